@@ -1,0 +1,41 @@
+//! Compiles the protos with protoc: messages, services, the descriptor set, and validation from the same descriptors.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut protos = Vec::new();
+    collect(Path::new("shopstream"), &mut protos)?;
+    // The order of a directory listing is not the same everywhere; that of the descriptor set should be.
+    protos.sort();
+
+    let descriptors = PathBuf::from(env::var("OUT_DIR")?).join("shopstream.bin");
+    tonic_prost_build::configure()
+        .bytes(".")
+        .file_descriptor_set_path(&descriptors)
+        .compile_protos(&protos, &[PathBuf::from("."), PathBuf::from("third_party")])?;
+
+    // From the bytes that protoc wrote: decoding and encoding them with prost-types would drop the rules, which are
+    // custom options. A rule that could only be checked by the CEL interpreter at run time stops the build.
+    prost_protovalidate_build::Builder::new()
+        .file_descriptor_set_path(&descriptors)?
+        .fail_on_runtime_only(true)
+        .compile()?;
+
+    println!("cargo:rerun-if-changed=shopstream");
+    println!("cargo:rerun-if-changed=third_party");
+    Ok(())
+}
+
+fn collect(folder: &Path, protos: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, protos)?;
+        } else if path.extension().is_some_and(|extension| extension == "proto") {
+            protos.push(path);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! The tree of proto packages, one module per package.
+
+/// Products, variants and list prices.
+pub mod catalog {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("shopstream.catalog.v1");
+    }
+}
+
+/// The log itself: reading events, and how each partition is.
+pub mod event {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("shopstream.event.v1");
+    }
+}
+
+/// Stock levels and reservations.
+pub mod inventory {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("shopstream.inventory.v1");
+    }
+}
+
+/// Orders, from draft to confirmed or cancelled.
+pub mod order {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("shopstream.order.v1");
+    }
+}
+
+/// Payments: attempts, captures, refunds and what the provider reports.
+pub mod payment {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("shopstream.payment.v1");
+    }
+}
+
+/// Returns: goods come back, money goes back.
+pub mod returns {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("shopstream.returns.v1");
+    }
+}
+
+/// What all packages share: money, positions.
+pub mod r#type {
+    /// Version 1.
+    pub mod v1 {
+        // prost names the file with the escaped keyword.
+        tonic::include_proto!("shopstream.r#type.v1");
+    }
+}
