@@ -1,0 +1,128 @@
+//! A command on its way, and what comes back.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use shopstream_domain::{Partition, Refused, StreamId, Timestamp, Version, model};
+use shopstream_eventlog::{CommandId, Position};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// A command for one stream, with everything that makes it repeatable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommandEnvelope {
+    /// The stream it is for.
+    pub stream: StreamId,
+    /// The same for every retry of this command, and for no other. Scope: the stream.
+    pub command_id: CommandId,
+    /// Hash of what the caller meant, see [`body_hash`]: the same id with another hash is refused.
+    pub body_hash: u64,
+    /// Refuse unless the stream is at this version.
+    pub expected_version: Option<Version>,
+    /// When it was true in the business, where that is not now.
+    pub effective_at: Option<Timestamp>,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What is wanted.
+    pub command: model::Command,
+}
+
+/// Who asked, and in the course of what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// A user, a service or a provider.
+    pub actor: Arc<str>,
+    /// What the whole conversation shares, such as an order id.
+    pub correlation_id: Arc<str>,
+    /// The event that made this command, as `stream@version`; empty for a client's own.
+    pub causation_id: Arc<str>,
+    /// W3C trace context, or empty.
+    pub traceparent: Arc<str>,
+}
+
+/// Hash of what a caller meant: of the request without its id and without anything added on the way, so that an
+/// honest retry hashes the same (`rulings.md` 7).
+pub fn body_hash(meant: &[u8]) -> u64 {
+    xxh3_64(meant)
+}
+
+/// A command that was carried out, now or the first time it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Reply {
+    /// The version of the stream after it.
+    pub version: Version,
+    /// Where its commit is; for a command that changed nothing, the stream's last commit.
+    pub position: Position,
+    /// The type of its last event: what a process branches on. `None` where it changed nothing.
+    pub outcome: Option<&'static str>,
+    /// It had been carried out before; nothing was appended this time.
+    pub repeated: bool,
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// A rule forbids it.
+    #[error("{0}")]
+    Refused(Refused),
+    /// The stream is not at the expected version: read again, decide again.
+    #[error("stream {stream} is at version {actual}, expected {expected}")]
+    StaleVersion {
+        /// The stream.
+        stream: StreamId,
+        /// What the caller expected.
+        expected: Version,
+        /// Where the stream is.
+        actual: Version,
+    },
+    /// The same command id came before with another body.
+    #[error("this request id was used before on {stream} for something else")]
+    RequestReused {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// Its events do not fit into one record.
+    #[error("the events of this command take {bytes} bytes, more than one record holds")]
+    TooLarge {
+        /// How many.
+        bytes: usize,
+    },
+    /// Too much is waiting already: try again after a moment.
+    #[error("partition {partition} has too many commands waiting")]
+    Overloaded {
+        /// The partition.
+        partition: Partition,
+    },
+    /// It was not applied and never will be: try again with the same id.
+    #[error("the command was not applied: the log lost it before it counted")]
+    NotApplied,
+    /// This node does not own the partition.
+    #[error("partition {partition} is owned by node {owner:?}")]
+    NotOwner {
+        /// The partition.
+        partition: Partition,
+        /// Name and address of who does, where known.
+        owner: Option<String>,
+    },
+    /// The partition cannot be served now.
+    #[error("partition {partition} is not available: {detail}")]
+    Unavailable {
+        /// The partition.
+        partition: Partition,
+        /// Why.
+        detail: String,
+    },
+    /// The partition's log contradicts its history; an operator must act.
+    #[error("partition {partition} is halted: {detail}")]
+    Halted {
+        /// The partition.
+        partition: Partition,
+        /// What was found.
+        detail: String,
+    },
+    /// A bug was met in this aggregate; it takes no commands until the program is mended.
+    #[error("stream {stream} is quarantined after an internal error")]
+    Quarantined {
+        /// The stream.
+        stream: StreamId,
+    },
+}

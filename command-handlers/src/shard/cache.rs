@@ -1,0 +1,110 @@
+//! The aggregates in memory, bounded by their weight.
+
+use lru::LruCache;
+use shopstream_domain::model::State;
+use shopstream_domain::{StreamId, StreamKind, Timestamp, Version};
+use shopstream_eventlog::Offset;
+
+use crate::dedup::Remembered;
+
+/// Least recently used entries go first; those with an append in flight stay.
+pub(super) struct Cache {
+    entries: LruCache<StreamId, Entry>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+/// An aggregate, ahead of the log by what is in flight.
+pub(super) struct Entry {
+    pub(super) state: State,
+    pub(super) version: Version,
+    pub(super) remembered: Remembered,
+    /// Of its last append, while that is in flight; else 0.
+    pub(super) last_seq: u64,
+    /// Of its last commit that counts.
+    pub(super) last_offset: Option<Offset>,
+    pub(super) last_recorded_at: Timestamp,
+    weight: usize,
+}
+
+impl Entry {
+    pub(super) fn empty(kind: StreamKind) -> Self {
+        Self {
+            state: State::empty(kind),
+            version: 0,
+            remembered: Remembered::default(),
+            last_seq: 0,
+            last_offset: None,
+            last_recorded_at: Timestamp::default(),
+            weight: 0,
+        }
+    }
+
+    fn weigh(&mut self) -> usize {
+        self.weight = size_of::<Self>() + self.state.weight() + self.remembered.weight();
+        self.weight
+    }
+}
+
+impl Cache {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { entries: LruCache::unbounded(), bytes: 0, bytes_max }
+    }
+
+    pub(super) fn contains(&self, stream: &StreamId) -> bool {
+        self.entries.contains(stream)
+    }
+
+    /// The entry, marked as used.
+    pub(super) fn get(&mut self, stream: &StreamId) -> Option<&Entry> {
+        self.entries.get(stream)
+    }
+
+    pub(super) fn insert(&mut self, stream: StreamId, mut entry: Entry) {
+        self.bytes += entry.weigh();
+        if let Some(old) = self.entries.put(stream, entry) {
+            self.bytes -= old.weight;
+        }
+    }
+
+    /// Changes an entry that is there and weighs it again; `false` where it is not there or the change says so.
+    pub(super) fn update(&mut self, stream: &StreamId, change: impl FnOnce(&mut Entry) -> bool) -> bool {
+        let Some(entry) = self.entries.get_mut(stream) else { return false };
+        self.bytes -= entry.weight;
+        let done = change(entry);
+        self.bytes += entry.weigh();
+        done
+    }
+
+    /// The append `seq` of this stream counts, at `offset`.
+    pub(super) fn confirmed(&mut self, stream: &StreamId, seq: u64, offset: Offset) {
+        if let Some(entry) = self.entries.peek_mut(stream) {
+            entry.remembered.confirmed(seq, offset);
+            entry.last_offset = Some(offset);
+            if entry.last_seq == seq {
+                entry.last_seq = 0;
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, stream: &StreamId) {
+        if let Some(entry) = self.entries.pop(stream) {
+            self.bytes -= entry.weight;
+        }
+    }
+
+    /// Makes room.
+    pub(super) fn evict(&mut self) {
+        let mut in_flight = 0;
+        while self.bytes > self.bytes_max && in_flight < self.entries.len() {
+            let Some((stream, entry)) = self.entries.pop_lru() else { break };
+            if entry.last_seq == 0 {
+                self.bytes -= entry.weight;
+            } else {
+                // It cannot go before the log has answered; it is moved out of the way.
+                in_flight += 1;
+                self.entries.put(stream, entry);
+            }
+        }
+    }
+}

@@ -1,0 +1,486 @@
+//! The shard: the one task that decides for a partition.
+//!
+//! It takes the commands that are there, decides each on speculative state in memory, and hands the events to the
+//! log without waiting; while they are on their way the next commands gather, so a group forms by itself. A caller
+//! is answered when the log counts its commit, and a caller who was refused when everything the refusal was
+//! decided on counts. Nothing here locks, and nothing else writes the partition.
+
+mod cache;
+mod flights;
+mod load;
+mod tail;
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use metrics::{counter, gauge, histogram};
+use shopstream_domain::model::Event;
+use shopstream_domain::{Partition, StreamId, Timestamp};
+use shopstream_eventlog::writer::{Fenced, SubmitError};
+use shopstream_eventlog::{
+    ClaimError, Commit, CommitRecord, Halt, Journal, Offset, PartitionWriter, Position, Progress, ReadError, schema,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use self::cache::{Cache, Entry};
+use self::flights::{Answer, Flights, Waiter};
+use self::load::Loaded;
+use self::tail::Tail;
+use crate::dedup::{Done, DoneAt, Seen};
+use crate::filter::GrowingFilter;
+use crate::{Clock, CommandEnvelope, CommandError, Options, PartitionState, PartitionStatus, Reply};
+
+/// How many commands one turn takes from the queue.
+const TURN: usize = 256;
+
+/// A command and who waits for it.
+pub(crate) struct Job {
+    pub(crate) envelope: CommandEnvelope,
+    pub(crate) reply: oneshot::Sender<Result<Reply, CommandError>>,
+    /// The journal was asked whether it has this command: it has not.
+    pub(crate) looked_up: bool,
+}
+
+/// Why a shard ended. Everybody who waited has been answered.
+pub(crate) enum Exit {
+    /// In order: everything is confirmed and the partition released.
+    Released,
+    /// Somebody else owns the partition.
+    Fenced(Fenced),
+    /// The log contradicts its history.
+    Halted(Halt),
+    /// Log or journal failed in a way that a new claim may mend.
+    Failed(String),
+}
+
+/// The state of a shard; the writer is apart, because finding out about doubtful appends consumes it.
+pub(crate) struct Shard {
+    pub(crate) options: Options,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) clock: Arc<dyn Clock>,
+    status: watch::Sender<PartitionStatus>,
+    cache: Cache,
+    tail: Tail,
+    /// Streams that this owner has seen.
+    seen: GrowingFilter,
+    /// Streams that the journal had when the partition was claimed; `None` until they are known.
+    journaled: Option<GrowingFilter>,
+    flights: Flights,
+    /// Commands taken from the queue and not yet decided, in order.
+    backlog: VecDeque<Job>,
+    /// Commands whose aggregate is being loaded.
+    parked: HashMap<StreamId, Vec<Job>>,
+    to_load: Vec<StreamId>,
+    loads: FuturesUnordered<BoxFuture<'static, Loaded>>,
+    /// Where the journal was when each load began: what the tail must keep for it.
+    load_floors: Vec<Offset>,
+    /// Answers that append nothing and wait for a barrier.
+    unappended: Vec<Waiter>,
+    quarantined: HashMap<StreamId, ()>,
+}
+
+impl Shard {
+    pub(crate) fn new(
+        options: Options,
+        journal: Arc<dyn Journal>,
+        clock: Arc<dyn Clock>,
+        status: watch::Sender<PartitionStatus>,
+    ) -> Self {
+        Self {
+            cache: Cache::new(options.cache_bytes),
+            options,
+            journal,
+            clock,
+            status,
+            tail: Tail::default(),
+            seen: GrowingFilter::default(),
+            journaled: None,
+            flights: Flights::default(),
+            backlog: VecDeque::new(),
+            parked: HashMap::new(),
+            to_load: Vec::new(),
+            loads: FuturesUnordered::new(),
+            load_floors: Vec::new(),
+            unappended: Vec::new(),
+            quarantined: HashMap::new(),
+        }
+    }
+
+    /// Takes a commit that counts and that the journal may not have: what the claim read.
+    pub(crate) fn remember(&mut self, record: CommitRecord) {
+        self.seen.insert(record.commit.stream.as_str().as_bytes());
+        self.note_confirmed(record.position.offset);
+        self.tail.push(Arc::new(record));
+    }
+
+    /// Serves the partition until it is lost, halted or `stop` is cancelled.
+    pub(crate) async fn run(
+        mut self,
+        mut writer: PartitionWriter,
+        queue: &mut mpsc::Receiver<Job>,
+        stop: &CancellationToken,
+    ) -> Exit {
+        let partition = writer.partition();
+        let mut journal_progress = self.journal.progress();
+        self.loads.push(load::streams(self.journal.clone(), partition));
+        self.set_state(PartitionState::Serving, writer.epoch());
+        let mut turn = Vec::with_capacity(TURN);
+        let exit = loop {
+            self.work(&mut writer);
+            tokio::select! {
+                biased;
+                progress = writer.progress() => {
+                    if let Some(exit) = self.on_progress(progress, &mut writer).await {
+                        break exit;
+                    }
+                }
+                Some(loaded) = self.loads.next(), if !self.loads.is_empty() => self.on_loaded(loaded, partition),
+                Ok(()) = journal_progress.changed() => {
+                    let next = journal_progress.borrow_and_update().get(usize::from(partition)).copied();
+                    self.prune(next.unwrap_or(0));
+                }
+                taken = queue.recv_many(&mut turn, TURN), if self.admits() => {
+                    if taken == 0 {
+                        break self.step_down(writer).await;
+                    }
+                    self.backlog.extend(turn.drain(..));
+                }
+                () = stop.cancelled() => break self.step_down(writer).await,
+            }
+        };
+        self.dismiss(&exit, partition);
+        gauge!("shopstream_partition_serving", "partition" => partition.to_string()).set(0.0);
+        exit
+    }
+
+    /// Whether more commands may come in: not while the journal is too far behind, nor while too many wait.
+    fn admits(&self) -> bool {
+        self.backlog.is_empty()
+            && self.tail.bytes() < self.options.tail_bytes
+            && self.parked.len() < self.options.queue
+    }
+
+    /// Decides what can be decided.
+    fn work(&mut self, writer: &mut PartitionWriter) {
+        while let Some(job) = self.backlog.pop_front() {
+            if let Err(job) = self.decide(job, writer) {
+                self.backlog.push_front(*job);
+                break;
+            }
+        }
+        if !self.unappended.is_empty()
+            && let Ok(seq) = writer.submit_barrier()
+        {
+            self.flights.push_barrier(seq, std::mem::take(&mut self.unappended));
+        }
+        if !self.to_load.is_empty() {
+            self.start_load(writer.partition());
+        }
+        self.cache.evict();
+    }
+
+    /// Decides one command; gives it back where the log takes no more just now.
+    fn decide(&mut self, job: Job, writer: &mut PartitionWriter) -> Result<(), Box<Job>> {
+        let stream = &job.envelope.stream;
+        if self.quarantined.contains_key(stream) {
+            let error = CommandError::Quarantined { stream: stream.clone() };
+            return self.answer(job, 0, Answer::Ready(Err(error)));
+        }
+        if !self.cache.contains(stream) {
+            if !self.is_new(stream) {
+                self.park(job);
+                return Ok(());
+            }
+            self.cache.insert(stream.clone(), Entry::empty(stream.kind()));
+        }
+        let now = self.clock.now();
+        let Some(entry) = self.cache.get(stream) else { return Ok(()) };
+        match entry.remembered.seen(job.envelope.command_id) {
+            Seen::Done(done) => {
+                let seq = if let DoneAt::Seq(seq) = done.at { seq } else { entry.last_seq };
+                let answer = answer_again(&job.envelope, &done, writer.partition());
+                return self.answer(job, seq, answer);
+            }
+            Seen::Perhaps if !job.looked_up => {
+                self.look_up(job);
+                return Ok(());
+            }
+            Seen::Perhaps | Seen::Never => {}
+        }
+        let decided = match Self::decide_on(entry, &job.envelope, now) {
+            Ok(decided) => decided,
+            Err(Trouble::Refused(error)) => {
+                let seq = entry.last_seq;
+                return self.answer(job, seq, Answer::Ready(Err(error)));
+            }
+            Err(Trouble::Panicked) => {
+                let stream = job.envelope.stream.clone();
+                self.quarantine(&stream, "decide panicked");
+                return self.answer(job, 0, Answer::Ready(Err(CommandError::Quarantined { stream })));
+            }
+        };
+        let Some((commit, events)) = decided else {
+            let (seq, version) = (entry.last_seq, entry.version);
+            let answer = match (seq, entry.last_offset) {
+                (0, offset) => {
+                    let offset = offset.unwrap_or_else(|| self.status.borrow().confirmed.saturating_sub(1));
+                    Answer::Ready(Ok(Reply {
+                        version,
+                        position: Position { partition: writer.partition(), offset },
+                        outcome: None,
+                        repeated: false,
+                    }))
+                }
+                _ => Answer::AtCommit { version, outcome: None, repeated: false },
+            };
+            return self.answer(job, seq, answer);
+        };
+        match writer.submit(&commit) {
+            Err(SubmitError::Full) => Err(Box::new(job)),
+            Err(SubmitError::TooLarge { bytes }) => {
+                let seq = entry.last_seq;
+                self.answer(job, seq, Answer::Ready(Err(CommandError::TooLarge { bytes })))
+            }
+            Ok(seq) => {
+                self.submitted(job, seq, commit, &events);
+                Ok(())
+            }
+        }
+    }
+
+    /// The commit that the command makes of the entry, `None` where it changes nothing.
+    fn decide_on(
+        entry: &Entry,
+        envelope: &CommandEnvelope,
+        now: Timestamp,
+    ) -> Result<Option<(Commit, Vec<Event>)>, Trouble> {
+        if let Some(expected) = envelope.expected_version
+            && expected != entry.version
+        {
+            let (stream, actual) = (envelope.stream.clone(), entry.version);
+            return Err(Trouble::Refused(CommandError::StaleVersion { stream, expected, actual }));
+        }
+        // Per stream, time never runs backwards, whatever the machine's clock does.
+        let now = now.max(entry.last_recorded_at);
+        let decided = catch_unwind(AssertUnwindSafe(|| entry.state.decide(&envelope.command, now)));
+        let events = match decided {
+            Ok(Ok(events)) if events.is_empty() => return Ok(None),
+            Ok(Ok(events)) => events,
+            Ok(Err(refused)) => return Err(Trouble::Refused(CommandError::Refused(refused))),
+            Err(_) => return Err(Trouble::Panicked),
+        };
+        let commit = Commit {
+            stream: envelope.stream.clone(),
+            first_version: entry.version + 1,
+            command_id: envelope.command_id,
+            body_hash: envelope.body_hash,
+            actor: envelope.origin.actor.as_ref().to_owned(),
+            correlation_id: envelope.origin.correlation_id.as_ref().to_owned(),
+            causation_id: envelope.origin.causation_id.as_ref().to_owned(),
+            traceparent: envelope.origin.traceparent.as_ref().to_owned(),
+            recorded_at: now,
+            effective_at: envelope.effective_at,
+            events: events.iter().map(schema::encode).collect(),
+        };
+        Ok(Some((commit, events)))
+    }
+
+    /// Moves the state on, ahead of the log, and lets the caller wait for the log.
+    fn submitted(&mut self, job: Job, seq: u64, commit: Commit, events: &[Event]) {
+        let version = commit.last_version();
+        let outcome = events.last().map(Event::event_type);
+        self.seen.insert(commit.stream.as_str().as_bytes());
+        let evolved = self.cache.update(&commit.stream, |entry| {
+            entry.version = version;
+            entry.last_seq = seq;
+            entry.last_recorded_at = commit.recorded_at;
+            let Commit { command_id, body_hash, .. } = commit;
+            entry.remembered.push(Done { command_id, body_hash, version, outcome, at: DoneAt::Seq(seq) });
+            catch_unwind(AssertUnwindSafe(|| events.iter().for_each(|event| entry.state.evolve(event)))).is_ok()
+        });
+        if !evolved {
+            self.quarantine(&commit.stream, "evolve panicked");
+        }
+        let answer = Answer::AtCommit { version, outcome, repeated: false };
+        self.flights.push_commit(seq, commit, Waiter { reply: job.reply, answer });
+    }
+
+    /// Answers once the log counts `seq`, the last append that the answer rests on; 0: at once, or behind a barrier.
+    fn answer(&mut self, job: Job, seq: u64, answer: Answer) -> Result<(), Box<Job>> {
+        let waiter = Waiter { reply: job.reply, answer };
+        if let Some(waiter) = self.flights.join(seq, waiter) {
+            if self.options.barrier_before_answers {
+                self.unappended.push(waiter);
+            } else {
+                waiter.send_ready();
+            }
+        }
+        Ok(())
+    }
+
+    async fn on_progress(&mut self, progress: Progress, writer: &mut PartitionWriter) -> Option<Exit> {
+        match progress {
+            Progress::Confirmed(confirmed) => {
+                self.confirmed(&confirmed, writer.partition(), writer.epoch());
+                None
+            }
+            Progress::InDoubt { cause } => {
+                warn!(partition = writer.partition(), epoch = writer.epoch(), %cause, "in doubt");
+                counter!("shopstream_shard_in_doubt_total").increment(1);
+                self.set_state(PartitionState::InDoubt { cause: cause.to_string() }, writer.epoch());
+                self.resolve(writer).await
+            }
+            Progress::Fenced { by, confirmed, rejected } => {
+                self.confirmed(&confirmed, writer.partition(), writer.epoch());
+                self.rejected(&rejected);
+                Some(Exit::Fenced(by))
+            }
+            Progress::Halted(halt) => Some(Exit::Halted(halt)),
+            Progress::Failed(error) => Some(Exit::Failed(error.to_string())),
+        }
+    }
+
+    /// Finds out what became of everything in flight and goes on with a new epoch (`event-log.md` §2.4).
+    async fn resolve(&mut self, writer: &mut PartitionWriter) -> Option<Exit> {
+        let epoch = writer.epoch();
+        match writer.resolve((self.options.nonces)()).await {
+            Ok(resolved) => {
+                self.confirmed(&resolved.confirmed, writer.partition(), epoch);
+                self.rejected(&resolved.rejected);
+                if let Some(fenced) = resolved.fenced {
+                    return Some(Exit::Fenced(fenced));
+                }
+                self.set_state(PartitionState::Serving, writer.epoch());
+                None
+            }
+            Err(ClaimError::Lost(fenced)) => Some(Exit::Fenced(fenced)),
+            Err(ClaimError::Read(ReadError::Halt { halt, .. })) => Some(Exit::Halted(halt)),
+            Err(error) => Some(Exit::Failed(error.to_string())),
+        }
+    }
+
+    /// These count: their callers are answered, their commits join the tail.
+    fn confirmed(&mut self, confirmed: &[(u64, Offset)], partition: Partition, epoch: u64) {
+        histogram!("shopstream_shard_group_size").record(confirmed.len() as f64);
+        for &(seq, offset) in confirmed {
+            let Some(flight) = self.flights.take(seq) else { continue };
+            let position = Position { partition, offset };
+            if let Some(commit) = flight.commit {
+                self.cache.confirmed(&commit.stream, seq, offset);
+                self.tail.push(Arc::new(CommitRecord { position, epoch, commit }));
+            }
+            for waiter in flight.waiters {
+                waiter.send(position);
+            }
+        }
+        if let Some(&(_, offset)) = confirmed.last() {
+            self.note_confirmed(offset);
+        }
+    }
+
+    /// These never count: what was decided on them is forgotten, and their callers may try again.
+    fn rejected(&mut self, rejected: &[u64]) {
+        counter!("shopstream_shard_rejected_total").increment(rejected.len() as u64);
+        for &seq in rejected {
+            let Some(flight) = self.flights.take(seq) else { continue };
+            if let Some(commit) = flight.commit {
+                self.cache.remove(&commit.stream);
+            }
+            for waiter in flight.waiters {
+                waiter.fail(CommandError::NotApplied);
+            }
+        }
+    }
+
+    /// Waits until everything in flight is known, answers it, and gives the partition up.
+    async fn step_down(&mut self, mut writer: PartitionWriter) -> Exit {
+        while !self.flights.is_empty() {
+            let progress = writer.progress().await;
+            if let Some(exit) = self.on_progress(progress, &mut writer).await {
+                return exit;
+            }
+        }
+        let epoch = writer.epoch();
+        match writer.release().await {
+            Ok(_) => {
+                self.set_state(PartitionState::Released, epoch);
+                Exit::Released
+            }
+            Err(Progress::Fenced { by, .. }) => Exit::Fenced(by),
+            Err(Progress::Halted(halt)) => Exit::Halted(halt),
+            Err(Progress::InDoubt { cause }) => Exit::Failed(cause.to_string()),
+            Err(Progress::Failed(error)) => Exit::Failed(error.to_string()),
+            Err(Progress::Confirmed(_)) => Exit::Released,
+        }
+    }
+
+    /// Answers everybody who still waits: the shard is ending.
+    fn dismiss(&mut self, exit: &Exit, partition: Partition) {
+        let error = match exit {
+            Exit::Released => CommandError::NotOwner { partition, owner: None },
+            Exit::Fenced(by) => {
+                CommandError::NotOwner { partition, owner: Some(format!("{} at {}", by.node, by.address)) }
+            }
+            Exit::Halted(halt) => CommandError::Halted { partition, detail: halt.to_string() },
+            Exit::Failed(detail) => CommandError::Unavailable {
+                partition,
+                detail: format!("{detail}; the outcome is not known, ask again with the same request id"),
+            },
+        };
+        for flight in self.flights.drain() {
+            flight.waiters.into_iter().for_each(|waiter| waiter.fail(error.clone()));
+        }
+        std::mem::take(&mut self.unappended).into_iter().for_each(|waiter| waiter.fail(error.clone()));
+        let parked = std::mem::take(&mut self.parked).into_values().flatten();
+        for job in parked.chain(std::mem::take(&mut self.backlog)) {
+            // A caller that has gone away needs no answer.
+            let _ = job.reply.send(Err(error.clone()));
+        }
+    }
+
+    fn quarantine(&mut self, stream: &StreamId, what: &str) {
+        error!(stream = %stream, what, "quarantined: this aggregate takes no commands until the bug is mended");
+        counter!("shopstream_shard_quarantined_total").increment(1);
+        self.cache.remove(stream);
+        self.quarantined.insert(stream.clone(), ());
+    }
+
+    fn set_state(&self, state: PartitionState, epoch: u64) {
+        let serving = if state == PartitionState::Serving { 1.0 } else { 0.0 };
+        gauge!("shopstream_partition_serving", "partition" => self.status.borrow().partition.to_string()).set(serving);
+        self.status.send_modify(|status| (status.state, status.epoch) = (state, epoch));
+    }
+
+    fn note_confirmed(&self, offset: Offset) {
+        self.status.send_modify(|status| status.confirmed = offset + 1);
+    }
+}
+
+/// Why a command makes no commit.
+enum Trouble {
+    Refused(CommandError),
+    Panicked,
+}
+
+/// The answer to a command that was carried out before.
+fn answer_again(envelope: &CommandEnvelope, done: &Done, partition: Partition) -> Answer {
+    if done.body_hash != envelope.body_hash {
+        return Answer::Ready(Err(CommandError::RequestReused { stream: envelope.stream.clone() }));
+    }
+    let Done { version, outcome, .. } = *done;
+    match done.at {
+        DoneAt::Seq(_) => Answer::AtCommit { version, outcome, repeated: true },
+        DoneAt::Offset(offset) => Answer::Ready(Ok(Reply {
+            version,
+            position: Position { partition, offset },
+            outcome,
+            repeated: true,
+        })),
+    }
+}

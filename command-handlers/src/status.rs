@@ -1,0 +1,48 @@
+//! What operators see of a partition.
+
+use shopstream_domain::Partition;
+use shopstream_eventlog::Offset;
+
+/// Whether a partition takes commands here, and if not, why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PartitionState {
+    /// The claim is on its way.
+    Claiming,
+    /// It takes commands.
+    Serving,
+    /// Finding out what became of appends whose outcome is unknown.
+    InDoubt {
+        /// What happened.
+        cause: String,
+    },
+    /// Somebody else took it.
+    Fenced {
+        /// Name and address of the owner.
+        by: String,
+    },
+    /// The log contradicts its history: nothing is served until an operator repairs it.
+    Halted {
+        /// What was found.
+        cause: String,
+    },
+    /// The log or the journal is away; tried again by itself.
+    Unavailable {
+        /// What it said.
+        cause: String,
+    },
+    /// Stopped in order.
+    Released,
+}
+
+/// One partition as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionStatus {
+    /// Which.
+    pub partition: Partition,
+    /// See [`PartitionState`].
+    pub state: PartitionState,
+    /// The epoch of this node's last claim; 0 before the first.
+    pub epoch: u64,
+    /// The offset after the last confirmed commit.
+    pub confirmed: Offset,
+}

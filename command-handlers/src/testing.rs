@@ -1,0 +1,172 @@
+//! Real shards in memory: a journal that follows the log as the real one does, and a clock that stands still.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use shopstream_domain::{Partition, StreamId, Timestamp};
+use shopstream_eventlog::{CommandId, CommitRecord, Cursor, Journal, JournalError, Log, Offset};
+use tokio::sync::watch;
+
+use crate::{Clock, Options};
+
+/// A journal in memory, filled from the log by a task of its own.
+pub struct MemoryJournal {
+    kept: Mutex<Kept>,
+    progress: watch::Sender<Vec<Offset>>,
+    away: AtomicBool,
+    resumed: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct Kept {
+    streams: HashMap<StreamId, Vec<CommitRecord>>,
+    cursors: HashMap<Partition, Cursor>,
+}
+
+impl MemoryJournal {
+    /// A journal that follows `log` from its beginning until the runtime ends.
+    pub fn follow(log: &Log) -> Arc<Self> {
+        let journal = Arc::new(Self {
+            kept: Mutex::default(),
+            progress: watch::Sender::new(vec![0; usize::from(log.partitions())]),
+            away: AtomicBool::new(false),
+            resumed: watch::Sender::new(true),
+        });
+        let (follower, log) = (Arc::downgrade(&journal), log.clone());
+        tokio::spawn(async move {
+            let starts: Vec<Cursor> = (0..log.partitions()).map(|partition| log.start(partition)).collect();
+            let Ok(mut reader) = log.reader(&starts).await else { return };
+            while let Ok(batch) = reader.next(1 << 20).await {
+                let Some(journal) = follower.upgrade() else { return };
+                let mut resumed = journal.resumed.subscribe();
+                // The sender lives in the journal that is held here.
+                let _ = resumed.wait_for(|resumed| *resumed).await;
+                journal.take(batch.commits, &batch.cursors);
+            }
+        });
+        journal
+    }
+
+    /// Keeps nothing more until [`MemoryJournal::resume`]: a journal that lags.
+    pub fn pause(&self) {
+        self.resumed.send_replace(false);
+    }
+
+    /// Goes on after [`MemoryJournal::pause`].
+    pub fn resume(&self) {
+        self.resumed.send_replace(true);
+    }
+
+    /// Whether it answers: a database that is away.
+    pub fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
+    }
+
+    /// The commits of a stream so far.
+    pub fn history(&self, stream: &StreamId) -> Vec<CommitRecord> {
+        self.kept().streams.get(stream).cloned().unwrap_or_default()
+    }
+
+    /// Every commit so far, by stream.
+    pub fn all(&self) -> HashMap<StreamId, Vec<CommitRecord>> {
+        self.kept().streams.clone()
+    }
+
+    fn take(&self, commits: Vec<CommitRecord>, cursors: &[Cursor]) {
+        let mut kept = self.kept();
+        for record in commits {
+            kept.streams.entry(record.commit.stream.clone()).or_default().push(record);
+        }
+        kept.cursors.extend(cursors.iter().map(|cursor| (cursor.partition, *cursor)));
+        drop(kept);
+        self.progress.send_modify(|next| {
+            for cursor in cursors {
+                next[usize::from(cursor.partition)] = cursor.next;
+            }
+        });
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answers(&self) -> Result<(), JournalError> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(JournalError::Unavailable { detail: "switched off by the test".into() });
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Journal for MemoryJournal {
+    async fn load(&self, streams: &[StreamId]) -> Result<Vec<Vec<CommitRecord>>, JournalError> {
+        self.answers()?;
+        let kept = self.kept();
+        Ok(streams.iter().map(|stream| kept.streams.get(stream).cloned().unwrap_or_default()).collect())
+    }
+
+    async fn find(&self, stream: &StreamId, command: CommandId) -> Result<Option<CommitRecord>, JournalError> {
+        self.answers()?;
+        Ok(self.history(stream).into_iter().find(|record| record.commit.command_id == command))
+    }
+
+    async fn cursor(&self, partition: Partition) -> Result<Option<Cursor>, JournalError> {
+        self.answers()?;
+        Ok(self.kept().cursors.get(&partition).copied())
+    }
+
+    async fn streams(
+        &self,
+        partition: Partition,
+        each: &mut (dyn for<'s> FnMut(&'s str) + Send),
+    ) -> Result<(), JournalError> {
+        self.answers()?;
+        for (stream, history) in &self.kept().streams {
+            if history.first().is_some_and(|record| record.position.partition == partition) {
+                each(stream.as_str());
+            }
+        }
+        Ok(())
+    }
+
+    fn progress(&self) -> watch::Receiver<Vec<Offset>> {
+        self.progress.subscribe()
+    }
+}
+
+/// A clock that moves when it is told to.
+#[derive(Debug)]
+pub struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    /// A clock that shows `now`.
+    pub const fn at(now: Timestamp) -> Self {
+        Self(AtomicI64::new(now.micros()))
+    }
+
+    /// Shows `now` from here on.
+    pub fn set(&self, now: Timestamp) {
+        self.0.store(now.micros(), Ordering::Relaxed);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Options with small bounds and counted nonces.
+pub fn options() -> Options {
+    let next = AtomicU64::new(1);
+    Options {
+        queue: 1024,
+        cache_bytes: 16 << 20,
+        tail_bytes: 16 << 20,
+        barrier_before_answers: false,
+        nonces: Arc::new(move || next.fetch_add(1, Ordering::Relaxed)),
+    }
+}

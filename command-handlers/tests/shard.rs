@@ -1,0 +1,278 @@
+//! The shard over a simulated log: real claims, real appends, faults on command.
+
+use std::sync::Arc;
+
+use shopstream_command_handlers::testing::{ManualClock, MemoryJournal, options};
+use shopstream_command_handlers::{
+    Clock, CommandEnvelope, CommandError, Commands, Options, Origin, PartitionState, Reply, Shards, body_hash,
+};
+use shopstream_domain::inventory::StockCommand;
+use shopstream_domain::pricing::PriceCommand;
+use shopstream_domain::{Currency, LocationId, Quantity, RefusalFamily, ReservationId, Sku, TenantId, Timestamp};
+use shopstream_eventlog::sim::SimLog;
+use shopstream_eventlog::writer::Identity;
+use shopstream_eventlog::{CommandId, Journal, Log, LogId};
+
+/// A shop of one partition over a simulated log.
+struct Shop {
+    sim: SimLog,
+    log: Log,
+    journal: Arc<MemoryJournal>,
+    shards: Shards,
+    commands: Commands,
+}
+
+impl Shop {
+    async fn open() -> Self {
+        Self::with(options()).await
+    }
+
+    async fn with(options: Options) -> Self {
+        let sim = SimLog::new(1);
+        let log = Log::create(Arc::new(sim.clone()), LogId(uuid::Uuid::from_u128(7)), 1).await.unwrap();
+        let journal = MemoryJournal::follow(&log);
+        Self::over(sim, log, journal, options).await
+    }
+
+    async fn over(sim: SimLog, log: Log, journal: Arc<MemoryJournal>, options: Options) -> Self {
+        let shards = start(&log, &journal, &options);
+        assert_eq!(shards.ready().await, []);
+        let commands = shards.commands();
+        Self { sim, log, journal, shards, commands }
+    }
+
+    /// Another process over the same log and journal, after this one stopped in order.
+    async fn restart(self) -> Self {
+        let Self { sim, log, journal, shards, .. } = self;
+        shards.stop().await;
+        Self::over(sim, log, journal, options()).await
+    }
+
+    async fn send(&self, envelope: CommandEnvelope) -> Result<Reply, CommandError> {
+        self.commands.submit(envelope).await
+    }
+}
+
+fn start(log: &Log, journal: &Arc<MemoryJournal>, options: &Options) -> Shards {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(Timestamp::from_seconds(1_700_000_000)));
+    let journal: Arc<dyn Journal> = journal.clone();
+    let identity = Identity { node: "test".into(), address: "127.0.0.1:1".into() };
+    Shards::start(log, &journal, &clock, &identity, options)
+}
+
+fn sku() -> Sku {
+    Sku::new("85123A").unwrap()
+}
+
+fn envelope(request: &str, command: StockCommand) -> CommandEnvelope {
+    let stream = sku().stock_stream(&TenantId::default_tenant(), &LocationId::main());
+    let body_hash = body_hash(&serde_json::to_vec(&command).unwrap());
+    let none: Arc<str> = "".into();
+    let origin =
+        Origin { actor: "test".into(), correlation_id: none.clone(), causation_id: none.clone(), traceparent: none };
+    CommandEnvelope {
+        command_id: CommandId::derive(&[stream.as_str(), request]),
+        stream,
+        body_hash,
+        expected_version: None,
+        effective_at: None,
+        origin,
+        command: command.into(),
+    }
+}
+
+fn receive(request: &str, units: i64) -> CommandEnvelope {
+    let quantity = Quantity::new(units).unwrap();
+    envelope(request, StockCommand::Receive { sku: sku(), location: LocationId::main(), quantity, reference: None })
+}
+
+fn reserve(request: &str, reservation: &str, units: i64) -> CommandEnvelope {
+    let (reservation_id, quantity) = (ReservationId::new(reservation).unwrap(), Quantity::new(units).unwrap());
+    envelope(request, StockCommand::Reserve { reservation_id, quantity })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_is_answered_with_its_version_place_and_outcome() {
+    let shop = Shop::open().await;
+    let received = shop.send(receive("r1", 10)).await.unwrap();
+    assert_eq!((received.version, received.outcome, received.repeated), (1, Some("StockReceived"), false));
+    let held = shop.send(reserve("r2", "res_1", 4)).await.unwrap();
+    assert_eq!((held.version, held.outcome), (2, Some("StockReserved")));
+    assert_eq!(held.position.offset, received.position.offset + 1);
+    let short = shop.send(reserve("r3", "res_2", 7)).await.unwrap();
+    assert_eq!(short.outcome, Some("StockReservationRejected"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_request_has_one_effect_and_the_same_answer() {
+    let shop = Shop::open().await;
+    let first = shop.send(receive("r1", 10)).await.unwrap();
+    let again = shop.send(receive("r1", 10)).await.unwrap();
+    assert_eq!(Reply { repeated: true, ..first }, again);
+    let other = shop.send(receive("r1", 11)).await;
+    assert!(matches!(other, Err(CommandError::RequestReused { .. })), "{other:?}");
+    assert_eq!(shop.send(receive("r2", 1)).await.unwrap().version, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_is_known_after_a_restart_and_after_many_other_commands() {
+    let shop = Shop::open().await;
+    let first = shop.send(receive("r0", 10)).await.unwrap();
+    for n in 1..200 {
+        shop.send(receive(&format!("r{n}"), 1)).await.unwrap();
+    }
+    // Beyond the 64 that are remembered exactly: the journal is asked.
+    assert_eq!(shop.send(receive("r0", 10)).await.unwrap(), Reply { repeated: true, ..first });
+    let shop = shop.restart().await;
+    assert_eq!(shop.send(receive("r0", 10)).await.unwrap(), Reply { repeated: true, ..first });
+    let reused = shop.send(receive("r0", 11)).await;
+    assert!(matches!(reused, Err(CommandError::RequestReused { .. })), "{reused:?}");
+    assert_eq!(shop.send(receive("r200", 1)).await.unwrap().version, 201);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cold_aggregate_is_loaded_from_journal_and_tail_together() {
+    let shop = Shop::open().await;
+    for n in 0..5 {
+        shop.send(receive(&format!("a{n}"), 1)).await.unwrap();
+    }
+    // From here on the journal lags: these five are only in the owner's tail.
+    shop.journal.pause();
+    for n in 0..5 {
+        shop.send(receive(&format!("b{n}"), 1)).await.unwrap();
+    }
+    let shop = shop.restart().await;
+    let reply = shop.send(reserve("r", "res_1", 10)).await.unwrap();
+    assert_eq!((reply.version, reply.outcome), (11, Some("StockReserved")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn eviction_loses_nothing() {
+    let shop = Shop::with(Options { cache_bytes: 1, ..options() }).await;
+    for n in 0..20 {
+        assert_eq!(shop.send(receive(&format!("r{n}"), 1)).await.unwrap().version, n + 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_expected_version_is_told_the_real_one() {
+    let shop = Shop::open().await;
+    shop.send(receive("r1", 1)).await.unwrap();
+    let stale = shop.send(CommandEnvelope { expected_version: Some(0), ..receive("r2", 1) }).await;
+    assert!(matches!(stale, Err(CommandError::StaleVersion { expected: 0, actual: 1, .. })), "{stale:?}");
+    let fresh = CommandEnvelope { expected_version: Some(1), ..receive("r3", 1) };
+    assert_eq!(shop.send(fresh).await.unwrap().version, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_an_error_that_appends_nothing() {
+    let shop = Shop::open().await;
+    let mut price = receive("r1", 1);
+    price.stream = sku().price_stream(&TenantId::default_tenant(), Currency::GBP);
+    let (amount_minor, currency) = (-1, Currency::GBP);
+    price.command = PriceCommand::Set { sku: sku(), amount_minor, currency, reason: None }.into();
+    let records = shop.sim.faults().records(0).len();
+    let refused = shop.send(price).await;
+    let Err(CommandError::Refused(refused)) = refused else { panic!("{refused:?}") };
+    assert_eq!(refused.family, RefusalFamily::Invalid);
+    assert_eq!(shop.sim.faults().records(0).len(), records);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_append_is_not_applied_and_its_retry_is() {
+    let shop = Shop::open().await;
+    shop.sim.faults().lose(0);
+    assert_eq!(shop.send(receive("r1", 10)).await, Err(CommandError::NotApplied));
+    let again = shop.send(receive("r1", 10)).await.unwrap();
+    assert_eq!((again.version, again.repeated), (1, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_append_whose_answer_was_lost_is_answered_with_success() {
+    let shop = Shop::open().await;
+    shop.sim.faults().lose_ack(0);
+    let reply = shop.send(receive("r1", 10)).await.unwrap();
+    assert_eq!((reply.version, reply.repeated), (1, false));
+    assert!(shop.send(receive("r1", 10)).await.unwrap().repeated);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_decided_on_a_lost_append_is_lost_with_it() {
+    let shop = Shop::open().await;
+    shop.sim.faults().lose(0);
+    let all = vec![receive("r1", 10), reserve("r2", "res_1", 4), reserve("r3", "res_2", 99)];
+    let replies = shop.commands.submit_all(all).await;
+    assert_eq!(replies, vec![Err(CommandError::NotApplied); 3]);
+    let short = shop.send(reserve("r2", "res_1", 4)).await.unwrap();
+    assert_eq!(short.outcome, Some("StockReservationRejected"), "the stock was never received");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_owner_fences_the_first_which_then_says_who() {
+    let shop = Shop::open().await;
+    shop.send(receive("r1", 10)).await.unwrap();
+    let successor = start(&shop.log, &shop.journal, &options());
+    assert_eq!(successor.ready().await, []);
+    let fenced = loop {
+        // The first owner notices as soon as it reads the claim; until then it may still try, in vain.
+        match shop.send(receive("r2", 1)).await {
+            Err(CommandError::NotOwner { owner, .. }) => break owner,
+            other => assert!(matches!(other, Err(CommandError::NotApplied)), "{other:?}"),
+        }
+    };
+    assert_eq!(fenced.as_deref(), Some("test at 127.0.0.1:1"));
+    assert!(matches!(shop.commands.status()[0].state, PartitionState::Fenced { .. }));
+    let reply = successor.commands().submit(reserve("r3", "res_1", 10)).await.unwrap();
+    assert_eq!((reply.version, reply.outcome), (2, Some("StockReserved")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_truncated_log_halts_the_partition_and_nothing_is_acknowledged() {
+    let shop = Shop::open().await;
+    for n in 0..5 {
+        shop.send(receive(&format!("r{n}"), 1)).await.unwrap();
+    }
+    let end = shop.sim.faults().records(0).len() as u64;
+    let mut progress = shop.journal.progress();
+    progress.wait_for(|next| next[0] == end).await.unwrap();
+    let Shop { sim, log, journal, shards, .. } = shop;
+    shards.stop().await;
+    sim.faults().truncate(0, end - 3);
+    let shards = start(&log, &journal, &options());
+    let idle = shards.ready().await;
+    assert!(matches!(idle[0].state, PartitionState::Halted { .. }), "{idle:?}");
+    let refused = shards.commands().submit(receive("r9", 1)).await;
+    assert!(matches!(refused, Err(CommandError::Halted { .. })), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_is_away_refuses_cold_aggregates_and_serves_hot_ones() {
+    let shop = Shop::open().await;
+    shop.send(receive("r1", 10)).await.unwrap();
+    let shop = shop.restart().await;
+    shop.journal.set_away(true);
+    let cold = shop.send(receive("r2", 1)).await;
+    assert!(matches!(cold, Err(CommandError::Unavailable { .. })), "{cold:?}");
+    shop.journal.set_away(false);
+    assert_eq!(shop.send(receive("r2", 1)).await.unwrap().version, 2);
+    shop.journal.set_away(true);
+    assert_eq!(shop.send(receive("r3", 1)).await.unwrap().version, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_answers_everybody() {
+    let shop = Shop::open().await;
+    let commands = shop.commands.clone();
+    let waiting = tokio::spawn(async move {
+        commands.submit_all((0..500).map(|n| receive(&format!("r{n}"), 1)).collect()).await
+    });
+    tokio::task::yield_now().await;
+    shop.shards.stop().await;
+    let replies = waiting.await.unwrap();
+    let (done, refused): (Vec<_>, Vec<_>) = replies.into_iter().partition(Result::is_ok);
+    assert!(refused.iter().all(|reply| {
+        matches!(reply, Err(CommandError::Unavailable { .. } | CommandError::NotOwner { .. }))
+    }));
+    let counted = shop.journal.history(&receive("r0", 1).stream).len();
+    assert!(counted >= done.len(), "{counted} commits count, {} were acknowledged", done.len());
+}

@@ -1,0 +1,230 @@
+//! A product: its texts, its variants, and whether it is on sale.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Error, ProductCommand, ProductDetailsChanged, ProductDiscontinued, ProductDrafted, ProductEvent,
+    ProductPublished, ProductUnpublished, Variant, VariantPut,
+};
+use crate::aggregate::cqrs_aggregate;
+use crate::{Aggregate, ProductId, Sku, StreamKind, Timestamp};
+
+const TITLE_CHARS_MAX: usize = 300;
+const DESCRIPTION_CHARS_MAX: usize = 10_000;
+const VARIANTS_MAX: usize = 1_000;
+
+/// A product in the catalogue.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Product {
+    status: ProductStatus,
+    title: String,
+    description: String,
+    variants: BTreeMap<Sku, String>,
+}
+
+/// How far a product has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProductStatus {
+    /// Nobody has created it.
+    #[default]
+    Missing,
+    /// It has never been on sale.
+    Draft,
+    /// It is on sale.
+    Published,
+    /// It was on sale and may be again.
+    Unpublished,
+    /// It will never be on sale again.
+    Discontinued,
+}
+
+impl Aggregate for Product {
+    const KIND: StreamKind = StreamKind::Product;
+    type Command = ProductCommand;
+    type Event = ProductEvent;
+    type Error = Error;
+
+    fn decide(&self, command: &ProductCommand, _now: Timestamp) -> Result<Vec<ProductEvent>, Error> {
+        match command {
+            ProductCommand::Create { product_id, title, description, variants, publish } => {
+                self.create(product_id, title, description, variants, *publish)
+            }
+            ProductCommand::ChangeDetails { title, description } => {
+                self.change_details(title.as_deref(), description.as_deref())
+            }
+            ProductCommand::PutVariant(variant) => self.put_variant(variant),
+            ProductCommand::Publish => self.publish(),
+            ProductCommand::Unpublish => self.unpublish(),
+            ProductCommand::Discontinue => self.discontinue(),
+        }
+    }
+
+    fn evolve(&mut self, event: &ProductEvent) {
+        match event {
+            ProductEvent::Drafted(drafted) => {
+                self.status = ProductStatus::Draft;
+                self.title.clone_from(&drafted.title);
+                self.description.clone_from(&drafted.description);
+                self.variants = drafted.variants.iter().map(|v| (v.sku.clone(), v.title.clone())).collect();
+            }
+            ProductEvent::DetailsChanged(changed) => {
+                if let Some(title) = &changed.title {
+                    self.title.clone_from(title);
+                }
+                if let Some(description) = &changed.description {
+                    self.description.clone_from(description);
+                }
+            }
+            ProductEvent::VariantPut(put) => {
+                self.variants.insert(put.sku.clone(), put.title.clone());
+            }
+            ProductEvent::Published(_) => self.status = ProductStatus::Published,
+            ProductEvent::Unpublished(_) => self.status = ProductStatus::Unpublished,
+            ProductEvent::Discontinued(_) => self.status = ProductStatus::Discontinued,
+        }
+    }
+
+    fn weight(&self) -> usize {
+        const PER_VARIANT: usize = size_of::<(Sku, String)>() + 48;
+        let texts = self.variants.values().map(String::len).sum::<usize>();
+        size_of::<Self>()
+            + self.title.len()
+            + self.description.len()
+            + self.variants.len() * PER_VARIANT
+            + texts
+    }
+}
+
+cqrs_aggregate!(Product, "product");
+
+impl Product {
+    /// How far it has come.
+    pub fn status(&self) -> ProductStatus {
+        self.status
+    }
+
+    fn create(
+        &self,
+        product_id: &ProductId,
+        title: &str,
+        description: &str,
+        variants: &[Variant],
+        publish: bool,
+    ) -> Result<Vec<ProductEvent>, Error> {
+        if self.status != ProductStatus::Missing {
+            return Err(Error::Exists { product_id: product_id.clone() });
+        }
+        check_title(title)?;
+        check_length(description, "description", DESCRIPTION_CHARS_MAX)?;
+        check_variants(variants)?;
+        if publish && variants.is_empty() {
+            return Err(Error::VariantsMissing);
+        }
+        let drafted = ProductEvent::Drafted(ProductDrafted {
+            product_id: product_id.clone(),
+            title: title.to_owned(),
+            description: description.to_owned(),
+            variants: variants.to_vec(),
+        });
+        let published = publish.then_some(ProductEvent::Published(ProductPublished {}));
+        Ok([drafted].into_iter().chain(published).collect())
+    }
+
+    fn change_details(
+        &self,
+        title: Option<&str>,
+        description: Option<&str>,
+    ) -> Result<Vec<ProductEvent>, Error> {
+        self.must_be_alive()?;
+        title.map_or(Ok(()), check_title)?;
+        description.map_or(Ok(()), |text| check_length(text, "description", DESCRIPTION_CHARS_MAX))?;
+        let title = title.filter(|title| *title != self.title).map(str::to_owned);
+        let description = description.filter(|text| *text != self.description).map(str::to_owned);
+        if title.is_none() && description.is_none() {
+            return Ok(vec![]);
+        }
+        Ok(vec![ProductEvent::DetailsChanged(ProductDetailsChanged { title, description })])
+    }
+
+    fn put_variant(&self, variant: &Variant) -> Result<Vec<ProductEvent>, Error> {
+        self.must_be_alive()?;
+        check_length(&variant.title, "title", TITLE_CHARS_MAX)?;
+        match self.variants.get(&variant.sku) {
+            Some(title) if *title == variant.title => return Ok(vec![]),
+            Some(_) => {}
+            None => check_count(self.variants.len() + 1)?,
+        }
+        let put = VariantPut { sku: variant.sku.clone(), title: variant.title.clone() };
+        Ok(vec![ProductEvent::VariantPut(put)])
+    }
+
+    fn publish(&self) -> Result<Vec<ProductEvent>, Error> {
+        self.must_be_alive()?;
+        if self.status == ProductStatus::Published {
+            return Ok(vec![]);
+        }
+        if self.variants.is_empty() {
+            return Err(Error::NoVariants);
+        }
+        Ok(vec![ProductEvent::Published(ProductPublished {})])
+    }
+
+    fn unpublish(&self) -> Result<Vec<ProductEvent>, Error> {
+        match self.status {
+            ProductStatus::Missing => Err(Error::NotFound),
+            ProductStatus::Published => Ok(vec![ProductEvent::Unpublished(ProductUnpublished {})]),
+            ProductStatus::Draft | ProductStatus::Unpublished | ProductStatus::Discontinued => Ok(vec![]),
+        }
+    }
+
+    fn discontinue(&self) -> Result<Vec<ProductEvent>, Error> {
+        match self.status {
+            ProductStatus::Missing => Err(Error::NotFound),
+            ProductStatus::Draft | ProductStatus::Published | ProductStatus::Unpublished => {
+                Ok(vec![ProductEvent::Discontinued(ProductDiscontinued {})])
+            }
+            ProductStatus::Discontinued => Ok(vec![]),
+        }
+    }
+
+    fn must_be_alive(&self) -> Result<(), Error> {
+        match self.status {
+            ProductStatus::Missing => Err(Error::NotFound),
+            ProductStatus::Draft | ProductStatus::Published | ProductStatus::Unpublished => Ok(()),
+            ProductStatus::Discontinued => Err(Error::Discontinued),
+        }
+    }
+}
+
+fn check_title(title: &str) -> Result<(), Error> {
+    if title.trim().is_empty() {
+        return Err(Error::TextMissing { field: "title".to_owned() });
+    }
+    check_length(title, "title", TITLE_CHARS_MAX)
+}
+
+fn check_length(text: &str, field: &str, limit: usize) -> Result<(), Error> {
+    match text.chars().count() {
+        found if found > limit => Err(Error::TextTooLong { field: field.to_owned(), found, limit }),
+        _ => Ok(()),
+    }
+}
+
+fn check_count(found: usize) -> Result<(), Error> {
+    if found > VARIANTS_MAX { Err(Error::TooManyVariants { found, limit: VARIANTS_MAX }) } else { Ok(()) }
+}
+
+fn check_variants(variants: &[Variant]) -> Result<(), Error> {
+    check_count(variants.len())?;
+    let mut seen = BTreeSet::new();
+    for (index, variant) in variants.iter().enumerate() {
+        if !seen.insert(&variant.sku) {
+            return Err(Error::DuplicateSku { sku: variant.sku.clone(), index });
+        }
+        check_length(&variant.title, &format!("variants[{index}].title"), TITLE_CHARS_MAX)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! All aggregates in one place: the enums by which the layers above hold any command, event or state.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Aggregate, DecodeError, Refusal, Refused, StoredEvent, StreamKind, Timestamp, catalog, inventory, order,
+    payment, pricing, returns,
+};
+
+/// Declares [`Command`], [`Event`] and [`State`] over the aggregates, one line per stream kind.
+macro_rules! model {
+    ($($kind:ident($aggregate:ty)),+ $(,)?) => {
+        /// A command for any aggregate.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        pub enum Command {
+            $(#[doc = concat!("For a stream of kind `", stringify!($kind), "`.")]
+            $kind(<$aggregate as Aggregate>::Command),)+
+        }
+
+        impl Command {
+            /// The kind of stream this command is for.
+            pub const fn kind(&self) -> StreamKind {
+                match self { $(Self::$kind(_) => StreamKind::$kind,)+ }
+            }
+        }
+
+        /// An event of any aggregate.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Event {
+            $(#[doc = concat!("In a stream of kind `", stringify!($kind), "`.")]
+            $kind(<$aggregate as Aggregate>::Event),)+
+        }
+
+        impl Event {
+            /// See [`StoredEvent::event_type`].
+            pub fn event_type(&self) -> &'static str {
+                match self { $(Self::$kind(event) => event.event_type(),)+ }
+            }
+
+            /// See [`StoredEvent::schema_version`].
+            pub fn schema_version(&self) -> u16 {
+                match self { $(Self::$kind(event) => event.schema_version(),)+ }
+            }
+
+            /// See [`StoredEvent::encode`].
+            pub fn encode(&self) -> Vec<u8> {
+                match self { $(Self::$kind(event) => event.encode(),)+ }
+            }
+
+            /// The event from its payload in its current schema version.
+            ///
+            /// # Errors
+            /// Streams of this kind have no such event, or the payload does not fit it.
+            pub fn decode(kind: StreamKind, event_type: &str, payload: &[u8]) -> Result<Self, DecodeError> {
+                match kind {
+                    $(StreamKind::$kind => <$aggregate as Aggregate>::Event::decode(event_type, payload).map(Self::$kind),)+
+                }
+            }
+
+            /// Every event type of streams of this kind, with its current schema version.
+            pub const fn types(kind: StreamKind) -> &'static [(&'static str, u16)] {
+                match kind { $(StreamKind::$kind => <$aggregate as Aggregate>::Event::TYPES,)+ }
+            }
+        }
+
+        $(impl From<<$aggregate as Aggregate>::Event> for Event {
+            fn from(event: <$aggregate as Aggregate>::Event) -> Self {
+                Self::$kind(event)
+            }
+        }
+
+        impl From<<$aggregate as Aggregate>::Command> for Command {
+            fn from(command: <$aggregate as Aggregate>::Command) -> Self {
+                Self::$kind(command)
+            }
+        })+
+
+        /// The folded state of any aggregate.
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        pub enum State {
+            $(#[doc = concat!("Of a stream of kind `", stringify!($kind), "`.")]
+            $kind($aggregate),)+
+        }
+
+        impl State {
+            /// The state before the first event.
+            pub fn empty(kind: StreamKind) -> Self {
+                match kind { $(StreamKind::$kind => Self::$kind(<$aggregate>::default()),)+ }
+            }
+
+            /// See [`Aggregate::decide`].
+            ///
+            /// # Errors
+            /// The rule that forbids it.
+            ///
+            /// # Panics
+            /// The command is for another kind of stream: a bug of the caller, who has both at hand.
+            pub fn decide(&self, command: &Command, now: Timestamp) -> Result<Vec<Event>, Refused> {
+                match (self, command) {
+                    $((Self::$kind(state), Command::$kind(command)) => match state.decide(command, now) {
+                        Ok(events) => Ok(events.into_iter().map(Event::$kind).collect()),
+                        Err(refusal) => Err(refusal.refused()),
+                    },)+
+                    (state, command) => panic!("a {:?} command met the state {state:?}", command.kind()),
+                }
+            }
+
+            /// See [`Aggregate::evolve`].
+            ///
+            /// # Panics
+            /// The event is of another kind of stream: a bug of the caller, who has both at hand.
+            pub fn evolve(&mut self, event: &Event) {
+                match (self, event) {
+                    $((Self::$kind(state), Event::$kind(event)) => state.evolve(event),)+
+                    (state, event) => panic!("a {} met the state {state:?}", event.event_type()),
+                }
+            }
+
+            /// See [`Aggregate::weight`].
+            pub fn weight(&self) -> usize {
+                match self { $(Self::$kind(state) => state.weight(),)+ }
+            }
+        }
+    };
+}
+
+model! {
+    Product(catalog::Product),
+    Sku(catalog::SkuClaim),
+    Price(pricing::Price),
+    Stock(inventory::StockItem),
+    Reservation(inventory::Reservation),
+    Order(order::Order),
+    Checkout(order::Checkout),
+    Payment(payment::PaymentIntent),
+    Return(returns::Return),
+}

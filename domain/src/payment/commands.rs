@@ -1,0 +1,113 @@
+//! What somebody wants of a payment, and what the provider said.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Currency, OrderId, PaymentId, Timestamp};
+
+/// A command for a [`PaymentIntent`](super::PaymentIntent).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// Authorise this amount.
+    Initiate {
+        /// The payment.
+        payment_id: PaymentId,
+        /// The order it pays.
+        order_id: OrderId,
+        /// How much.
+        amount_minor: i64,
+        /// In which currency.
+        currency: Currency,
+        /// The provider's reference to the payment method.
+        method_token: String,
+    },
+    /// The provider answered a call (effect runner).
+    RecordAnswer {
+        /// The key of the call.
+        key: String,
+        /// What it said.
+        answer: Answer,
+    },
+    /// The call ended without an answer (effect runner).
+    MarkOutcomeUnknown {
+        /// The key of the call.
+        key: String,
+    },
+    /// Take the authorised money.
+    RequestCapture {
+        /// How much; all that is left where absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        amount_minor: Option<i64>,
+    },
+    /// Give captured money back.
+    RequestRefund {
+        /// Names this refund within the payment; one refund is made once.
+        refund_id: String,
+        /// How much.
+        amount_minor: i64,
+    },
+    /// Let the authorisation go, whether or not it is known to have succeeded.
+    RequestVoid,
+    /// The provider reported something by itself (inbox).
+    RecordSignal {
+        /// The provider's id of this report.
+        provider_event_id: String,
+        /// The key of the call it is about.
+        key: String,
+        /// What it says.
+        answer: Answer,
+        /// The provider's order of its reports about this payment.
+        sequence: u64,
+    },
+}
+
+/// What a provider says about one of its operations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The money is held.
+    Authorized {
+        /// How much of it.
+        amount_minor: i64,
+        /// When the hold lapses.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        capture_before: Option<Timestamp>,
+    },
+    /// The money is not to be had.
+    Declined {
+        /// The provider's word for it.
+        code: String,
+        /// Whether another attempt could succeed.
+        retryable: bool,
+    },
+    /// The money is ours.
+    Captured {
+        /// How much of it.
+        amount_minor: i64,
+    },
+    /// The money went back.
+    Refunded {
+        /// How much of it.
+        amount_minor: i64,
+    },
+    /// The hold is gone, or there never was one.
+    Voided,
+    /// The operation did not happen.
+    Failed {
+        /// The provider's word for it.
+        code: String,
+    },
+}
+
+impl Answer {
+    /// The word on the wire.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Authorized { .. } => "authorized",
+            Self::Declined { .. } => "declined",
+            Self::Captured { .. } => "captured",
+            Self::Refunded { .. } => "refunded",
+            Self::Voided => "voided",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}

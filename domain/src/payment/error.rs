@@ -1,0 +1,168 @@
+//! The rules that stand in the way of payments.
+
+use super::{PaymentStatus, ProviderOperation};
+use crate::{Refusal, RefusalFamily};
+
+/// Why a payment refuses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The stream is empty.
+    #[error("there is no such payment")]
+    NotFound,
+    /// The stream holds another payment already.
+    #[error("the payment exists already with other contents")]
+    AlreadyExists,
+    /// An amount that cannot be.
+    #[error("an amount of {found} is not possible here")]
+    Amount {
+        /// The offending amount in minor units.
+        found: i64,
+    },
+    /// Text that cannot be the token of a payment method.
+    #[error("a payment method token has 1 to 255 visible ASCII characters and is never a card number")]
+    MethodToken,
+    /// Text that cannot name a refund.
+    #[error("a refund id has 1 to 64 letters, digits, '_', '-' or '.'")]
+    RefundId,
+    /// Text that cannot be the provider's id of a report.
+    #[error("a provider event id has 1 to 255 visible ASCII characters")]
+    ProviderEventId,
+    /// The provider is busy with this payment.
+    #[error("the provider has not yet answered {key}")]
+    OperationInFlight {
+        /// Which call.
+        operation: ProviderOperation,
+        /// Its key.
+        key: String,
+    },
+    /// Nothing is held that could be taken.
+    #[error("the payment is {status:?}, not authorized")]
+    NotAuthorized {
+        /// Where it is.
+        status: PaymentStatus,
+    },
+    /// Taken money is given back by a refund.
+    #[error("the payment is {status:?}: refund it instead")]
+    NotVoidable {
+        /// Where it is.
+        status: PaymentStatus,
+    },
+    /// More than is held.
+    #[error("{asked} exceed the {left} that are authorized and not captured")]
+    ExceedsAuthorized {
+        /// How much was asked for, in minor units.
+        asked: i64,
+        /// How much is left.
+        left: i64,
+    },
+    /// More than was taken.
+    #[error("{asked} exceed the {left} that are captured and not refunded")]
+    ExceedsCaptured {
+        /// How much was asked for, in minor units.
+        asked: i64,
+        /// How much is left.
+        left: i64,
+    },
+    /// One refund id, two amounts.
+    #[error("refund {refund_id} is of {amount_minor}")]
+    RefundIdReused {
+        /// The refund.
+        refund_id: String,
+        /// Its amount in minor units.
+        amount_minor: i64,
+    },
+    /// Nobody made such a call.
+    #[error("no operation {key} was started")]
+    UnknownOperation {
+        /// The offending key.
+        key: String,
+    },
+    /// The answer is not one to this call.
+    #[error("{answer} is no answer to {key}")]
+    AnswerMismatch {
+        /// The call.
+        key: String,
+        /// The answer's name.
+        answer: &'static str,
+    },
+    /// The provider speaks of another amount than it was asked for.
+    #[error("{key} was for {expected}, not {found}")]
+    AmountMismatch {
+        /// The call.
+        key: String,
+        /// Its amount in minor units.
+        expected: i64,
+        /// The provider's.
+        found: i64,
+    },
+    /// The answer denies what is settled.
+    #[error("{answer} contradicts what is settled about {key}")]
+    Contradiction {
+        /// The call.
+        key: String,
+        /// The answer's name.
+        answer: &'static str,
+    },
+}
+
+impl Refusal for Error {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::NotFound => "PAYMENT_NOT_FOUND",
+            Self::AlreadyExists => "PAYMENT_EXISTS",
+            Self::Amount { .. } => "AMOUNT_INVALID",
+            Self::MethodToken => "PAYMENT_METHOD_INVALID",
+            Self::RefundId => "REFUND_ID_INVALID",
+            Self::ProviderEventId => "PROVIDER_EVENT_ID_INVALID",
+            Self::OperationInFlight { .. } => "PAYMENT_OPERATION_IN_FLIGHT",
+            Self::NotAuthorized { .. } => "PAYMENT_NOT_AUTHORIZED",
+            Self::NotVoidable { .. } => "PAYMENT_NOT_VOIDABLE",
+            Self::ExceedsAuthorized { .. } => "AMOUNT_EXCEEDS_AUTHORIZED",
+            Self::ExceedsCaptured { .. } => "AMOUNT_EXCEEDS_CAPTURED",
+            Self::RefundIdReused { .. } => "REFUND_ID_REUSED",
+            Self::UnknownOperation { .. } => "PROVIDER_OPERATION_UNKNOWN",
+            Self::AnswerMismatch { .. } => "PROVIDER_ANSWER_MISMATCH",
+            Self::AmountMismatch { .. } => "PROVIDER_AMOUNT_MISMATCH",
+            Self::Contradiction { .. } => "PROVIDER_CONTRADICTION",
+        }
+    }
+
+    fn family(&self) -> RefusalFamily {
+        match self {
+            Self::Amount { .. } | Self::MethodToken | Self::RefundId | Self::ProviderEventId => {
+                RefusalFamily::Invalid
+            }
+            Self::NotFound => RefusalFamily::NotFound,
+            Self::AlreadyExists => RefusalFamily::AlreadyExists,
+            Self::OperationInFlight { .. }
+            | Self::NotAuthorized { .. }
+            | Self::NotVoidable { .. }
+            | Self::ExceedsAuthorized { .. }
+            | Self::ExceedsCaptured { .. }
+            | Self::RefundIdReused { .. }
+            | Self::UnknownOperation { .. }
+            | Self::AnswerMismatch { .. }
+            | Self::AmountMismatch { .. }
+            | Self::Contradiction { .. } => RefusalFamily::Precondition,
+        }
+    }
+
+    fn field(&self) -> Option<String> {
+        let field = match self {
+            Self::Amount { .. } | Self::ExceedsAuthorized { .. } | Self::ExceedsCaptured { .. } => "amount",
+            Self::MethodToken => "payment_method_token",
+            Self::RefundId | Self::RefundIdReused { .. } => "refund_id",
+            Self::ProviderEventId => "provider_event_id",
+            Self::UnknownOperation { .. } => "key",
+            Self::AnswerMismatch { .. } | Self::AmountMismatch { .. } | Self::Contradiction { .. } => {
+                "answer"
+            }
+            Self::NotFound
+            | Self::AlreadyExists
+            | Self::OperationInFlight { .. }
+            | Self::NotAuthorized { .. }
+            | Self::NotVoidable { .. } => return None,
+        };
+        Some(field.to_owned())
+    }
+}

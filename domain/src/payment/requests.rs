@@ -1,0 +1,165 @@
+//! What a payment answers to those who want something of it.
+
+use super::intent::Phase;
+use super::{
+    Answer, Error, Event, Operation, OperationState, PaymentCaptureRequested, PaymentInitiated,
+    PaymentIntent, PaymentOutcomeUnknown, PaymentStatus, PaymentVoidRequested, ProviderOperation,
+    ProviderOperationStarted, ProviderSignalReceived, RefundRequested, is_method_token, provider_key,
+};
+use crate::stream::is_id;
+
+impl PaymentIntent {
+    pub(super) fn initiate(&self, wanted: PaymentInitiated) -> Result<Vec<Event>, Error> {
+        match &self.initiated {
+            Some(known) if **known == wanted => return Ok(vec![]),
+            Some(_) => return Err(Error::AlreadyExists),
+            None => {}
+        }
+        if wanted.amount_minor < 0 {
+            return Err(Error::Amount { found: wanted.amount_minor });
+        }
+        if !is_method_token(&wanted.method_token) {
+            return Err(Error::MethodToken);
+        }
+        let started = ProviderOperationStarted {
+            operation: ProviderOperation::Authorize,
+            key: provider_key(&wanted.payment_id, ProviderOperation::Authorize, 1),
+            amount_minor: wanted.amount_minor,
+            refund_id: None,
+        };
+        Ok(vec![Event::Initiated(wanted), Event::OperationStarted(started)])
+    }
+
+    pub(super) fn request_capture(&self, amount_minor: Option<i64>) -> Result<Vec<Event>, Error> {
+        let (phase, status) = self.found()?;
+        match phase {
+            Phase::Authorized => {}
+            Phase::Initiated | Phase::Declined | Phase::Voided | Phase::SucceededLate => {
+                return Err(Error::NotAuthorized { status });
+            }
+        }
+        if let Some(open) = self.open_operation() {
+            let same = open.operation == ProviderOperation::Capture
+                && amount_minor.is_none_or(|amount| amount == open.amount_minor);
+            return if same { Ok(vec![]) } else { Err(in_flight(open)) };
+        }
+        let left = self.authorized_minor().saturating_sub(self.captured_minor());
+        if left == 0
+            && self.has_captured()
+            && amount_minor.is_none_or(|amount| amount == self.captured_minor())
+        {
+            return Ok(vec![]);
+        }
+        let amount_minor = amount_minor.unwrap_or(left);
+        if amount_minor < 0 || (amount_minor == 0 && self.authorized_minor() > 0) {
+            return Err(Error::Amount { found: amount_minor });
+        }
+        if amount_minor > left {
+            return Err(Error::ExceedsAuthorized { asked: amount_minor, left });
+        }
+        let requested = Event::CaptureRequested(PaymentCaptureRequested { amount_minor });
+        Ok(vec![requested, self.start(ProviderOperation::Capture, amount_minor, None)?])
+    }
+
+    pub(super) fn request_refund(&self, refund_id: &str, amount_minor: i64) -> Result<Vec<Event>, Error> {
+        self.found()?;
+        if !is_id(refund_id) {
+            return Err(Error::RefundId);
+        }
+        if amount_minor <= 0 {
+            return Err(Error::Amount { found: amount_minor });
+        }
+        if let Some(known) = self.refund(refund_id) {
+            if known.amount_minor != amount_minor {
+                let (refund_id, amount_minor) = (refund_id.to_owned(), known.amount_minor);
+                return Err(Error::RefundIdReused { refund_id, amount_minor });
+            }
+            if known.state != OperationState::Failed {
+                return Ok(vec![]);
+            }
+        }
+        if let Some(open) = self.open_operation() {
+            return Err(in_flight(open));
+        }
+        let left = self.captured_minor().saturating_sub(self.refunded_minor());
+        if amount_minor > left {
+            return Err(Error::ExceedsCaptured { asked: amount_minor, left });
+        }
+        let refund_id = refund_id.to_owned();
+        let started = self.start(ProviderOperation::Refund, amount_minor, Some(refund_id.clone()))?;
+        Ok(vec![Event::RefundRequested(RefundRequested { refund_id, amount_minor }), started])
+    }
+
+    pub(super) fn request_void(&self) -> Result<Vec<Event>, Error> {
+        let (phase, status) = self.found()?;
+        let amount_minor = match phase {
+            // Nothing is held: asking for that has already succeeded.
+            Phase::Declined | Phase::Voided => return Ok(vec![]),
+            Phase::Initiated => self.amount_minor(),
+            Phase::Authorized | Phase::SucceededLate => self.authorized_minor(),
+        };
+        match self.open_operation() {
+            Some(open) if open.operation == ProviderOperation::Void => return Ok(vec![]),
+            Some(open) if open.operation == ProviderOperation::Authorize && open.is_unknown() => {}
+            Some(open) => return Err(in_flight(open)),
+            None if self.has_captured() => return Err(Error::NotVoidable { status }),
+            None => {}
+        }
+        let started = self.start(ProviderOperation::Void, amount_minor, None)?;
+        Ok(vec![Event::VoidRequested(PaymentVoidRequested {}), started])
+    }
+
+    pub(super) fn mark_unknown(&self, key: &str) -> Result<Vec<Event>, Error> {
+        self.found()?;
+        let operation = self.operation(key).ok_or_else(|| Error::UnknownOperation { key: key.to_owned() })?;
+        Ok(match operation.state {
+            OperationState::Open => {
+                vec![Event::OutcomeUnknown(PaymentOutcomeUnknown { key: key.to_owned() })]
+            }
+            OperationState::Unknown
+            | OperationState::Superseded
+            | OperationState::Succeeded
+            | OperationState::Failed => vec![],
+        })
+    }
+
+    /// A report is never refused for what it says: it is on the log either way, and means something if it is news.
+    pub(super) fn record_signal(
+        &self,
+        signal: &ProviderSignalReceived,
+        answer: &Answer,
+    ) -> Result<Vec<Event>, Error> {
+        self.found()?;
+        let id = &signal.provider_event_id;
+        if !(1..=255).contains(&id.len()) || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Error::ProviderEventId);
+        }
+        if self.signals.contains(id) {
+            return Ok(vec![]);
+        }
+        let newer = self.sequence.is_none_or(|known| signal.sequence > known);
+        let implied = if newer { self.outcome(&signal.key, answer).ok().flatten() } else { None };
+        Ok(std::iter::once(Event::SignalReceived(signal.clone())).chain(implied).collect())
+    }
+
+    pub(super) fn found(&self) -> Result<(Phase, PaymentStatus), Error> {
+        self.phase.zip(self.status()).ok_or(Error::NotFound)
+    }
+
+    fn start(
+        &self,
+        operation: ProviderOperation,
+        amount_minor: i64,
+        refund_id: Option<String>,
+    ) -> Result<Event, Error> {
+        let payment_id = self.payment_id().ok_or(Error::NotFound)?;
+        let before = self.operations.iter().filter(|known| known.operation == operation).count();
+        let n = u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1);
+        let key = provider_key(payment_id, operation, n);
+        Ok(Event::OperationStarted(ProviderOperationStarted { operation, key, amount_minor, refund_id }))
+    }
+}
+
+fn in_flight(open: &Operation) -> Error {
+    Error::OperationInFlight { operation: open.operation, key: open.key.clone() }
+}

@@ -1,0 +1,142 @@
+//! Answers that come twice, late, out of order or against what is settled.
+
+use super::*;
+use crate::payment::ProviderOperation::{Authorize, Capture, Refund, Void};
+
+fn voiding_unknown() -> Vec<Event> {
+    with(authorizing(), [unknown(Authorize), void_requested(), started(Void, 1, TOTAL)])
+}
+
+#[test]
+fn an_answer_told_again_is_no_news() {
+    let history = with(authorizing(), [authorized()]);
+    given::<PaymentIntent>(history.clone()).when(answer(Authorize, 1, yes_authorized())).then_nothing();
+    let contradiction = Error::Contradiction { key: key(Authorize, 1), answer: "failed" };
+    given::<PaymentIntent>(history).when(answer(Authorize, 1, no("no"))).then_refused(contradiction);
+    given::<PaymentIntent>(with(authorizing(), [declined()]))
+        .when(answer(Authorize, 1, no("no")))
+        .then_nothing();
+}
+
+#[test]
+fn an_unknown_authorisation_can_still_be_answered() {
+    let lost = || given::<PaymentIntent>(with(authorizing(), [unknown(Authorize)]));
+    assert!(lost().state().open_operation().unwrap().is_unknown());
+    lost().when(answer(Authorize, 1, yes_authorized())).then([authorized()]);
+    let decline = Answer::Declined { code: "insufficient_funds".to_owned(), retryable: true };
+    lost().when(answer(Authorize, 1, decline)).then([declined()]);
+}
+
+#[test]
+fn a_void_goes_after_an_unknown_authorisation() {
+    let payment = given::<PaymentIntent>(with(authorizing(), [unknown(Authorize)]))
+        .when(Command::RequestVoid)
+        .then([void_requested(), started(Void, 1, TOTAL)]);
+    assert_eq!(payment.open_operation().unwrap().operation, Void);
+    let payment =
+        given::<PaymentIntent>(voiding_unknown()).when(answer(Void, 1, Answer::Voided)).then([voided(1)]);
+    assert_eq!((payment.status(), payment.open_operation()), (Some(PaymentStatus::Voided), None));
+}
+
+#[test]
+fn after_a_failed_void_the_authorisation_is_the_question_again() {
+    let payment = given::<PaymentIntent>(voiding_unknown())
+        .when(answer(Void, 1, no("try_later")))
+        .then([void_failed()]);
+    let open = payment.open_operation().unwrap();
+    assert_eq!((open.operation, open.is_unknown()), (Authorize, true));
+    given::<PaymentIntent>(with(voiding_unknown(), [void_failed()]))
+        .when(Command::RequestVoid)
+        .then([void_requested(), started(Void, 2, TOTAL)]);
+}
+
+#[test]
+fn money_that_comes_after_the_void_is_let_go_again() {
+    let given_up = with(voiding_unknown(), [voided(1)]);
+    let payment = given::<PaymentIntent>(given_up.clone())
+        .when(signal("evt_1", Authorize, yes_authorized(), 1))
+        .then([signal_received("evt_1", Authorize, 1), succeeded_late()]);
+    assert_eq!((payment.status(), payment.authorized_minor()), (Some(PaymentStatus::SucceededLate), TOTAL));
+    let late = || given::<PaymentIntent>(with(given_up.clone(), [succeeded_late()]));
+    let not_wanted = Error::NotAuthorized { status: PaymentStatus::SucceededLate };
+    late().when(Command::RequestCapture { amount_minor: None }).then_refused(not_wanted);
+    late().when(Command::RequestVoid).then([void_requested(), started(Void, 2, TOTAL)]);
+    late().when(answer(Authorize, 1, yes_authorized())).then_nothing();
+}
+
+#[test]
+fn a_decline_after_the_void_changes_nothing() {
+    let given_up = with(voiding_unknown(), [voided(1)]);
+    given::<PaymentIntent>(given_up).when(answer(Authorize, 1, no("never_seen"))).then_nothing();
+}
+
+#[test]
+fn an_authorisation_answered_while_its_void_runs_is_held_until_the_void_ends() {
+    let payment = given::<PaymentIntent>(voiding_unknown())
+        .when(answer(Authorize, 1, yes_authorized()))
+        .then([authorized()]);
+    assert_eq!(payment.open_operation().unwrap().operation, Void);
+    let payment = given::<PaymentIntent>(with(voiding_unknown(), [authorized()]))
+        .when(answer(Void, 1, Answer::Voided))
+        .then([voided(1)]);
+    assert_eq!((payment.status(), payment.authorized_minor()), (Some(PaymentStatus::Voided), 0));
+}
+
+#[test]
+fn a_capture_that_had_failed_may_turn_out_to_have_happened() {
+    let asked = [capture_requested(TOTAL), started(Capture, 1, TOTAL), capture_failed()];
+    let failed = with(with(authorizing(), [authorized()]), asked);
+    let happened = answer(Capture, 1, Answer::Captured { amount_minor: TOTAL });
+    given::<PaymentIntent>(failed.clone()).when(happened.clone()).then([captured(1, TOTAL)]);
+    // Not beside another call for the same money: one of the two cannot be true.
+    let again = with(failed, [capture_requested(TOTAL), started(Capture, 2, TOTAL)]);
+    let contradiction = Error::Contradiction { key: key(Capture, 1), answer: "captured" };
+    given::<PaymentIntent>(again).when(happened).then_refused(contradiction);
+}
+
+#[test]
+fn a_refund_that_had_failed_may_turn_out_to_have_happened() {
+    let asked = [refund_requested(500), started(Refund, 1, 500), refund_failed()];
+    given::<PaymentIntent>(with(captured_up_to(TOTAL), asked))
+        .when(answer(Refund, 1, Answer::Refunded { amount_minor: 500 }))
+        .then([refunded(1, 500)]);
+}
+
+#[test]
+fn a_void_that_had_failed_is_news_only_while_something_is_held() {
+    let asked = [authorized(), void_requested(), started(Void, 1, TOTAL), void_failed()];
+    let failed = with(authorizing(), asked);
+    given::<PaymentIntent>(failed.clone()).when(answer(Void, 1, Answer::Voided)).then([voided(1)]);
+    let captured = with(failed, [capture_requested(TOTAL), started(Capture, 1, TOTAL), captured(1, TOTAL)]);
+    let contradiction = Error::Contradiction { key: key(Void, 1), answer: "voided" };
+    given::<PaymentIntent>(captured).when(answer(Void, 1, Answer::Voided)).then_refused(contradiction);
+}
+
+#[test]
+fn a_report_is_applied_once() {
+    let history = with(authorizing(), [signal_received("evt_1", Authorize, 1), authorized()]);
+    given::<PaymentIntent>(history).when(signal("evt_1", Authorize, no("no"), 9)).then_nothing();
+}
+
+#[test]
+fn an_older_report_is_kept_and_changes_nothing() {
+    let history = with(authorizing(), [signal_received("evt_2", Void, 5)]);
+    for sequence in [4, 5] {
+        given::<PaymentIntent>(history.clone())
+            .when(signal("evt_1", Authorize, yes_authorized(), sequence))
+            .then([signal_received("evt_1", Authorize, sequence)]);
+    }
+}
+
+#[test]
+fn a_report_against_what_is_settled_is_kept_and_changes_nothing() {
+    given::<PaymentIntent>(with(authorizing(), [authorized()]))
+        .when(signal("evt_1", Authorize, no("no"), 1))
+        .then([signal_received("evt_1", Authorize, 1)]);
+    given::<PaymentIntent>(authorizing())
+        .when(signal("evt_1", Capture, Answer::Captured { amount_minor: 1 }, 1))
+        .then([signal_received("evt_1", Capture, 1)]);
+    given::<PaymentIntent>(authorizing())
+        .when(signal("", Authorize, yes_authorized(), 1))
+        .then_refused(Error::ProviderEventId);
+}

@@ -1,0 +1,138 @@
+//! What holds for every payment, whatever anybody asks or the provider says.
+
+use proptest::prelude::*;
+
+use super::{initiate, key};
+use crate::payment::{Answer, Command, OperationState, PaymentIntent, ProviderOperation};
+use crate::{Aggregate, Timestamp};
+
+const AMOUNTS: [i64; 6] = [1, 500, 1_000, 1_765, 2_765, i64::MAX];
+
+fn amount() -> impl Strategy<Value = i64> {
+    proptest::sample::select(AMOUNTS.to_vec())
+}
+
+fn operation() -> impl Strategy<Value = ProviderOperation> {
+    use ProviderOperation::{Authorize, Capture, Refund, Void};
+    proptest::sample::select(vec![Authorize, Capture, Void, Refund])
+}
+
+fn any_answer() -> impl Strategy<Value = Answer> {
+    prop_oneof![
+        amount().prop_map(|amount_minor| Answer::Authorized { amount_minor, capture_before: None }),
+        amount().prop_map(|amount_minor| Answer::Captured { amount_minor }),
+        amount().prop_map(|amount_minor| Answer::Refunded { amount_minor }),
+        any::<bool>().prop_map(|retryable| Answer::Declined { code: "no".to_owned(), retryable }),
+        Just(Answer::Voided),
+        Just(Answer::Failed { code: "no".to_owned() }),
+    ]
+}
+
+/// What the provider would say to an operation of this payment: its own amount, or that it did not happen.
+fn fitting(payment: &PaymentIntent, key: &str, happened: bool) -> Answer {
+    let Some(operation) = payment.operation(key).filter(|_| happened) else {
+        return Answer::Failed { code: "no".to_owned() };
+    };
+    let amount_minor = operation.amount_minor;
+    match operation.operation {
+        ProviderOperation::Authorize => Answer::Authorized { amount_minor, capture_before: None },
+        ProviderOperation::Capture => Answer::Captured { amount_minor },
+        ProviderOperation::Refund => Answer::Refunded { amount_minor },
+        ProviderOperation::Void => Answer::Voided,
+    }
+}
+
+/// Something that happens to a payment.
+#[derive(Clone, Debug)]
+enum Happening {
+    Capture(Option<i64>),
+    Refund(u8, i64),
+    Void,
+    Unknown(ProviderOperation, u32),
+    Answer(ProviderOperation, u32, Option<bool>, Answer),
+    Signal(u8, ProviderOperation, u32, u64, Option<bool>, Answer),
+    OpenAnswered(bool),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    use Happening::{Answer, Capture, OpenAnswered, Refund, Signal, Unknown, Void};
+    let fits = || proptest::option::weighted(0.8, any::<bool>());
+    prop_oneof![
+        2 => proptest::option::of(amount()).prop_map(Capture),
+        2 => (0_u8..4, amount()).prop_map(|(id, amount)| Refund(id, amount)),
+        1 => Just(Void),
+        2 => (operation(), 1_u32..3).prop_map(|(operation, n)| Unknown(operation, n)),
+        3 => (operation(), 1_u32..4, fits(), any_answer()).prop_map(|(op, n, fits, said)| Answer(op, n, fits, said)),
+        3 => (0_u8..8, operation(), 1_u32..4, 0_u64..12, fits(), any_answer())
+            .prop_map(|(id, op, n, sequence, fits, said)| Signal(id, op, n, sequence, fits, said)),
+        4 => proptest::bool::weighted(0.7).prop_map(OpenAnswered),
+    ]
+}
+
+fn command(payment: &PaymentIntent, happening: Happening) -> Option<Command> {
+    let n_th = |operation, n| key(operation, 1).replace(":1", &format!(":{n}"));
+    let said = |key: &str, fits: Option<bool>, answer| fits.map_or(answer, |yes| fitting(payment, key, yes));
+    Some(match happening {
+        Happening::Capture(amount_minor) => Command::RequestCapture { amount_minor },
+        Happening::Refund(id, amount_minor) => {
+            Command::RequestRefund { refund_id: format!("ret_{id}"), amount_minor }
+        }
+        Happening::Void => Command::RequestVoid,
+        Happening::Unknown(operation, n) => Command::MarkOutcomeUnknown { key: n_th(operation, n) },
+        Happening::Answer(operation, n, fits, answer) => {
+            let key = n_th(operation, n);
+            Command::RecordAnswer { answer: said(&key, fits, answer), key }
+        }
+        Happening::Signal(id, operation, n, sequence, fits, answer) => {
+            let key = n_th(operation, n);
+            let answer = said(&key, fits, answer);
+            Command::RecordSignal { provider_event_id: format!("evt_{id}"), key, answer, sequence }
+        }
+        Happening::OpenAnswered(happened) => {
+            let key = payment.open_operation()?.key.clone();
+            Command::RecordAnswer { answer: fitting(payment, &key, happened), key }
+        }
+    })
+}
+
+fn check(payment: &PaymentIntent) -> Result<(), TestCaseError> {
+    prop_assert!(payment.captured_minor() <= payment.authorized_minor());
+    prop_assert!(payment.refunded_minor() <= payment.captured_minor());
+    prop_assert!(payment.refunded_minor() >= 0 && payment.authorized_minor() <= payment.amount_minor());
+    let open = payment.operations.iter().filter(|operation| operation.is_open()).count();
+    prop_assert!(open <= 1, "{open} operations in flight");
+    let sum = |kind| {
+        let succeeded = |state| state == OperationState::Succeeded;
+        let of = payment.operations.iter().filter(|op| op.operation == kind && succeeded(op.state));
+        of.map(|op| op.amount_minor).sum::<i64>()
+    };
+    prop_assert_eq!(sum(ProviderOperation::Capture), payment.captured_minor());
+    prop_assert_eq!(sum(ProviderOperation::Refund), payment.refunded_minor());
+    Ok(())
+}
+
+fn apply(payment: &mut PaymentIntent, command: &Command) -> usize {
+    let events = payment.decide(command, Timestamp::default()).unwrap_or_default();
+    for event in &events {
+        payment.evolve(event);
+    }
+    events.len()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn money_is_conserved_whatever_happens(happenings in proptest::collection::vec(happening(), 0..40)) {
+        let mut payment = PaymentIntent::default();
+        apply(&mut payment, &initiate());
+        for happening in happenings {
+            let Some(command) = command(&payment, happening) else { continue };
+            apply(&mut payment, &command);
+            check(&payment)?;
+            if let Command::RecordSignal { .. } = &command {
+                prop_assert_eq!(apply(&mut payment, &command), 0, "a report was applied twice");
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What happened to a return. The payload structs' names are on the log and never reused.
+
+use serde::{Deserialize, Serialize};
+
+use super::ReturnRequest;
+use crate::aggregate::events;
+use crate::{LocationId, Quantity, Sku};
+
+events! {
+    /// An event of a [`Return`](super::Return).
+    pub enum Event {
+        /// Units are to come back.
+        Requested(ReturnRequested) = 1,
+        /// Their price went back.
+        Refunded(ReturnRefunded) = 1,
+        /// They are on the shelf again.
+        Restocked(ReturnRestocked) = 1,
+        /// Both are done.
+        Resolved(ReturnResolved) = 1,
+        /// They do not come back.
+        Refused(ReturnRefused) = 1,
+    }
+}
+
+/// Units of an order are to come back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReturnRequested {
+    /// Which units of which order.
+    #[serde(flatten)]
+    pub request: ReturnRequest,
+    /// Their price, summed.
+    pub refund_minor: i64,
+}
+
+/// Units of one order line that come back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReturnLine {
+    /// The line's place in the order, counted from 0.
+    pub line: u32,
+    /// What.
+    pub sku: Sku,
+    /// Where it goes back to; `main` is left out of the payload.
+    #[serde(default = "LocationId::main", skip_serializing_if = "is_main")]
+    pub location: LocationId,
+    /// How many units.
+    pub quantity: Quantity,
+    /// The price paid for one.
+    pub unit_price_minor: i64,
+}
+
+fn is_main(location: &LocationId) -> bool {
+    location.as_str() == "main"
+}
+
+/// The price of the units went back to the customer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReturnRefunded {
+    /// How much.
+    pub amount_minor: i64,
+}
+
+/// The units are on the shelf again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReturnRestocked {}
+
+/// Refunded and restocked: nothing is left to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReturnResolved {}
+
+/// The units do not come back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReturnRefused {
+    /// The reason of whoever refused.
+    pub reason: String,
+}

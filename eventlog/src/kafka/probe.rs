@@ -1,0 +1,178 @@
+//! Whether the log is still the one that was read: fetches single records again, through a fresh connection.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+use shopstream_domain::Partition;
+
+use super::Options;
+use super::error::{Trouble, is_no_topic, trouble};
+use super::settings::{self, Events};
+use crate::cursor::Offset;
+use crate::raw::RawError;
+
+/// How long one record may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How far a reader is.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) partition: Partition,
+    pub(super) next: Offset,
+    /// The record at `next - 1`, if the reader handed it out.
+    pub(super) last: Option<Bytes>,
+}
+
+/// What was found at a place.
+#[derive(Debug)]
+pub(super) enum Finding {
+    /// Nothing speaks against reading on.
+    Same,
+    /// Not the log that was read.
+    Wrong(RawError),
+    /// The log seems to end before the place. A leader that slept says so too, so look again.
+    Lost(RawError),
+    /// No such topic, or no such partition.
+    NoTopic,
+    /// Nobody answered.
+    Unreachable,
+}
+
+/// Looks at each place; with `ahead` also at the next record, for bytes that are damaged.
+pub(super) fn look(options: &Options, places: &[Place], ahead: bool) -> Vec<(Partition, Finding)> {
+    let probe = Probe::new(options);
+    places
+        .iter()
+        .map(|place| {
+            let finding = match &probe {
+                Ok(probe) => probe.look(place, ahead).unwrap_or_else(|finding| finding),
+                Err(Code::NoError) => Finding::Unreachable,
+                Err(code) if is_no_topic(*code) => Finding::NoTopic,
+                Err(code) => match super::error::from_code(*code, &code.to_string()) {
+                    refused @ RawError::Refused { .. } => Finding::Wrong(refused),
+                    _ => Finding::Unreachable,
+                },
+            };
+            (place.partition, finding)
+        })
+        .collect()
+}
+
+struct Probe<'a> {
+    options: &'a Options,
+    consumer: BaseConsumer<Events>,
+}
+
+/// What a fetch brought.
+enum Fetched {
+    Record(Offset, Bytes),
+    End,
+    OutOfRange,
+}
+
+impl<'a> Probe<'a> {
+    fn new(options: &'a Options) -> Result<Self, Code> {
+        let consumer: BaseConsumer<Events> =
+            settings::create(&settings::probing(options)).map_err(|_| Code::NoError)?;
+        let metadata = consumer.fetch_metadata(Some(&options.topic), PATIENCE).map_err(|_| Code::NoError)?;
+        let topic = metadata.topics().iter().find(|topic| topic.name() == options.topic);
+        match topic.map(|topic| topic.error().map(Code::from)) {
+            None => Err(Code::UnknownTopic),
+            Some(Some(code)) => Err(code),
+            Some(None) => Ok(Self { options, consumer }),
+        }
+    }
+
+    fn look(&self, place: &Place, ahead: bool) -> Result<Finding, Finding> {
+        let Place { partition, next, .. } = *place;
+        if let Some(last) = &place.last {
+            match self.fetch(partition, next - 1)? {
+                Fetched::Record(offset, bytes) if offset + 1 == next && bytes == *last => {}
+                Fetched::Record(offset, _) => {
+                    let detail = format!(
+                        "the record that was read at offset {} is not there any more: the topic was deleted and \
+                         made again, or truncated",
+                        next - 1
+                    );
+                    return Err(Finding::Wrong(self.damaged(partition, offset, detail)));
+                }
+                Fetched::End | Fetched::OutOfRange => return Err(self.outside(partition, next)),
+            }
+            if !ahead {
+                return Ok(Finding::Same);
+            }
+        }
+        match self.fetch(partition, next)? {
+            Fetched::Record(..) | Fetched::End => Ok(Finding::Same),
+            Fetched::OutOfRange => Err(self.outside(partition, next)),
+        }
+    }
+
+    /// What to say of a place that the log does not have.
+    fn outside(&self, partition: Partition, next: Offset) -> Finding {
+        let watermarks = self.consumer.fetch_watermarks(&self.options.topic, partition.into(), PATIENCE);
+        let Ok((low, high)) = watermarks else { return Finding::Unreachable };
+        let [low, end] = [low, high].map(|offset| Offset::try_from(offset).unwrap_or(0));
+        if next < low {
+            let detail = format!("the partition begins at offset {low}: records before it were deleted");
+            return Finding::Wrong(self.damaged(partition, next, detail));
+        }
+        Finding::Lost(RawError::Lost { partition, wanted: next, end })
+    }
+
+    fn damaged(&self, partition: Partition, offset: Offset, detail: String) -> RawError {
+        RawError::Damaged { place: format!("{} {partition}@{offset}", self.options.topic), detail }
+    }
+
+    fn fetch(&self, partition: Partition, offset: Offset) -> Result<Fetched, Finding> {
+        let assigned = assignment(&self.options.topic, [(partition, offset)])
+            .and_then(|assignment| self.consumer.assign(&assignment));
+        if assigned.is_err() {
+            return Err(Finding::Unreachable);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Finding::Unreachable);
+            }
+            match self.consumer.poll(left) {
+                Some(Ok(message)) if message.partition() == i32::from(partition) => {
+                    let found = Offset::try_from(message.offset()).unwrap_or(0);
+                    return Ok(Fetched::Record(
+                        found,
+                        Bytes::copy_from_slice(message.payload().unwrap_or(&[])),
+                    ));
+                }
+                Some(Err(KafkaError::PartitionEOF(at))) if at == i32::from(partition) => {
+                    return Ok(Fetched::End);
+                }
+                None | Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => {}
+                Some(Err(error)) => match error.rdkafka_error_code() {
+                    Some(Code::AutoOffsetReset) => return Ok(Fetched::OutOfRange),
+                    Some(code) if is_no_topic(code) => return Err(Finding::NoTopic),
+                    code if trouble(code) == Trouble::BadBytes => {
+                        return Err(Finding::Wrong(self.damaged(partition, offset, error.to_string())));
+                    }
+                    _ => {}
+                },
+            }
+        }
+    }
+}
+
+/// The partitions of `topic`, each from an offset on.
+pub(super) fn assignment(
+    topic: &str,
+    from: impl IntoIterator<Item = (Partition, Offset)>,
+) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in from {
+        list.add_partition_offset(topic, partition.into(), KafkaOffset::Offset(offset as i64))?;
+    }
+    Ok(list)
+}
