@@ -24,7 +24,7 @@ use crate::cursor::{Cursor, LogId, Offset};
 use crate::fold::Fold;
 use crate::log::Log;
 use crate::raw::{RawLog, RawRecord, Report};
-use crate::record::{Commit, CommandId, CommitRecord, EventData, Record};
+use crate::record::{CommandId, Commit, CommitRecord, EventData, Record};
 use crate::sim::Faults;
 use crate::writer::{ClaimError, Identity, PartitionWriter, Progress};
 
@@ -174,7 +174,8 @@ pub async fn run(backend: &dyn Backend) {
                 continue;
             }
         }
-        let outcome = AssertUnwindSafe(tokio::time::timeout(CASE_MAX, (case.run)(backend))).catch_unwind().await;
+        let outcome =
+            AssertUnwindSafe(tokio::time::timeout(CASE_MAX, (case.run)(backend))).catch_unwind().await;
         match outcome {
             Ok(Ok(())) => {
                 passed += 1;
@@ -245,7 +246,8 @@ fn identity(node: &str) -> Identity {
 
 /// The nonce of a node; different for every name used here.
 fn nonce(node: &str) -> u64 {
-    node.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    node.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 async fn try_claim(log: &Log, node: &str, min_epoch: u64) -> Result<PartitionWriter, ClaimError> {
@@ -320,7 +322,11 @@ async fn counted(log: &Log) -> Vec<u64> {
 }
 
 /// Appends bytes as they are and waits for their offset.
-async fn append(raw: &dyn RawLog, partition: Partition, records: impl IntoIterator<Item = Bytes>) -> Vec<Report> {
+async fn append(
+    raw: &dyn RawLog,
+    partition: Partition,
+    records: impl IntoIterator<Item = Bytes>,
+) -> Vec<Report> {
     let mut appender = raw.appender(partition).await.unwrap();
     let mut count = 0;
     for record in records {

@@ -78,7 +78,9 @@ impl Void {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Halt {
     /// A record by an owner of a later epoch than any claim on the log: its claim is missing.
-    #[error("a record of epoch {found} at offset {offset}, but the last claim has epoch {known}: its claim is missing")]
+    #[error(
+        "a record of epoch {found} at offset {offset}, but the last claim has epoch {known}: its claim is missing"
+    )]
     UnclaimedEpoch {
         /// Where.
         offset: Offset,
@@ -88,7 +90,9 @@ pub enum Halt {
         known: u64,
     },
     /// An owner opened the partition on a history other than the one read here.
-    #[error("the owner of epoch {epoch} opened at offset {offset} on another history (digest {theirs:016x}, here {ours:016x})")]
+    #[error(
+        "the owner of epoch {epoch} opened at offset {offset} on another history (digest {theirs:016x}, here {ours:016x})"
+    )]
     OtherHistory {
         /// Where.
         offset: Offset,
@@ -100,7 +104,9 @@ pub enum Halt {
         ours: u64,
     },
     /// The record before the cursor is not the one that was read there.
-    #[error("the record at offset {offset} is not the one that was read there before: the log was truncated or made again")]
+    #[error(
+        "the record at offset {offset} is not the one that was read there before: the log was truncated or made again"
+    )]
     OtherRecord {
         /// Where.
         offset: Offset,
@@ -186,7 +192,9 @@ impl Fold {
         if verdict == Verdict::Counts {
             let header = &record.header;
             self.cursor.digest = xxh3_64_with_seed(
-                &[header.epoch, header.nonce, header.seq, u64::from(record.crc)].map(u64::to_le_bytes).concat(),
+                &[header.epoch, header.nonce, header.seq, u64::from(record.crc)]
+                    .map(u64::to_le_bytes)
+                    .concat(),
                 self.cursor.digest,
             );
         }
@@ -247,6 +255,11 @@ impl Fold {
 impl Record {
     /// What a cursor remembers of this record.
     pub const fn fingerprint(&self) -> Fingerprint {
-        Fingerprint { crc: self.crc, epoch: self.header.epoch, nonce: self.header.nonce, seq: self.header.seq }
+        Fingerprint {
+            crc: self.crc,
+            epoch: self.header.epoch,
+            nonce: self.header.nonce,
+            seq: self.header.seq,
+        }
     }
 }

@@ -49,7 +49,10 @@ impl Log {
         }
         if found > genesis.partitions {
             // An accident that cannot be undone (`rulings.md` 46): the first N are the log.
-            warn!("the log was made with {} partitions and now has {found}: the others are ignored", genesis.partitions);
+            warn!(
+                "the log was made with {} partitions and now has {found}: the others are ignored",
+                genesis.partitions
+            );
         }
         if genesis.hash_version != HASH_VERSION {
             return Err(LogError::HashVersion { found: genesis.hash_version });
@@ -149,7 +152,9 @@ async fn read_genesis(raw: &dyn RawLog, partition: Partition) -> Result<Genesis,
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// A partition does not begin with a genesis.
-    #[error("partition {partition} has no genesis record: make the log with `shopstream topics apply`, or name the right one")]
+    #[error(
+        "partition {partition} has no genesis record: make the log with `shopstream topics apply`, or name the right one"
+    )]
     NoGenesis {
         /// Which.
         partition: Partition,
@@ -161,7 +166,9 @@ pub enum LogError {
         partition: Partition,
     },
     /// Fewer partitions than the log was made with.
-    #[error("the log was made with {expected} partitions and now has {found}: streams would not be found where they were written")]
+    #[error(
+        "the log was made with {expected} partitions and now has {found}: streams would not be found where they were written"
+    )]
     Partitions {
         /// N of the genesis.
         expected: u32,
@@ -169,7 +176,9 @@ pub enum LogError {
         found: u32,
     },
     /// The log spreads roots by a function this program does not have.
-    #[error("the log uses partition hash {found}, this program knows only {HASH_VERSION}: run a newer program")]
+    #[error(
+        "the log uses partition hash {found}, this program knows only {HASH_VERSION}: run a newer program"
+    )]
     HashVersion {
         /// What the genesis says.
         found: u32,

@@ -66,14 +66,14 @@ impl Reader {
             }
             // One record early, to find the fingerprint (`rulings.md` 41).
             let unproven = cursor.fingerprint.is_some();
-            if unproven {
-                await_end(raw, cursor).await?;
-            }
             from.push((cursor.partition, cursor.next - u64::from(unproven)));
             partitions.insert(cursor.partition, Folding { fold: Fold::new(*cursor), unproven });
         }
-        let raw = raw.reader(&from).await.map_err(ReadError::from_raw)?;
-        Ok(Self { raw, partitions, buffer: Vec::new() })
+        let reader = raw.reader(&from).await.map_err(ReadError::from_raw)?;
+        for cursor in cursors.iter().filter(|cursor| cursor.fingerprint.is_some()) {
+            await_end(raw, cursor).await?;
+        }
+        Ok(Self { raw: reader, partitions, buffer: Vec::new() })
     }
 
     /// Waits for records, reads up to about `max_bytes`, and answers the commits among them that count. The batch

@@ -284,7 +284,10 @@ pub struct CommandId(pub Uuid);
 impl CommandId {
     /// The id of the command that these parts name: a version 5 UUID (RFC 9562) over them, separated by zero bytes.
     pub fn derive(parts: &[&str]) -> Self {
-        Self(Uuid::new_v5(&Uuid::from_u128(0x5348_4f50_5354_5245_414d_434f_4d4d_4944), parts.join("\0").as_bytes()))
+        Self(Uuid::new_v5(
+            &Uuid::from_u128(0x5348_4f50_5354_5245_414d_434f_4d4d_4944),
+            parts.join("\0").as_bytes(),
+        ))
     }
 }
 

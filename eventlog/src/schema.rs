@@ -41,7 +41,8 @@ pub enum SchemaError {
 /// # Errors
 /// See [`SchemaError`].
 pub fn decode(kind: StreamKind, data: &EventData) -> Result<Event, SchemaError> {
-    let known = Event::types(kind).iter().find(|(name, _)| *name == data.event_type).map(|(_, version)| *version);
+    let known =
+        Event::types(kind).iter().find(|(name, _)| *name == data.event_type).map(|(_, version)| *version);
     let (event_type, found) = (&data.event_type, data.schema_version);
     match known {
         Some(known) if found > known => {

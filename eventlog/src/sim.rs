@@ -242,13 +242,21 @@ impl Faults {
     /// [`Faults::resume`]. Appenders made later are not touched.
     pub fn pause(&self, partition: Partition) {
         let mut state = lock(&self.shared);
-        state.appenders.values_mut().filter(|sending| sending.partition == partition).for_each(|it| it.paused = true);
+        state
+            .appenders
+            .values_mut()
+            .filter(|sending| sending.partition == partition)
+            .for_each(|it| it.paused = true);
     }
 
     /// Ends every pause of `partition`.
     pub fn resume(&self, partition: Partition) {
         let mut state = lock(&self.shared);
-        state.appenders.values_mut().filter(|sending| sending.partition == partition).for_each(|it| it.paused = false);
+        state
+            .appenders
+            .values_mut()
+            .filter(|sending| sending.partition == partition)
+            .for_each(|it| it.paused = false);
         state.deliver();
     }
 
@@ -371,8 +379,14 @@ impl State {
         };
         let index = sending.given + sending.reports.len() as u64;
         let mut slot = None;
-        let mut request =
-            Request { appender: id, index, bytes: bytes.clone(), due: Due::Turn(due), report: None, copies: 1 };
+        let mut request = Request {
+            appender: id,
+            index,
+            bytes: bytes.clone(),
+            due: Due::Turn(due),
+            report: None,
+            copies: 1,
+        };
         let (mut refused, mut late) = (Ok(()), None);
         match fate {
             Fate::Arrive => request.report = Some(Said::Place { copy: 0 }),
@@ -430,7 +444,8 @@ impl State {
                 // The earliest, and of those the one submitted first.
                 let due = line.way.iter().enumerate().filter_map(|(at, request)| match request.due {
                     Due::Turn(turn) if turn <= self.turn => {
-                        let paused = self.appenders.get(&request.appender).is_some_and(|sending| sending.paused);
+                        let paused =
+                            self.appenders.get(&request.appender).is_some_and(|sending| sending.paused);
                         (!paused).then_some((turn, at))
                     }
                     Due::Turn(_) | Due::Held => None,
@@ -471,7 +486,8 @@ impl State {
         self.deliver();
         let appenders = &self.appenders;
         let coming = self.partitions.iter().flat_map(|line| &line.way).any(|request| {
-            request.due != Due::Held && !appenders.get(&request.appender).is_some_and(|sending| sending.paused)
+            request.due != Due::Held
+                && !appenders.get(&request.appender).is_some_and(|sending| sending.paused)
         });
         if coming {
             cx.waker().wake_by_ref();
@@ -501,8 +517,10 @@ impl RawLog for SimLog {
     async fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn RawReader>, RawError> {
         let mut state = lock(&self.shared);
         let id = state.id();
-        let places =
-            from.iter().map(|&(partition, next)| Place { partition, next, made: state.line(partition).made }).collect();
+        let places = from
+            .iter()
+            .map(|&(partition, next)| Place { partition, next, made: state.line(partition).made })
+            .collect();
         Ok(Box::new(SimReader { shared: Arc::clone(&self.shared), id, places, first: 0 }))
     }
 
@@ -575,7 +593,9 @@ impl RawReader for SimReader {
                 let line = state.line(place.partition);
                 let end = line.records.len() as Offset;
                 if line.made != place.made {
-                    return Poll::Ready(Err(RawError::Unavailable { detail: "the partition was made again".into() }));
+                    return Poll::Ready(Err(RawError::Unavailable {
+                        detail: "the partition was made again".into(),
+                    }));
                 }
                 if place.next > end {
                     let (partition, wanted) = (place.partition, place.next);
@@ -586,7 +606,11 @@ impl RawReader for SimReader {
                         break;
                     }
                     bytes += record.len().max(1);
-                    records.push(RawRecord { partition: place.partition, offset: place.next, bytes: record.clone() });
+                    records.push(RawRecord {
+                        partition: place.partition,
+                        offset: place.next,
+                        bytes: record.clone(),
+                    });
                     place.next += 1;
                 }
             }

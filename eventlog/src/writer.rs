@@ -13,7 +13,7 @@ use prost::Message;
 use shopstream_domain::Partition;
 use tokio::time::{Sleep, sleep, sleep_until};
 
-use self::flight::{Flight, SILENCE, Trouble};
+use self::flight::{Flight, SILENCE, Settled, Trouble};
 
 use crate::cursor::{Cursor, Offset};
 use crate::fold::{Halt, Verdict};
@@ -142,7 +142,9 @@ impl PartitionWriter {
         // Only to choose an epoch: what is beyond this end is met on the way to the claim. And nothing is appended
         // before the cursor's own record has been found again.
         let end = log.end(partition).await.map_err(ClaimError::Raw)?;
-        while reader.is_unproven(partition) || reader.cursor(partition).is_some_and(|cursor| cursor.next < end) {
+        while reader.is_unproven(partition)
+            || reader.cursor(partition).is_some_and(|cursor| cursor.next < end)
+        {
             for commit in reader.next(READ_BYTES).await?.commits {
                 on_commit(commit);
             }
@@ -274,7 +276,8 @@ impl PartitionWriter {
         self.renew().await?;
         let fenced = self.establish(|folded| old.read(folded, old_epoch, old_nonce)).await?;
         let settled = old.settle();
-        let (confirmed, rejected) = settled.map_err(|halt| ReadError::Halt { partition: self.partition, halt })?;
+        let Settled { confirmed, rejected } =
+            settled.map_err(|halt| ReadError::Halt { partition: self.partition, halt })?;
         if let Some(by) = &fenced {
             self.flight.fail(Trouble::Fenced(by.clone()));
         }
@@ -464,7 +467,9 @@ async fn fresh_appender(log: &Log, partition: Partition) -> Result<Box<dyn Appen
     loop {
         match log.raw().appender(partition).await {
             Ok(appender) => return Ok(appender),
-            Err(RawError::Unavailable { .. } | RawError::Full | RawError::DiskFull { .. }) => sleep(CLAIM_RETRY).await,
+            Err(RawError::Unavailable { .. } | RawError::Full | RawError::DiskFull { .. }) => {
+                sleep(CLAIM_RETRY).await
+            }
             Err(error) => return Err(ClaimError::Raw(error)),
         }
     }

@@ -23,8 +23,8 @@ use shopstream_eventlog::record::{Kind, Record};
 use shopstream_eventlog::sim::{Chaos, Faults, SimLog};
 use shopstream_eventlog::writer::{Fenced, Resolved};
 use shopstream_eventlog::{
-    ClaimError, CommandId, Commit, Cursor, EventData, Fold, Identity, Log, LogId, Offset, PartitionWriter, Progress,
-    Reader, Verdict,
+    ClaimError, CommandId, Commit, Cursor, EventData, Fold, Identity, Log, LogId, Offset, PartitionWriter,
+    Progress, Reader, Verdict,
 };
 use uuid::Uuid;
 
@@ -84,7 +84,11 @@ fn commit(number: u64, stream: &StreamId) -> Commit {
         traceparent: String::new(),
         recorded_at: Timestamp::from_micros(0),
         effective_at: None,
-        events: vec![EventData { event_type: "E".into(), schema_version: 1, payload: Bytes::from_static(b"{}") }],
+        events: vec![EventData {
+            event_type: "E".into(),
+            schema_version: 1,
+            payload: Bytes::from_static(b"{}"),
+        }],
     }
 }
 
@@ -136,8 +140,10 @@ impl Node {
                 let nonce = world.random.random();
                 self.state = State::Claiming(Box::pin(async move {
                     let identity = Identity { node, address: String::new() };
-                    let on_commit = |record: shopstream_eventlog::CommitRecord| seen.push(record.commit.body_hash);
-                    let writer = PartitionWriter::claim(&log, cursor, identity, min_epoch, nonce, on_commit).await?;
+                    let on_commit =
+                        |record: shopstream_eventlog::CommitRecord| seen.push(record.commit.body_hash);
+                    let writer =
+                        PartitionWriter::claim(&log, cursor, identity, min_epoch, nonce, on_commit).await?;
                     Ok((writer, seen))
                 }));
             }
@@ -329,7 +335,8 @@ async fn check(world: &World) {
     let numbers: Vec<u64> = all.iter().map(|(number, _)| *number).collect();
     let (end_behind, behind) = read(log, checkpoint.0).await;
     assert_eq!(end_behind, end);
-    let resumed: Vec<u64> = checkpoint.1.iter().copied().chain(behind.iter().map(|(number, _)| *number)).collect();
+    let resumed: Vec<u64> =
+        checkpoint.1.iter().copied().chain(behind.iter().map(|(number, _)| *number)).collect();
     assert_eq!(resumed, numbers, "a resumed reader");
     let mut fold = Fold::new(log.start(0));
     let mut next_seq = BTreeMap::new();
@@ -358,13 +365,19 @@ async fn check(world: &World) {
     }
     for (epoch, seen) in &told.seen {
         let claim = claims[epoch];
-        let before: Vec<u64> = all.iter().take_while(|(_, offset)| *offset < claim).map(|(number, _)| *number).collect();
+        let before: Vec<u64> =
+            all.iter().take_while(|(_, offset)| *offset < claim).map(|(number, _)| *number).collect();
         assert_eq!(seen, &before, "the owner of epoch {epoch} opened on another history");
     }
 }
 
 fn with_clock<T>(run: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(run)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(run)
 }
 
 fn seeds() -> Range<u64> {
@@ -391,13 +404,21 @@ fn nothing_acknowledged_is_lost_and_nothing_rejected_counts() {
                             Ok((records, told)) => {
                                 let mut total = total.lock().unwrap();
                                 let Told { acknowledged, rejected, fenced, doubts, .. } = told;
-                                let more =
-                                    [records.len(), acknowledged.len(), rejected.len(), fenced as usize, doubts as usize];
+                                let more = [
+                                    records.len(),
+                                    acknowledged.len(),
+                                    rejected.len(),
+                                    fenced as usize,
+                                    doubts as usize,
+                                ];
                                 total.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
                             }
                             Err(panic) => {
                                 next.store(seeds.end, Ordering::Relaxed);
-                                eprintln!("SEED {seed}: SHOPSTREAM_TEST_SEEDS={seed}..{} runs it again", seed + 1);
+                                eprintln!(
+                                    "SEED {seed}: SHOPSTREAM_TEST_SEEDS={seed}..{} runs it again",
+                                    seed + 1
+                                );
                                 std::panic::resume_unwind(panic);
                             }
                         }

@@ -40,6 +40,14 @@ pub mod payment {
     }
 }
 
+/// What the payment provider simulator speaks; not part of the shop's own API.
+pub mod provider {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("shopstream.provider.v1");
+    }
+}
+
 /// Returns: goods come back, money goes back.
 pub mod returns {
     /// Version 1.

@@ -10,6 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::status::Phase;
 use super::{
     Command, Error, Event, Operation, OperationState, PaymentInitiated, ProviderOperation,
     ProviderOperationStarted, ProviderSignalReceived,
@@ -25,11 +26,11 @@ pub struct PaymentIntent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) phase: Option<Phase>,
     #[serde(default)]
-    authorized_minor: i64,
+    pub(super) authorized_minor: i64,
     #[serde(default)]
-    captured_minor: i64,
+    pub(super) captured_minor: i64,
     #[serde(default)]
-    refunded_minor: i64,
+    pub(super) refunded_minor: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     capture_before: Option<Timestamp>,
     /// Every call to the provider, oldest first. Only the last one may be in flight.
@@ -43,90 +44,7 @@ pub struct PaymentIntent {
     pub(super) sequence: Option<u64>,
 }
 
-/// What is settled about the authorisation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Phase {
-    Initiated,
-    Authorized,
-    Declined,
-    Voided,
-    SucceededLate,
-}
-
-/// Where a payment is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PaymentStatus {
-    /// The provider is asked to hold the money.
-    Authorizing,
-    /// Nobody knows whether it does.
-    OutcomeUnknown,
-    /// It does.
-    Authorized,
-    /// It does not and will not.
-    Declined,
-    /// Some of the held money is taken.
-    PartiallyCaptured,
-    /// All of it is taken.
-    Captured,
-    /// Some of the taken money went back.
-    PartiallyRefunded,
-    /// All of it went back.
-    Refunded,
-    /// Nothing is held any more.
-    Voided,
-    /// Money is held that nobody wants any more.
-    SucceededLate,
-}
-
-impl PaymentStatus {
-    /// The word on the wire.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Authorizing => "authorizing",
-            Self::OutcomeUnknown => "outcome_unknown",
-            Self::Authorized => "authorized",
-            Self::Declined => "declined",
-            Self::PartiallyCaptured => "partially_captured",
-            Self::Captured => "captured",
-            Self::PartiallyRefunded => "partially_refunded",
-            Self::Refunded => "refunded",
-            Self::Voided => "voided",
-            Self::SucceededLate => "succeeded_late",
-        }
-    }
-}
-
 impl PaymentIntent {
-    /// Where it is; `None` for an empty stream.
-    pub fn status(&self) -> Option<PaymentStatus> {
-        Some(match self.phase? {
-            Phase::Initiated if self.operations.iter().any(Operation::is_unknown) => {
-                PaymentStatus::OutcomeUnknown
-            }
-            Phase::Initiated => PaymentStatus::Authorizing,
-            Phase::Authorized => self.settled(),
-            Phase::Declined => PaymentStatus::Declined,
-            Phase::Voided => PaymentStatus::Voided,
-            Phase::SucceededLate => PaymentStatus::SucceededLate,
-        })
-    }
-
-    fn settled(&self) -> PaymentStatus {
-        if !self.has_captured() {
-            PaymentStatus::Authorized
-        } else if self.refunded_minor > 0 && self.refunded_minor == self.captured_minor {
-            PaymentStatus::Refunded
-        } else if self.refunded_minor > 0 {
-            PaymentStatus::PartiallyRefunded
-        } else if self.captured_minor < self.authorized_minor {
-            PaymentStatus::PartiallyCaptured
-        } else {
-            PaymentStatus::Captured
-        }
-    }
-
     /// The provider operation in flight, for whoever carries it out.
     pub fn open_operation(&self) -> Option<&Operation> {
         self.operations.iter().rfind(|operation| operation.is_open())

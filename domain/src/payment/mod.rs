@@ -10,6 +10,7 @@ mod intent;
 mod operation;
 mod outcome;
 mod requests;
+mod status;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -22,6 +23,7 @@ pub use events::{
     PaymentVoidRequested, PaymentVoided, ProviderOperationStarted, ProviderSignalReceived, RefundFailed,
     RefundRequested, RefundSucceeded,
 };
-pub use intent::{PaymentIntent, PaymentStatus};
+pub use intent::PaymentIntent;
 pub use operation::{Operation, OperationState, ProviderOperation, provider_key};
+pub use status::PaymentStatus;
 pub use token::is_method_token;

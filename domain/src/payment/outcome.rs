@@ -1,7 +1,7 @@
 //! What an answer of the provider means, given what is known. The same for answers to our calls and for reports
 //! that the provider sends by itself: either may come first, twice, or long after the matter was given up.
 
-use super::intent::Phase;
+use super::status::Phase;
 use super::{
     Answer, Error, Event, Operation, OperationState, PaymentAuthorized, PaymentCaptureFailed,
     PaymentCaptured, PaymentDeclined, PaymentIntent, PaymentSucceededLate, PaymentVoidFailed, PaymentVoided,

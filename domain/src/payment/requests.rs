@@ -1,6 +1,6 @@
 //! What a payment answers to those who want something of it.
 
-use super::intent::Phase;
+use super::status::Phase;
 use super::{
     Answer, Error, Event, Operation, OperationState, PaymentCaptureRequested, PaymentInitiated,
     PaymentIntent, PaymentOutcomeUnknown, PaymentStatus, PaymentVoidRequested, ProviderOperation,

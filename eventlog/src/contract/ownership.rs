@@ -61,10 +61,11 @@ pub(super) async fn a_claim_sees_the_same_from_any_cursor(backend: &dyn Backend)
     drop(writer);
     for cursor in every_cursor(&log).await {
         let mut seen = Vec::new();
-        let writer = PartitionWriter::claim(&log, cursor, identity("b"), 0, nonce("b") ^ cursor.next, |record| {
-            assert_eq!(record.position.offset, number_of(&record) + 2);
-            seen.push(number_of(&record));
-        });
+        let writer =
+            PartitionWriter::claim(&log, cursor, identity("b"), 0, nonce("b") ^ cursor.next, |record| {
+                assert_eq!(record.position.offset, number_of(&record) + 2);
+                seen.push(number_of(&record));
+            });
         drop(writer.await.unwrap());
         assert_eq!(seen, (1..=8).filter(|n| n + 2 >= cursor.next).collect::<Vec<_>>());
     }
@@ -248,8 +249,9 @@ pub(super) async fn ownership_survives_a_restart(backend: &dyn Backend) {
     drop((writer, log));
     let log = Log::open(backend.reopen().await).await.unwrap();
     let mut seen = 0;
-    let mut writer =
-        PartitionWriter::claim(&log, cursor, identity("a"), 0, nonce("a again"), |_| seen += 1).await.unwrap();
+    let mut writer = PartitionWriter::claim(&log, cursor, identity("a"), 0, nonce("a again"), |_| seen += 1)
+        .await
+        .unwrap();
     assert_eq!((seen, writer.epoch()), (0, 2));
     let seqs = submit(&mut writer, [4]);
     confirm(&mut writer, &seqs).await;

@@ -59,7 +59,8 @@ pub(super) async fn partitions_are_apart(backend: &dyn Backend) {
     let raw = backend.fresh(3).await;
     assert_eq!(raw.partitions(), 3);
     for partition in 0..3 {
-        append(&*raw, partition, (0..20 * u32::from(partition)).map(|n| bytes(format!("{partition}/{n}")))).await;
+        append(&*raw, partition, (0..20 * u32::from(partition)).map(|n| bytes(format!("{partition}/{n}"))))
+            .await;
     }
     // One reader over all of them, each from its own place.
     let mut reader = raw.reader(&[(2, 30), (0, 0), (1, 5)]).await.unwrap();
@@ -69,7 +70,10 @@ pub(super) async fn partitions_are_apart(backend: &dyn Backend) {
     }
     for (partition, first, end) in [(0, 0, 0), (1, 5, 20), (2, 30, 40)] {
         let own: Vec<_> = records.iter().filter(|record| record.partition == partition).collect();
-        assert_eq!(own.iter().map(|record| record.offset).collect::<Vec<_>>(), (first..end).collect::<Vec<_>>());
+        assert_eq!(
+            own.iter().map(|record| record.offset).collect::<Vec<_>>(),
+            (first..end).collect::<Vec<_>>()
+        );
         assert!(own.iter().all(|record| record.bytes == bytes(format!("{partition}/{}", record.offset))));
     }
 }
@@ -89,7 +93,8 @@ pub(super) async fn a_waiting_reader_sees_what_comes(backend: &dyn Backend) {
     let mut reader = raw.reader(&[(P, 0)]).await.unwrap();
     let mut records = Vec::new();
     for n in 0..5 {
-        let (read, _) = futures::join!(reader.next(100, &mut records), append(&*raw, P, [bytes(format!("{n}"))]));
+        let (read, _) =
+            futures::join!(reader.next(100, &mut records), append(&*raw, P, [bytes(format!("{n}"))]));
         read.unwrap();
         assert_eq!(records.len(), n + 1);
     }
@@ -137,5 +142,7 @@ pub(super) async fn a_log_survives_a_restart(backend: &dyn Backend) {
     let raw = backend.reopen().await;
     assert_eq!((raw.partitions(), raw.end(0).await.unwrap(), raw.end(1).await.unwrap()), (2, 0, 50));
     check_offsets(&append(&*raw, 1, [bytes("50")]).await, 50);
-    assert!(read_raw(&*raw, 1, 0, 51).await.iter().enumerate().all(|(n, r)| r.bytes == bytes(format!("{n}"))));
+    assert!(
+        read_raw(&*raw, 1, 0, 51).await.iter().enumerate().all(|(n, r)| r.bytes == bytes(format!("{n}")))
+    );
 }

@@ -90,7 +90,8 @@ pub(super) async fn another_record_before_the_cursor_halts(backend: &dyn Backend
         // An owner does not claim on it either, and leaves nothing behind.
         let end = log.end(P).await.unwrap();
         let claimed =
-            crate::PartitionWriter::claim(&log, cursor, super::identity("b"), 0, super::nonce("b"), |_| {}).await;
+            crate::PartitionWriter::claim(&log, cursor, super::identity("b"), 0, super::nonce("b"), |_| {})
+                .await;
         assert!(matches!(claimed, Err(crate::ClaimError::Read(ReadError::Halt { .. }))));
         assert_eq!(log.end(P).await.unwrap(), end);
     }
@@ -109,7 +110,8 @@ pub(super) async fn a_cursor_beyond_the_end_halts(backend: &dyn Backend) {
         let cursor = Cursor { next: cursor.next + beyond, ..cursor };
         assert!(matches!(halt(&log, cursor).await, Halt::BeyondEnd { .. }));
         let claimed =
-            crate::PartitionWriter::claim(&log, cursor, super::identity("b"), 0, super::nonce("b"), |_| {}).await;
+            crate::PartitionWriter::claim(&log, cursor, super::identity("b"), 0, super::nonce("b"), |_| {})
+                .await;
         assert!(matches!(claimed, Err(crate::ClaimError::Read(ReadError::Halt { .. }))));
     }
     assert_eq!(log.end(P).await.unwrap(), cursor.next);
@@ -142,7 +144,9 @@ pub(super) async fn an_unknown_kind_halts(backend: &dyn Backend) {
     let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..4]), &bytes[8..]);
     bytes[4..8].copy_from_slice(&crc.to_le_bytes());
     let halt = both_halt(backend, vec![bytes.freeze()]).await;
-    assert!(matches!(halt, Halt::Damaged { offset: 3, detail } if detail.contains("unknown record kind 200")));
+    assert!(
+        matches!(halt, Halt::Damaged { offset: 3, detail } if detail.contains("unknown record kind 200"))
+    );
 }
 
 pub(super) async fn a_damaged_record_halts(backend: &dyn Backend) {
@@ -150,7 +154,10 @@ pub(super) async fn a_damaged_record_halts(backend: &dyn Backend) {
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     assert!(matches!(both_halt(backend, vec![bytes.freeze()]).await, Halt::Damaged { offset: 3, .. }));
-    assert!(matches!(both_halt(backend, vec![Bytes::from_static(b"hello")]).await, Halt::Damaged { offset: 3, .. }));
+    assert!(matches!(
+        both_halt(backend, vec![Bytes::from_static(b"hello")]).await,
+        Halt::Damaged { offset: 3, .. }
+    ));
 }
 
 pub(super) async fn an_owner_on_another_history_halts(backend: &dyn Backend) {
@@ -181,7 +188,8 @@ pub(super) async fn a_halt_outranks_a_fence(backend: &dyn Backend) {
     while log.end(P).await.unwrap() < 4 {
         tokio::task::yield_now().await;
     }
-    let wrong = record::encode(by(Kind::Opened, 2, 1), &Opened { epoch: 1, nonce: 0, next_seq: 0, digest: 1 });
+    let wrong =
+        record::encode(by(Kind::Opened, 2, 1), &Opened { epoch: 1, nonce: 0, next_seq: 0, digest: 1 });
     append(log.raw(), P, [foreign_claim(2), wrong]).await;
     // Backends may give the records one by one; then the fence is told first, which was true when it was told.
     match until_trouble(&mut owner).await.1 {

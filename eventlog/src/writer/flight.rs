@@ -60,6 +60,14 @@ impl Pending {
     }
 }
 
+/// The final word on everything that was in flight.
+pub(super) struct Settled {
+    /// What counts: seq and offset.
+    pub(super) confirmed: Vec<(u64, Offset)>,
+    /// What never will.
+    pub(super) rejected: Vec<u64>,
+}
+
 /// Why the normal course ended; what stands later outranks what stands before.
 #[derive(Clone, Debug)]
 pub(super) enum Trouble {
@@ -191,7 +199,7 @@ impl Flight {
             Trouble::InDoubt(cause) => Some(Progress::InDoubt { cause }),
             Trouble::Failed(error) => Some(Progress::Failed(error)),
             Trouble::Fenced(by) => Some(match self.settle() {
-                Ok((confirmed, rejected)) => Progress::Fenced { by, confirmed, rejected },
+                Ok(Settled { confirmed, rejected }) => Progress::Fenced { by, confirmed, rejected },
                 Err(halt) => Progress::Halted(halt),
             }),
             Trouble::Halted(halt) => Some(Progress::Halted(halt)),
@@ -221,7 +229,7 @@ impl Flight {
     }
 
     /// Everything up to a later claim has been read: what was read counts, what was not never will.
-    pub(super) fn settle(&mut self) -> Result<(Vec<(u64, Offset)>, Vec<u64>), Halt> {
+    pub(super) fn settle(&mut self) -> Result<Settled, Halt> {
         if let Some(Trouble::Halted(halt)) = &self.trouble {
             return Err(halt.clone());
         }
@@ -238,7 +246,7 @@ impl Flight {
             }
         }
         (self.bytes, self.reported) = (0, 0);
-        Ok((confirmed, rejected))
+        Ok(Settled { confirmed, rejected })
     }
 }
 

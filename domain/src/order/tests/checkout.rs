@@ -39,12 +39,14 @@ fn held(time: i64) -> Step {
 }
 
 fn pending(attempt: u32, token: Option<&str>) -> Step {
+    // Another method comes from the customer, whose time is then the hold's.
+    let timer = token.and_then(|_| timer(TimerKind::Hold, 1_800));
     let payment_method_token = token.map(str::to_owned);
     Step::PaymentPending(CheckoutPaymentPending {
         payment_id: pay(attempt),
         attempt,
         payment_method_token,
-        timer: None,
+        timer,
     })
 }
 

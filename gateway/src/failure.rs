@@ -1,0 +1,188 @@
+//! Why a call is not answered as asked, before it is put into the words of gRPC ([`crate::status`]).
+
+use shopstream_command_handlers::CommandError;
+use shopstream_domain::{Partition, Refusal, RefusalFamily, Refused};
+use shopstream_eventlog::{JournalError, Position};
+use shopstream_projections::DatabaseError;
+
+use crate::reservations::ReservationError;
+
+/// How many wrong fields one answer names at most; ten thousand bad lines must not become ten thousand details.
+pub const VIOLATIONS_MAX: usize = 20;
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Failure {
+    /// The request alone is wrong.
+    #[error("{}", summary(.0))]
+    Invalid(Vec<Violation>),
+    /// A rule stands in the way.
+    #[error("{0}")]
+    Refused(Refused),
+    /// A rule stands in the way that time will take away: the same request may pass later.
+    #[error("{0}")]
+    NotYet(Refused),
+    /// The write path did not carry the command out.
+    #[error(transparent)]
+    Command(CommandError),
+    /// The caller's version is not the present one.
+    #[error("{what} is at version {actual}, expected {expected}")]
+    Stale {
+        /// What was to change.
+        what: String,
+        /// What the caller expected.
+        expected: u64,
+        /// Where it is.
+        actual: u64,
+    },
+    /// The caller's time is nearly over and nobody knows yet what became of the command.
+    #[error("not known in time: ask again with the same request id")]
+    OutcomeUnknown,
+    /// The caller's time is nearly over and the answer is not there.
+    #[error("not answered in time: ask again")]
+    TooLate,
+    /// The read model has not got as far as the caller asked.
+    #[error("the read model {model} has not reached position {wanted}: it is at {reached}")]
+    Behind {
+        /// Which.
+        model: &'static str,
+        /// What the caller has seen.
+        wanted: Position,
+        /// The next offset that the read model wants there.
+        reached: u64,
+    },
+    /// Something that the answer needs is away.
+    #[error("{what} is not available now")]
+    Away {
+        /// What.
+        what: &'static str,
+    },
+    /// The client of a stream reads more slowly than things happen.
+    #[error("the stream was read too slowly: go on from its last token")]
+    SlowReader,
+    /// This node is stopping.
+    #[error("this node is stopping: go on with another, or with this one in a moment")]
+    Stopping,
+    /// The log contradicts its own history.
+    #[error("partition {partition} of the log is halted: {detail}")]
+    LogHalted {
+        /// Which.
+        partition: Partition,
+        /// What was found.
+        detail: String,
+    },
+    /// A bug or a broken machine. The detail is for our log only.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// One wrong field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Its path, such as `lines[3].quantity`.
+    pub field: String,
+    /// What is wrong with it.
+    pub description: String,
+}
+
+impl Failure {
+    /// One field of the request is wrong.
+    pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self::Invalid(vec![Violation { field: field.into(), description: description.into() }])
+    }
+
+    /// The same failure of a message that stands in `path` of the request.
+    pub fn inside(mut self, path: &str) -> Self {
+        let prefix = |field: &mut String| *field = format!("{path}.{field}");
+        match &mut self {
+            Self::Invalid(violations) => violations.iter_mut().for_each(|violation| prefix(&mut violation.field)),
+            Self::Refused(Refused { field: Some(field), .. }) => prefix(field),
+            _ => {}
+        }
+        self
+    }
+
+    /// There is no such thing.
+    pub fn not_found(reason: &'static str, detail: String) -> Self {
+        Self::Refused(Refused { reason: reason.into(), family: RefusalFamily::NotFound, field: None, detail })
+    }
+
+    /// The state does not allow it.
+    pub fn precondition(reason: &'static str, field: impl Into<String>, detail: String) -> Self {
+        let field = Some(field.into());
+        Self::Refused(Refused { reason: reason.into(), family: RefusalFamily::Precondition, field, detail })
+    }
+
+    /// A rule of the domain, met while the request was translated.
+    pub fn refused(refusal: &impl Refusal) -> Self {
+        Self::Refused(refusal.refused())
+    }
+}
+
+impl From<CommandError> for Failure {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Refused(refused) => Self::Refused(refused),
+            other => Self::Command(other),
+        }
+    }
+}
+
+impl From<ReservationError> for Failure {
+    fn from(error: ReservationError) -> Self {
+        match error {
+            ReservationError::Refused(refused) => Self::Refused(refused),
+            ReservationError::Unavailable { detail } => {
+                tracing::warn!(detail, "a reservation was not settled in time");
+                Self::OutcomeUnknown
+            }
+        }
+    }
+}
+
+impl From<DatabaseError> for Failure {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Unreadable { .. } => Self::Internal(error.to_string()),
+            // Its text has addresses and statements that no client needs.
+            away => {
+                tracing::warn!(cause = %away, "a query failed");
+                Self::Away { what: "the database" }
+            }
+        }
+    }
+}
+
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Unavailable { detail } => {
+                tracing::warn!(detail, "the journal did not answer");
+                Self::Away { what: "the database" }
+            }
+            JournalError::Damaged { .. } => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<shopstream_proto::ValidationError> for Failure {
+    fn from(error: shopstream_proto::ValidationError) -> Self {
+        let named = error.violations().iter().take(VIOLATIONS_MAX);
+        Self::Invalid(
+            named
+                .map(|violation| Violation {
+                    field: violation.field_path(),
+                    description: violation.message().to_owned(),
+                })
+                .collect(),
+        )
+    }
+}
+
+fn summary(violations: &[Violation]) -> String {
+    match violations {
+        [] => "the request is not valid".to_owned(),
+        [one] => format!("{}: {}", one.field, one.description),
+        [first, rest @ ..] => format!("{}: {} (and {} more)", first.field, first.description, rest.len()),
+    }
+}

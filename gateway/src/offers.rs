@@ -1,0 +1,255 @@
+//! What SKUs are sold for, at hand: submitting an order must not cost a query.
+//!
+//! An offer comes from the read model `product_view` and stays until the log says that its product or price changed.
+//! It decides no invariant: an order freezes the price that the catalogue showed (`rulings.md` 13).
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lru::LruCache;
+use shopstream_domain::{Currency, ProductId, Sku, StreamKind, TenantId, Version};
+use shopstream_eventlog::{CommitRecord, Offset};
+use tracing::warn;
+
+use crate::failure::Failure;
+use crate::follow::Follow;
+use crate::live::Live;
+
+/// How many offers are kept; about 300 bytes each.
+const KEPT: NonZeroUsize = NonZeroUsize::new(50_000).expect("not zero");
+
+/// What a SKU is sold for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offer {
+    /// The product it belongs to.
+    pub product_id: ProductId,
+    /// Whether that product is published.
+    pub on_sale: bool,
+    /// At most one per currency.
+    pub prices: Vec<ListPrice>,
+}
+
+/// A list price.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListPrice {
+    /// Its currency.
+    pub currency: Currency,
+    /// In minor units.
+    pub amount_minor: i64,
+    /// Of the price's stream.
+    pub version: Version,
+}
+
+impl Offer {
+    /// The list price in `currency`.
+    pub fn price_in(&self, currency: Currency) -> Option<&ListPrice> {
+        self.prices.iter().find(|price| price.currency == currency)
+    }
+}
+
+/// A SKU in a tenant's shop.
+pub type Key = (TenantId, Sku);
+
+/// The offers at hand.
+pub struct Offers {
+    kept: Mutex<Kept>,
+}
+
+struct Kept {
+    offers: LruCache<Key, Arc<Offer>>,
+    /// By partition, the offset after the last change that was seen on the log. A row read from a view that had not
+    /// got there may be older than the change. `None` while the log is not followed: then nothing is kept.
+    changed: Option<Vec<Offset>>,
+}
+
+impl Default for Offers {
+    fn default() -> Self {
+        Self { kept: Mutex::new(Kept { offers: LruCache::new(KEPT), changed: None }) }
+    }
+}
+
+impl Offers {
+    /// The offers at hand, one place per SKU.
+    pub fn of<'a>(&self, tenant: &TenantId, skus: impl Iterator<Item = &'a Sku>) -> Vec<Option<Arc<Offer>>> {
+        let mut kept = self.kept();
+        skus.map(|sku| kept.offers.get(&(tenant.clone(), sku.clone())).cloned()).collect()
+    }
+
+    /// Keeps offers that were read while the view was at least at `view` (the next offset of each partition, asked
+    /// for before the rows).
+    pub fn keep(&self, found: impl IntoIterator<Item = (Key, Arc<Offer>)>, view: &[Offset]) {
+        let mut kept = self.kept();
+        let current = kept.changed.as_ref().is_some_and(|changed| {
+            changed.len() == view.len() && changed.iter().zip(view).all(|(changed, view)| view >= changed)
+        });
+        if current {
+            for (key, offer) in found {
+                kept.offers.put(key, offer);
+            }
+        }
+    }
+
+    /// Forgets what changes, for as long as the log can be followed.
+    pub async fn follow(self: Arc<Self>, live: Live) {
+        loop {
+            let cause = tokio::select! {
+                cause = self.follow_once(&live) => cause,
+                () = live.stopped() => return,
+            };
+            self.distrust();
+            if matches!(cause, Failure::LogHalted { .. }) {
+                return;
+            }
+            warn!(%cause, "offers are read from Postgres until the log can be followed again");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn follow_once(&self, live: &Live) -> Failure {
+        let mut follow = match Follow::from_now(live) {
+            Ok(follow) => follow,
+            Err(cause) => return cause,
+        };
+        // What happened before now may not be in the view yet.
+        self.kept().changed = Some(follow.resume().next);
+        loop {
+            match follow.next().await {
+                Ok(delivery) => self.forget(delivery.commits()),
+                Err(cause) => return cause,
+            }
+        }
+    }
+
+    fn forget<'a>(&self, commits: impl Iterator<Item = &'a CommitRecord>) {
+        let mut kept = self.kept();
+        for record in commits {
+            let stream = &record.commit.stream;
+            let tenant = stream.tenant_str();
+            match stream.kind() {
+                // Nobody can have read a product or SKU that has only just come to be.
+                StreamKind::Product if record.commit.first_version == 1 => continue,
+                StreamKind::Product => {
+                    let of_product = |key: &Key, offer: &Offer| {
+                        key.0.as_str() == tenant && offer.product_id.as_str() == stream.id()
+                    };
+                    let gone: Vec<Key> =
+                        kept.offers.iter().filter(|(k, o)| of_product(k, o)).map(|(k, _)| k.clone()).collect();
+                    for key in gone {
+                        kept.offers.pop(&key);
+                    }
+                }
+                StreamKind::Price => {
+                    // `SKU.GBP`; what does not parse was never a key.
+                    let sku = stream.id().rsplit_once('.').and_then(|(sku, _)| Sku::new(sku).ok());
+                    if let Some(sku) = sku {
+                        kept.offers.pop(&(stream.tenant(), sku));
+                    }
+                }
+                StreamKind::Sku
+                | StreamKind::Stock
+                | StreamKind::Reservation
+                | StreamKind::Order
+                | StreamKind::Checkout
+                | StreamKind::Payment
+                | StreamKind::Return => continue,
+            }
+            let place = usize::from(record.position.partition);
+            if let Some(changed) = kept.changed.as_mut().and_then(|changed| changed.get_mut(place)) {
+                *changed = record.position.offset + 1;
+            }
+        }
+    }
+
+    fn distrust(&self) {
+        let mut kept = self.kept();
+        kept.changed = None;
+        kept.offers.clear();
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shopstream_domain::{StreamId, Timestamp};
+    use shopstream_eventlog::{Commit, CommandId, Position};
+
+    use super::*;
+
+    fn key() -> Key {
+        (TenantId::default_tenant(), Sku::new("A1").expect("valid"))
+    }
+
+    fn offers() -> Offers {
+        let offers = Offers::default();
+        offers.kept().changed = Some(vec![0, 0]);
+        offers
+    }
+
+    fn offer() -> Arc<Offer> {
+        let product_id = ProductId::new("prd_1").expect("valid");
+        Arc::new(Offer { product_id, on_sale: true, prices: Vec::new() })
+    }
+
+    fn at_hand(offers: &Offers) -> bool {
+        offers.of(&key().0, std::iter::once(&key().1))[0].is_some()
+    }
+
+    fn commit(stream: &str, first_version: Version, offset: Offset) -> CommitRecord {
+        let stream: StreamId = stream.parse().expect("a stream");
+        let commit = Commit {
+            stream,
+            first_version,
+            command_id: CommandId::derive(&["test"]),
+            body_hash: 0,
+            actor: String::new(),
+            correlation_id: String::new(),
+            causation_id: String::new(),
+            traceparent: String::new(),
+            recorded_at: Timestamp::from_micros(0),
+            effective_at: None,
+            events: Vec::new(),
+        };
+        CommitRecord { position: Position { partition: 1, offset }, epoch: 1, commit }
+    }
+
+    #[test]
+    fn a_change_of_price_or_product_is_forgotten_and_nothing_else() {
+        for (stream, stays) in [
+            ("default/price/A1.GBP", false),
+            ("default/product/prd_1", false),
+            ("default/price/A2.GBP", true),
+            ("other/price/A1.GBP", true),
+            ("default/product/prd_2", true),
+            ("default/stock/A1@main", true),
+        ] {
+            let offers = offers();
+            offers.keep([(key(), offer())], &[9, 9]);
+            assert!(at_hand(&offers));
+            offers.forget([commit(stream, 2, 5)].iter());
+            assert_eq!(at_hand(&offers), stays, "{stream}");
+        }
+    }
+
+    #[test]
+    fn a_row_older_than_the_last_change_is_not_kept() {
+        let offers = offers();
+        offers.forget([commit("default/price/A1.GBP", 2, 5)].iter());
+        offers.keep([(key(), offer())], &[9, 5]);
+        assert!(!at_hand(&offers), "the view had not folded offset 5");
+        offers.keep([(key(), offer())], &[0, 6]);
+        assert!(at_hand(&offers));
+    }
+
+    #[test]
+    fn nothing_is_kept_while_the_log_is_not_followed() {
+        let offers = offers();
+        offers.keep([(key(), offer())], &[9, 9]);
+        offers.distrust();
+        assert!(!at_hand(&offers));
+        offers.keep([(key(), offer())], &[9, 9]);
+        assert!(!at_hand(&offers));
+    }
+}

@@ -1,0 +1,151 @@
+//! CreateOrder: from what a client wants to an order with every price frozen.
+
+use std::sync::Arc;
+
+use shopstream_command_handlers::CommandEnvelope;
+use shopstream_domain::order::{Command, OrderLine, Placement, PriceSource};
+use shopstream_domain::{Currency, CustomerId, LocationId, OrderId, Quantity, Sku, Timestamp};
+use shopstream_proto::order::v1::{CreateOrderRequest, NewOrderLine};
+
+use crate::call::Call;
+use crate::command::{Asked, effective_time};
+use crate::failure::Failure;
+use crate::offers::Offer;
+use crate::wire::{amount_in, id};
+
+/// An order as far as the request alone tells.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) asked: Asked,
+    pub(crate) order_id: OrderId,
+    effective_at: Option<Timestamp>,
+    customer_id: CustomerId,
+    currency: Currency,
+    lines: Vec<WantedLine>,
+    payment_method_token: Option<String>,
+    draft: bool,
+}
+
+#[derive(Debug)]
+struct WantedLine {
+    sku: Sku,
+    quantity: Quantity,
+    /// In minor units; `None`: the list price.
+    unit_price: Option<i64>,
+}
+
+impl Wanted {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// What is wrong with the request whatever the state.
+    pub(crate) fn of(mut request: CreateOrderRequest, call: &Call, now: Timestamp) -> Result<Self, Failure> {
+        let asked = Asked::of(&mut request)?;
+        let currency = id(Currency::new(&request.currency_code), "currency_code")?;
+        let order_id = request.order_id.unwrap_or_else(|| asked.derived_id(call, "CreateOrder", "ord_"));
+        let token = Some(request.payment_method_token).filter(|token| !token.is_empty());
+        if token.is_none() && !request.draft {
+            return Err(Failure::invalid("payment_method_token", "required unless the order is a draft"));
+        }
+        Ok(Self {
+            effective_at: effective_time(request.effective_time.as_ref(), now)?,
+            order_id: id(OrderId::new(&order_id), "order_id")?,
+            customer_id: id(CustomerId::new(&request.customer_id), "customer_id")?,
+            lines: lines(&request.lines, currency)?,
+            payment_method_token: token,
+            draft: request.draft,
+            currency,
+            asked,
+        })
+    }
+
+    /// The SKU of every line.
+    pub(crate) fn skus(&self) -> impl Iterator<Item = &Sku> {
+        self.lines.iter().map(|line| &line.sku)
+    }
+
+    /// The command, with list prices frozen where the client named none (`rulings.md` 13). `offers` holds what each
+    /// line's SKU is sold for, in the order of the lines.
+    ///
+    /// # Errors
+    /// F-01: a SKU that nobody sells, or that has no price in this currency. And sums beyond 2⁶³.
+    pub(crate) fn command(&self, offers: &[Option<Arc<Offer>>]) -> Result<Command, Failure> {
+        let lines = self.lines.iter().zip(offers).enumerate();
+        let lines = lines.map(|(i, (line, offer))| line.priced(i, offer.as_deref(), self.currency));
+        self.placed(lines.collect::<Result<_, _>>()?)
+    }
+
+    /// The command for an order that exists already, so that its prices no longer matter: either it repeats what made
+    /// the order and the stored answer wins, or the order is refused as taken.
+    ///
+    /// # Errors
+    /// Sums beyond 2⁶³.
+    pub(crate) fn command_for_existing(&self) -> Result<Command, Failure> {
+        self.placed(self.lines.iter().map(|line| line.at(line.unit_price.unwrap_or(0), PriceSource::Override)).collect())
+    }
+
+    /// `command` on its way.
+    pub(crate) fn envelope(&self, call: &Call, command: Command) -> CommandEnvelope {
+        let stream = self.order_id.stream(&call.tenant);
+        CommandEnvelope { effective_at: self.effective_at, ..self.asked.envelope(call, stream, command) }
+    }
+
+    fn placed(&self, lines: Vec<OrderLine>) -> Result<Command, Failure> {
+        let placement = Placement::new(
+            self.order_id.clone(),
+            self.customer_id.clone(),
+            self.currency,
+            lines,
+            self.payment_method_token.clone(),
+        );
+        let placement = placement.map_err(|error| Failure::refused(&error))?;
+        Ok(if self.draft { Command::Draft(placement) } else { Command::Submit(placement) })
+    }
+}
+
+impl WantedLine {
+    fn priced(&self, i: usize, offer: Option<&Offer>, currency: Currency) -> Result<OrderLine, Failure> {
+        let refuse = |reason, detail: String| Failure::precondition(reason, format!("lines[{i}].sku"), detail);
+        let offer = offer.ok_or_else(|| refuse("SKU_UNKNOWN", format!("no product has the SKU {}", self.sku)))?;
+        if !offer.on_sale {
+            return Err(refuse("SKU_NOT_ON_SALE", format!("the product of SKU {} is not published", self.sku)));
+        }
+        let mut line = match (self.unit_price, offer.price_in(currency)) {
+            (Some(amount_minor), _) => self.at(amount_minor, PriceSource::Override),
+            (None, Some(price)) => OrderLine {
+                price_version: Some(price.version),
+                ..self.at(price.amount_minor, PriceSource::List)
+            },
+            (None, None) => {
+                let detail = format!("SKU {} has no list price in {currency}; name a unit_price", self.sku);
+                return Err(refuse("PRICE_MISSING", detail));
+            }
+        };
+        line.product_id = Some(offer.product_id.clone());
+        Ok(line)
+    }
+
+    fn at(&self, unit_price_minor: i64, price_source: PriceSource) -> OrderLine {
+        OrderLine {
+            sku: self.sku.clone(),
+            product_id: None,
+            location: LocationId::main(),
+            quantity: self.quantity,
+            unit_price_minor,
+            price_source,
+            price_version: None,
+        }
+    }
+}
+
+fn lines(given: &[NewOrderLine], currency: Currency) -> Result<Vec<WantedLine>, Failure> {
+    let line = |line: &NewOrderLine| {
+        Ok(WantedLine {
+            sku: id(Sku::new(&line.sku), "sku")?,
+            quantity: id(Quantity::new(line.quantity), "quantity")?,
+            unit_price: line.unit_price.as_ref().map(|price| amount_in(price, currency, "unit_price")).transpose()?,
+        })
+    };
+    let named = |(i, given)| line(given).map_err(|failure: Failure| failure.inside(&format!("lines[{i}]")));
+    given.iter().enumerate().map(named).collect()
+}

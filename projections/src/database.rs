@@ -1,0 +1,201 @@
+//! The way to Postgres: a pool for transactions, and shared pipelined connections for point reads.
+//!
+//! Sixty-four tasks that share one pipelined connection read half as much again as from a pool of sixteen, because
+//! nobody waits for a connection (`crates.md` §6 of the design). A transaction needs a connection of its own.
+
+mod reader;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use tokio::time::{Instant, sleep};
+use tokio_postgres::config::Host;
+use tokio_postgres::{Config, NoTls};
+use tracing::info;
+
+pub(crate) use self::reader::Reader;
+
+/// How a [`Database`] connects.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// What `pg_stat_activity` shows.
+    pub application_name: String,
+    /// Connections for transactions.
+    pub pool_size: usize,
+    /// Shared connections for point reads.
+    pub readers: usize,
+    /// How long a Postgres that is not there yet is waited for.
+    pub patience: Duration,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            application_name: "shopstream".into(),
+            // One per projection at work, and some for queries that need a snapshot.
+            pool_size: 16,
+            readers: 2,
+            patience: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A Postgres database. Cheap to clone; lost connections come back by themselves.
+#[derive(Clone)]
+pub struct Database {
+    pool: Pool,
+    reader: Reader,
+    target: Arc<str>,
+}
+
+/// Between two tries to reach a Postgres that is not there yet.
+const RETRY: Duration = Duration::from_millis(100);
+/// A server that answers no packet for so long is away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a transaction waits for a free connection.
+const POOL_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Database {
+    /// Connects to the database of `url`: `postgres://user@host/db`, or `host=/run/folder dbname=…` for a socket.
+    /// Waits for a Postgres that is not there yet, as long as `options.patience`.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Url`], [`DatabaseError::Unavailable`], or what Postgres has against this client.
+    pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Self, DatabaseError> {
+        let mut config: Config = url.parse().map_err(|source| DatabaseError::Url { source })?;
+        config
+            .application_name(&options.application_name)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .keepalives_idle(Duration::from_secs(30));
+        let target: Arc<str> = target_of(&config).into();
+        await_server(&config, &target, options.patience).await?;
+        let reader = Reader::start(&config, &target, options.readers.max(1));
+        let manager =
+            Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let pool = Pool::builder(manager)
+            .max_size(options.pool_size.max(1))
+            .wait_timeout(Some(POOL_TIMEOUT))
+            .create_timeout(Some(CONNECT_TIMEOUT))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| DatabaseError::Unavailable { target: target.to_string(), detail: error.to_string() })?;
+        info!("connected to Postgres at {target}");
+        Ok(Self { pool, reader, target })
+    }
+
+    /// Where this database is, for people: host and name, never a password.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// A connection of one's own, for a transaction.
+    pub(crate) async fn client(&self) -> Result<Object, DatabaseError> {
+        self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => DatabaseError::from(error),
+            other => DatabaseError::Unavailable { target: self.target.to_string(), detail: other.to_string() },
+        })
+    }
+
+    /// The shared connections.
+    pub(crate) const fn reader(&self) -> &Reader {
+        &self.reader
+    }
+}
+
+/// Tries until the server answers, or says that it never will.
+async fn await_server(config: &Config, target: &str, patience: Duration) -> Result<(), DatabaseError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let error = match config.connect(NoTls).await {
+            // Dropping the client ends its connection.
+            Ok((_client, _connection)) => return Ok(()),
+            Err(error) => error,
+        };
+        // A server that refuses by name (wrong password, no such database) will refuse again; one that is only
+        // starting up says so under class 57.
+        let refused = error.code().is_some_and(|code| !code.code().starts_with("57"));
+        if refused || Instant::now() + RETRY > deadline {
+            return Err(DatabaseError::Unavailable { target: target.to_owned(), detail: explain(&error) });
+        }
+        sleep(RETRY).await;
+    }
+}
+
+/// What went wrong, with its cause: the driver's own text is only `error connecting to server`.
+pub(crate) fn explain(error: &tokio_postgres::Error) -> String {
+    match (error.as_db_error(), std::error::Error::source(error)) {
+        (Some(said), _) => said.message().to_owned(),
+        (None, Some(cause)) => format!("{error}: {cause}"),
+        (None, None) => error.to_string(),
+    }
+}
+
+fn target_of(config: &Config) -> String {
+    let host = match config.get_hosts().first() {
+        Some(Host::Tcp(host)) => host.clone(),
+        Some(Host::Unix(path)) => path.display().to_string(),
+        None => "localhost".to_owned(),
+    };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let name = config.get_dbname().or_else(|| config.get_user()).unwrap_or("postgres");
+    format!("{host}:{port}/{name}")
+}
+
+/// Why the database did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The address is not one.
+    #[error("this is no Postgres address: write postgres://user@host:port/name, or host=/run/folder dbname=name")]
+    Url {
+        /// What the parser says.
+        source: tokio_postgres::Error,
+    },
+    /// It cannot be reached, or takes no more clients.
+    #[error("Postgres at {target} is not available: {detail}; start it, or name another with --database")]
+    Unavailable {
+        /// Host, port and name.
+        target: String,
+        /// What was seen.
+        detail: String,
+    },
+    /// A statement failed.
+    #[error("Postgres: {}", explain(.0))]
+    Statement(#[from] tokio_postgres::Error),
+    /// The fixed tables could not be made or brought up to date.
+    #[error("the tables could not be brought up to date")]
+    Migration(#[from] refinery::Error),
+    /// The tables were filled from another log.
+    #[error(
+        "this database was filled from log {stored}, and this is log {found}: name the right one, or empty the \
+         database and fill it from this log with `shopstream rebuild all`"
+    )]
+    OtherLog {
+        /// The log of the tables.
+        stored: shopstream_eventlog::LogId,
+        /// The log at hand.
+        found: shopstream_eventlog::LogId,
+    },
+    /// A row does not say what it should.
+    #[error("a row of {table} cannot be read")]
+    Unreadable {
+        /// The table.
+        table: &'static str,
+        /// What is wrong with it.
+        source: crate::column::Unreadable,
+    },
+}
+
+impl DatabaseError {
+    /// Whether it may pass by itself: the server was away, or the transaction met another one.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } => true,
+            Self::Statement(error) => error.code().is_none_or(|code| {
+                // Connection lost, out of resources, operator intervention, system error, rollback.
+                ["08", "53", "57", "58", "40"].iter().any(|class| code.code().starts_with(class))
+            }),
+            Self::Url { .. } | Self::Migration(_) | Self::OtherLog { .. } | Self::Unreadable { .. } => false,
+        }
+    }
+}

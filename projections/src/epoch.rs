@@ -1,0 +1,50 @@
+//! The epochs of views: each rebuild fills tables of its own, and one statement decides which of them answer.
+
+use tokio_postgres::GenericClient;
+
+use crate::{Database, DatabaseError, Projection};
+
+/// The epoch of a view that was never rebuilt.
+pub(crate) const FIRST: u32 = 1;
+
+/// The epoch of each projection that answers queries, in the order of [`Projection::ALL`].
+pub(crate) async fn active(database: &Database) -> Result<[u32; Projection::ALL.len()], DatabaseError> {
+    let mut epochs = [FIRST; Projection::ALL.len()];
+    for row in database.client().await?.query("SELECT projection, active_epoch FROM read_model", &[]).await? {
+        let (name, epoch): (String, i32) = (row.try_get(0)?, row.try_get(1)?);
+        // A projection that this program does not know is a newer program's, and nobody here asks for it.
+        if let (Some(projection), Ok(epoch)) = (Projection::from_name(&name), u32::try_from(epoch)) {
+            epochs[projection.index()] = epoch;
+        }
+    }
+    Ok(epochs)
+}
+
+/// Makes `epoch` the one that answers queries, for whoever opens the read models from now on.
+pub(crate) async fn activate(
+    client: &impl GenericClient,
+    projection: Projection,
+    epoch: u32,
+) -> Result<(), DatabaseError> {
+    client
+        .execute(
+            "INSERT INTO read_model (projection, active_epoch) VALUES ($1, $2) \
+             ON CONFLICT (projection) DO UPDATE SET active_epoch = excluded.active_epoch",
+            &[&projection.name(), &(epoch as i32)],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Drops a view's tables of an epoch, and what was noted about it.
+pub(crate) async fn drop_epoch(
+    client: &impl GenericClient,
+    projection: Projection,
+    epoch: u32,
+) -> Result<(), DatabaseError> {
+    client.batch_execute(&format!("DROP SCHEMA IF EXISTS {} CASCADE", projection.schema(epoch))).await?;
+    let (name, epoch) = (projection.name(), epoch as i32);
+    client.execute("DELETE FROM checkpoint WHERE reader = $1 AND epoch = $2", &[&name, &epoch]).await?;
+    client.execute("DELETE FROM parked WHERE projection = $1 AND epoch = $2", &[&name, &epoch]).await?;
+    Ok(())
+}

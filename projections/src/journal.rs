@@ -1,0 +1,110 @@
+//! The journal: every event by stream. An index of the log, never its source.
+//!
+//! It has a reader and a task of its own, because the write path admits no more commands than the journal can
+//! follow, and no view may stall that. Its transactions are synchronous: what it has committed, the owners of the
+//! partitions forget.
+
+mod rows;
+mod write;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::{StreamExt, pin_mut};
+use shopstream_domain::{Partition, StreamId};
+use shopstream_eventlog::{CommandId, CommitRecord, Cursor, Journal, JournalError, Offset};
+use tokio::sync::watch;
+
+use self::rows::{COLUMNS, Collector};
+pub(crate) use self::write::append;
+use crate::checkpoint::Checkpoint;
+use crate::{Database, DatabaseError, Progress, Projection, epoch};
+
+/// The journal's checkpoints.
+pub(crate) const CHECKPOINT: Checkpoint<'_> =
+    Checkpoint { reader: Projection::Journal.name(), epoch: epoch::FIRST };
+
+/// The journal in Postgres, as the write path reads it. Cheap to clone.
+#[derive(Clone)]
+pub struct PostgresJournal {
+    database: Database,
+    progress: Progress,
+    load: Arc<str>,
+    find: Arc<str>,
+}
+
+impl PostgresJournal {
+    /// The journal of `database`, whose projector reports to `progress`.
+    pub fn new(database: Database, progress: Progress) -> Self {
+        Self {
+            database,
+            progress,
+            load: format!(
+                "SELECT {COLUMNS} FROM journal AS j WHERE j.stream_id = ANY($1::text[]) \
+                 ORDER BY j.stream_id, j.version"
+            )
+            .into(),
+            // By position, which has an index, because the events of a long stream have none by command.
+            find: format!(
+                "SELECT {COLUMNS} FROM journal AS f JOIN journal AS j \
+                 ON j.partition = f.partition AND j.\"offset\" = f.\"offset\" \
+                 WHERE f.stream_id = $1 AND f.command_id = $2 AND f.index_in_commit = 0 ORDER BY j.version"
+            )
+            .into(),
+        }
+    }
+}
+
+#[async_trait]
+impl Journal for PostgresJournal {
+    async fn load(&self, streams: &[StreamId]) -> Result<Vec<Vec<CommitRecord>>, JournalError> {
+        let names: Vec<&str> = streams.iter().map(StreamId::as_str).collect();
+        let rows = self.database.reader().query(&self.load, &[&names]).await.map_err(unavailable)?;
+        let mut collector = Collector::default();
+        for row in &rows {
+            collector.push(row)?;
+        }
+        let mut found = collector.finish_streams()?;
+        Ok(streams.iter().map(|stream| found.remove(stream).unwrap_or_default()).collect())
+    }
+
+    async fn find(&self, stream: &StreamId, command: CommandId) -> Result<Option<CommitRecord>, JournalError> {
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&stream.as_str(), &command.0];
+        let rows = self.database.reader().query(&self.find, &params).await.map_err(unavailable)?;
+        let mut collector = Collector::default();
+        for row in &rows {
+            collector.push(row)?;
+        }
+        Ok(collector.finish().pop())
+    }
+
+    async fn cursor(&self, partition: Partition) -> Result<Option<Cursor>, JournalError> {
+        let client = self.database.client().await.map_err(unavailable)?;
+        CHECKPOINT.cursor(&**client, partition).await.map_err(unavailable)
+    }
+
+    async fn streams(
+        &self,
+        partition: Partition,
+        each: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<(), JournalError> {
+        let client = self.database.client().await.map_err(unavailable)?;
+        let failed = |error: tokio_postgres::Error| unavailable(error.into());
+        // Row by row: there may be millions, and the driver stops reading while nobody takes them.
+        let sql = "SELECT stream_id FROM journal WHERE partition = $1 AND version = 1";
+        let rows = client.query_raw(sql, [i32::from(partition)]).await.map_err(failed)?;
+        pin_mut!(rows);
+        while let Some(row) = rows.next().await {
+            each(row.map_err(failed)?.try_get(0).map_err(failed)?);
+        }
+        Ok(())
+    }
+
+    fn progress(&self) -> watch::Receiver<Vec<Offset>> {
+        self.progress.watch(Projection::Journal)
+    }
+}
+
+fn unavailable(error: DatabaseError) -> JournalError {
+    JournalError::Unavailable { detail: error.to_string() }
+}

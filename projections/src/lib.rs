@@ -1,0 +1,29 @@
+//! Keeps read models current, rebuilds them, answers queries.
+//!
+//! A projection is a fold from the log's commits to rows in Postgres. Its place on the log moves in the same
+//! transaction as its rows, so each event is in them exactly once, whatever dies when. [`Projector`] runs them all;
+//! [`ReadModels`] asks them; [`Journal`](journal::PostgresJournal) is the one that the write path reads.
+
+mod checkpoint;
+mod column;
+mod database;
+mod epoch;
+mod progress;
+mod projection;
+mod read_models;
+mod schema;
+mod table;
+mod view;
+
+pub mod catalog;
+pub mod inventory;
+pub mod order;
+pub mod payment;
+pub mod returns;
+
+pub use checkpoint::{Advance, Checkpoint, CheckpointError};
+pub use column::Folded;
+pub use database::{ConnectOptions, Database, DatabaseError};
+pub use progress::{Behind, Progress};
+pub use projection::Projection;
+pub use read_models::ReadModels;

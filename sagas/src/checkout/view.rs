@@ -1,0 +1,265 @@
+//! Everything a checkout decides on: its own memory, the order, the hold, the payments.
+
+use std::collections::BTreeMap;
+
+use shopstream_domain::inventory::{ReleaseReason, Reservation, ReservationStatus, StockKey};
+use shopstream_domain::order::{Checkout, Event, Order, Placement};
+use shopstream_domain::payment::{self, PaymentIntent, PaymentStatus};
+use shopstream_domain::{
+    Aggregate, Currency, OrderId, PaymentId, Quantity, ReservationId, StreamId, TenantId, Timestamp,
+};
+use shopstream_eventlog::{CommandId, CommitRecord};
+
+use crate::issue::Process;
+use crate::known::{Known, Reached};
+use crate::means::{Means, Stuck};
+use crate::payments;
+use crate::stock::Hold;
+
+/// A checkout as this process knows it.
+pub(super) struct View {
+    pub(super) process: Process,
+    pub(super) order_id: OrderId,
+    pub(super) memory: Known<Checkout>,
+    pub(super) order: Known<Order>,
+    /// What the order wants, from its first event.
+    pub(super) demand: Option<Demand>,
+    /// The hold taken first.
+    pub(super) first: Hold,
+    /// The hold taken after the first one ran out under a secured payment (F-13).
+    pub(super) again: Option<Hold>,
+    /// The attempt to pay that runs, or the first.
+    pub(super) payment: Attempt,
+    /// The one after it, which a customer begins.
+    pub(super) next_payment: Attempt,
+    /// How often this was looked at in vain since it last moved.
+    pub(super) tries: u32,
+    /// In this drive the provider was asked and did not know, or an undo failed: not again at once.
+    pub(super) setback: Option<String>,
+}
+
+/// What an order wants.
+pub(super) struct Demand {
+    /// Per SKU and location once; `None` where the units of one key exceed what any stock can have.
+    pub(super) keys: Option<Vec<StockKey>>,
+    pub(super) total_minor: i64,
+    pub(super) currency: Currency,
+    pub(super) method_token: String,
+}
+
+/// An attempt to pay.
+pub(super) struct Attempt {
+    pub(super) number: u32,
+    pub(super) id: PaymentId,
+    pub(super) process: Process,
+    pub(super) payment: Known<PaymentIntent>,
+}
+
+impl Attempt {
+    fn new(tenant: &TenantId, order_id: &OrderId, number: u32) -> Self {
+        let id = order_id.payment(number);
+        let payment = Known::marking(id.stream(tenant), |event| matches!(event, payment::Event::Declined(_)));
+        Self { number, process: payments::process(tenant, id.as_str()), id, payment }
+    }
+
+    pub(super) fn status(&self) -> Option<PaymentStatus> {
+        self.payment.state().status()
+    }
+
+    /// The provider's word for a decline, and whether another attempt could succeed.
+    pub(super) fn decline(&self) -> (&str, bool) {
+        match self.payment.mark() {
+            Some(payment::Event::Declined(declined)) => (&declined.code, declined.retryable),
+            Some(_) | None => ("declined", false),
+        }
+    }
+
+    /// Whether the provider holds or has money under this attempt, or may have.
+    pub(super) fn holds_money(&self) -> bool {
+        match self.status() {
+            None | Some(PaymentStatus::Declined | PaymentStatus::Voided | PaymentStatus::Refunded) => {
+                self.payment.state().open_operation().is_some()
+            }
+            Some(
+                PaymentStatus::Authorizing
+                | PaymentStatus::OutcomeUnknown
+                | PaymentStatus::Authorized
+                | PaymentStatus::PartiallyCaptured
+                | PaymentStatus::Captured
+                | PaymentStatus::PartiallyRefunded
+                | PaymentStatus::SucceededLate,
+            ) => true,
+        }
+    }
+}
+
+impl View {
+    /// A checkout believed to be new.
+    pub(super) fn new(tenant: &TenantId, order_id: OrderId, causation: &str) -> Self {
+        let process = Process::new(tenant.clone(), "checkout", order_id.as_str(), order_id.as_str(), causation);
+        Self {
+            memory: Known::empty(order_id.checkout_stream(tenant)),
+            order: Known::marking(order_id.stream(tenant), |event| matches!(event, Event::Submitted(_))),
+            demand: None,
+            first: Hold::new(tenant, order_id.reservation(), order_id.as_str()),
+            again: None,
+            payment: Attempt::new(tenant, &order_id, 1),
+            next_payment: Attempt::new(tenant, &order_id, 2),
+            tries: 0,
+            setback: None,
+            process,
+            order_id,
+        }
+    }
+
+    pub(super) fn tenant(&self) -> &TenantId {
+        &self.process.tenant
+    }
+
+    /// Takes the commit that submitted the order.
+    pub(super) fn submitted(&mut self, record: &CommitRecord) -> Result<(), Stuck> {
+        self.order.push(record)?;
+        self.demand = self.order.take_mark().as_ref().and_then(demand_of);
+        Ok(())
+    }
+
+    /// The hold that counts.
+    pub(super) fn hold(&self) -> &Hold {
+        self.again.as_ref().unwrap_or(&self.first)
+    }
+
+    pub(super) fn hold_mut(&mut self) -> &mut Hold {
+        self.again.as_mut().unwrap_or(&mut self.first)
+    }
+
+    pub(super) fn reservation(&self) -> &Reservation {
+        self.hold().reservation.state()
+    }
+
+    /// The hold that a lost one is replaced with. Its id derives from the order, but no order has it as its own.
+    pub(super) fn second_hold(&self) -> Option<Hold> {
+        let id = CommandId::derive(&[self.tenant().as_str(), self.order_id.as_str(), "reservation", "2"]);
+        let id = ReservationId::new(&format!("res_{}", id.0.simple())).ok()?;
+        Some(Hold::new(self.tenant(), id, self.order_id.as_str()))
+    }
+
+    /// Whether the first hold ran out.
+    pub(super) fn first_expired(&self) -> bool {
+        self.first.status() == ReservationStatus::Released { reason: ReleaseReason::Expired }
+    }
+
+    /// Something was written that is not seen here.
+    pub(super) fn is_stale(&self) -> bool {
+        self.memory.is_stale()
+            || self.order.is_stale()
+            || self.first.reservation.is_stale()
+            || self.again.as_ref().is_some_and(|hold| hold.reservation.is_stale())
+            || self.payment.payment.is_stale()
+            || self.next_payment.payment.is_stale()
+    }
+
+    /// Reads every stream again, at least up to what was reached.
+    ///
+    /// # Errors
+    /// The journal does not answer, or answers nonsense.
+    pub(super) async fn load(&mut self, means: &Means, reached: &Reached) -> Result<(), Stuck> {
+        let mut reached = reached.clone();
+        self.positions().for_each(|position| reached.see(position));
+        let tenant = self.tenant().clone();
+        let again = self.second_hold();
+        let mut streams: Vec<StreamId> =
+            vec![self.memory.stream.clone(), self.order.stream.clone(), self.first.reservation.stream.clone()];
+        streams.extend(again.iter().map(|hold| hold.reservation.stream.clone()));
+        let attempts = means.settings.attempts_max + 1;
+        streams.extend((1..=attempts).map(|number| self.order_id.payment(number).stream(&tenant)));
+        let history = means.histories.load(&streams, &reached).await?;
+        let of = |stream: &StreamId| -> &[CommitRecord] {
+            let at = streams.iter().position(|known| known == stream);
+            at.and_then(|at| history.get(at)).map_or(&[], Vec::as_slice)
+        };
+        refold(&mut self.memory, of)?;
+        refold(&mut self.first.reservation, of)?;
+        refold(&mut self.order, of)?;
+        self.demand = self.order.take_mark().as_ref().and_then(demand_of);
+        self.again = None;
+        if let Some(mut hold) = again {
+            refold(&mut hold.reservation, of)?;
+            self.again = (hold.status() != ReservationStatus::Missing).then_some(hold);
+        }
+        let number = self.memory.state().attempt().max(1);
+        self.payment = Attempt::new(&tenant, &self.order_id, number);
+        self.next_payment = Attempt::new(&tenant, &self.order_id, number + 1);
+        refold(&mut self.payment.payment, of)?;
+        refold(&mut self.next_payment.payment, of)?;
+        Ok(())
+    }
+
+    fn positions(&self) -> impl Iterator<Item = shopstream_eventlog::Position> {
+        let again = self.again.as_ref().and_then(|hold| hold.reservation.at());
+        [
+            self.memory.at(),
+            self.order.at(),
+            self.first.reservation.at(),
+            again,
+            self.payment.payment.at(),
+            self.next_payment.payment.at(),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// Whether what has to be paid is paid, or promised.
+    pub(super) fn is_covered(&self) -> bool {
+        let covers = match self.payment.status() {
+            Some(PaymentStatus::Authorized | PaymentStatus::PartiallyCaptured | PaymentStatus::Captured) => true,
+            Some(
+                PaymentStatus::Authorizing
+                | PaymentStatus::OutcomeUnknown
+                | PaymentStatus::Declined
+                | PaymentStatus::PartiallyRefunded
+                | PaymentStatus::Refunded
+                | PaymentStatus::Voided
+                | PaymentStatus::SucceededLate,
+            )
+            | None => false,
+        };
+        covers || self.total_minor() == 0
+    }
+
+    pub(super) fn total_minor(&self) -> i64 {
+        self.demand.as_ref().map_or(0, |demand| demand.total_minor)
+    }
+
+    /// When the hold ends.
+    pub(super) fn until(&self) -> Timestamp {
+        self.reservation().until()
+    }
+}
+
+fn refold<'a, A>(known: &mut Known<A>, of: impl Fn(&StreamId) -> &'a [CommitRecord]) -> Result<(), Stuck>
+where
+    A: Aggregate<Event: crate::known::FromModel>,
+{
+    let history = of(&known.stream);
+    Ok(known.refold(history)?)
+}
+
+fn demand_of(event: &Event) -> Option<Demand> {
+    let Event::Submitted(submitted) = event else { return None };
+    let Placement { lines, total_minor, currency, payment_method_token, .. } = &submitted.placement;
+    let mut units = BTreeMap::new();
+    for line in lines {
+        let units: &mut i64 = units.entry((&line.sku, &line.location)).or_default();
+        *units = units.saturating_add(line.quantity.get());
+    }
+    let keys = units.into_iter().map(|((sku, location), units)| {
+        let quantity = Quantity::new(units).ok()?;
+        Some(StockKey { sku: sku.clone(), location: location.clone(), quantity })
+    });
+    Some(Demand {
+        keys: keys.collect(),
+        total_minor: *total_minor,
+        currency: *currency,
+        method_token: payment_method_token.clone().unwrap_or_default(),
+    })
+}

@@ -1,0 +1,169 @@
+//! How far the runner has read, saved only when everything up to there is safe elsewhere.
+//!
+//! A batch of the log hands out a [`Receipt`] for every process that it wakes. A process confirms when its first
+//! record counts, for from then on its own stream brings it back after a crash; only then may the cursor pass.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shopstream_domain::Partition;
+use shopstream_eventlog::Cursor;
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use crate::ports::{CursorMove, SagaStore, StoreError};
+
+/// Batches read and not yet passed.
+const BATCHES: usize = 64;
+/// Between two tries to save.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A process ended without saying that it is safe: the cursor stays.
+struct Lost;
+
+/// Owed by a process that was woken.
+#[derive(Debug)]
+pub(crate) struct Receipt(Option<mpsc::Sender<Lost>>);
+
+impl Receipt {
+    fn confirm(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if let Some(batch) = self.0.take() {
+            // Full: somebody else has said it.
+            let _ = batch.try_send(Lost);
+        }
+    }
+}
+
+/// The receipts of one waking.
+#[derive(Debug, Default)]
+pub(crate) struct Receipts(Vec<Receipt>);
+
+impl Receipts {
+    /// What was woken is safe: it is on a stream that brings it back.
+    pub(crate) fn confirm(&mut self) {
+        self.0.drain(..).for_each(|mut receipt| receipt.confirm());
+    }
+
+    /// Whether somebody still waits.
+    pub(crate) fn are_owed(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        // Taken out, for `Receipts` owes what it drops.
+        self.0.extend(other.0);
+    }
+}
+
+/// Hands out receipts for one batch.
+pub(crate) struct Batch {
+    lost: mpsc::Sender<Lost>,
+    done: mpsc::Receiver<Lost>,
+    cursors: Vec<Cursor>,
+}
+
+impl Batch {
+    pub(crate) fn new(cursors: Vec<Cursor>) -> Self {
+        let (lost, done) = mpsc::channel(1);
+        Self { lost, done, cursors }
+    }
+
+    pub(crate) fn receipt(&self) -> Receipts {
+        Receipts(vec![Receipt(Some(self.lost.clone()))])
+    }
+}
+
+/// The way to the checkpointer.
+pub(crate) struct Checkpoints(mpsc::Sender<(mpsc::Receiver<Lost>, Vec<Cursor>)>);
+
+impl Checkpoints {
+    /// Starts to save. The other half ends with why it could not go on.
+    pub(crate) fn start(
+        store: Arc<dyn SagaStore>,
+        saved: &[Cursor],
+    ) -> (Self, impl Future<Output = CheckpointError> + Send + 'static) {
+        let (queue_in, queue) = mpsc::channel(BATCHES);
+        let saved = saved.iter().map(|cursor| (cursor.partition, *cursor)).collect();
+        (Self(queue_in), Checkpointer { store, saved }.run(queue))
+    }
+
+    /// Whether one more batch may be read. The runner must not wait in [`Checkpoints::push`]: it is the one who
+    /// brings processes on until they confirm.
+    pub(crate) fn has_room(&self) -> bool {
+        self.0.capacity() > 0
+    }
+
+    /// The batch was handed out.
+    pub(crate) fn push(&self, batch: Batch) {
+        let Batch { lost, done, cursors } = batch;
+        drop(lost);
+        // Closed: the checkpointer ended and has said why. Full: it was asked before.
+        let _ = self.0.try_send((done, cursors));
+    }
+}
+
+/// Why nothing is saved any more.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CheckpointError {
+    /// A process broke off: a bug, for they all end by saying how.
+    #[error("a process broke off; it is taken up again at the next start")]
+    Lost,
+    /// The store refuses.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The runner has stopped.
+    #[error("stopped")]
+    Stopped,
+}
+
+struct Checkpointer {
+    store: Arc<dyn SagaStore>,
+    saved: BTreeMap<Partition, Cursor>,
+}
+
+impl Checkpointer {
+    async fn run(mut self, mut queue: mpsc::Receiver<(mpsc::Receiver<Lost>, Vec<Cursor>)>) -> CheckpointError {
+        let mut batches = Vec::with_capacity(BATCHES);
+        loop {
+            if queue.recv_many(&mut batches, BATCHES).await == 0 {
+                return CheckpointError::Stopped;
+            }
+            let mut reached = BTreeMap::new();
+            for (mut done, cursors) in batches.drain(..) {
+                // `None`: everybody has confirmed.
+                if done.recv().await.is_some() {
+                    return CheckpointError::Lost;
+                }
+                reached.extend(cursors.into_iter().map(|cursor| (cursor.partition, cursor)));
+            }
+            if let Err(error) = self.save(reached).await {
+                return error.into();
+            }
+        }
+    }
+
+    async fn save(&mut self, reached: BTreeMap<Partition, Cursor>) -> Result<(), StoreError> {
+        let from = |partition| self.saved.get(partition).copied();
+        let moves: Vec<CursorMove> =
+            reached.iter().map(|(partition, to)| CursorMove { from: from(partition), to: *to }).collect();
+        loop {
+            match self.store.save(&moves).await {
+                Ok(()) => break,
+                Err(error @ StoreError::Moved { .. }) => return Err(error),
+                Err(error @ StoreError::Unavailable { .. }) => {
+                    warn!(%error, "the cursors of the processes are not saved; trying again");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+        self.saved.extend(reached);
+        Ok(())
+    }
+}

@@ -1,0 +1,184 @@
+//! Carries out what payments ask of the provider (`rulings.md` 28).
+//!
+//! A payment records an operation before it is made. The process that recorded it carries it out at once; an
+//! operation that somebody else recorded is found on the log, and one that was open when the program ended is found
+//! at the start. Whoever is not sure that the call was never made asks the provider by its key first. So however
+//! often an operation is taken up, the provider carries it out once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use metrics::counter;
+use rustc_hash::FxHashSet;
+use shopstream_domain::payment::{Answer, Command, Operation, PaymentIntent, ProviderOperation};
+use shopstream_domain::{StreamId, TenantId};
+use tracing::warn;
+
+use crate::issue::{Process, Step};
+use crate::known::{Known, Reached};
+use crate::means::{Means, Stuck};
+use crate::ports::{Lookup, Outcome, PaymentProvider, ProviderCall};
+use crate::runner::Rest;
+
+/// Carries out operations of payments. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Payments {
+    means: Means,
+    provider: Arc<dyn PaymentProvider>,
+    /// Payments whose operation is being carried out in this process, so that two do not wait for one answer.
+    under_way: Arc<Mutex<FxHashSet<StreamId>>>,
+}
+
+/// Where an operation is after it was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carried {
+    /// Nothing is open any more.
+    Through,
+    /// Nobody knows; to be asked again later.
+    Unknown,
+    /// Somebody else in this process is at it, and its answer will be on the log.
+    ByAnother,
+}
+
+/// Whether the provider may have seen the operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// It was recorded just now, by us.
+    Never,
+    /// It was recorded by somebody else or before a crash.
+    Perhaps,
+}
+
+impl Payments {
+    pub(crate) fn new(means: Means, provider: Arc<dyn PaymentProvider>) -> Self {
+        Self { means, provider, under_way: Arc::default() }
+    }
+
+    /// Carries out the operation in flight, if there is one, and records the outcome.
+    ///
+    /// # Errors
+    /// The outcome could not be recorded. It is not lost: the provider answers for the key again.
+    pub(crate) async fn carry_out(
+        &self,
+        process: &Process,
+        payment: &mut Known<PaymentIntent>,
+        seen: Seen,
+    ) -> Result<Carried, Stuck> {
+        let Some(operation) = payment.state().open_operation().cloned() else { return Ok(Carried::Through) };
+        let Some(_turn) = self.turn(&payment.stream) else { return Ok(Carried::ByAnother) };
+        let Some(call) = call(&process.tenant, payment.state(), &operation) else { return Ok(Carried::Through) };
+        let outcome = match seen {
+            Seen::Never => self.call(operation.operation, &call).await,
+            Seen::Perhaps => self.ask_then_call(operation.operation, &call).await,
+        };
+        counter!("shopstream_provider_operations_total",
+            "operation" => operation.operation.name(), "outcome" => outcome_name(&outcome))
+        .increment(1);
+        match outcome {
+            Outcome::Answer(answer) => self.record(process, payment, operation.key, answer).await,
+            Outcome::Refused { code } => self.record(process, payment, operation.key, Answer::Failed { code }).await,
+            Outcome::Unknown { detail } => {
+                warn!(payment.key = %operation.key, detail, "the outcome of {} is not known", operation.key);
+                if !operation.is_unknown() {
+                    let step = format!("unknown:{}", operation.key);
+                    let command = Command::MarkOutcomeUnknown { key: operation.key };
+                    let told = self.means.tell(process, Step::new(&step, 0), payment, command).await?;
+                    // Refused: a signal came first and there is an answer now. The caller reads again.
+                    drop(told);
+                }
+                Ok(Carried::Unknown)
+            }
+        }
+    }
+
+    /// Carries out what is open on a payment that no process has in hand.
+    pub(crate) async fn drive(&self, stream: &StreamId, reached: &Reached, tries: u32) -> Result<Rest, Stuck> {
+        let mut payment = Known::empty(stream.clone());
+        self.means.load(&mut payment, reached).await?;
+        let process = process(&stream.tenant(), stream.id()).announced();
+        match self.carry_out(&process, &mut payment, Seen::Perhaps).await? {
+            Carried::Through | Carried::ByAnother => Ok(Rest::Ended),
+            Carried::Unknown => Ok(Rest::Until { at: self.means.look_again_at(tries), tries: tries + 1 }),
+        }
+    }
+
+    async fn record(
+        &self,
+        process: &Process,
+        payment: &mut Known<PaymentIntent>,
+        key: String,
+        answer: Answer,
+    ) -> Result<Carried, Stuck> {
+        let step = format!("answer:{key}");
+        let command = Command::RecordAnswer { key, answer };
+        match self.means.tell(process, Step::new(&step, 0), payment, command).await? {
+            Ok(()) => Ok(Carried::Through),
+            // The provider contradicts itself, or speaks of another amount: somebody must look.
+            Err(refused) => Err(Stuck::Refused { step: "record_answer", refused }),
+        }
+    }
+
+    async fn ask_then_call(&self, operation: ProviderOperation, call: &ProviderCall) -> Outcome {
+        let limit = self.means.settings.provider_timeout;
+        match tokio::time::timeout(limit, self.provider.get(&call.tenant, &call.key)).await {
+            Ok(Lookup::Answer(answer)) => Outcome::Answer(answer),
+            Ok(Lookup::NotFound) => self.call(operation, call).await,
+            Ok(Lookup::Pending) => Outcome::Unknown { detail: "the provider is at work on it".to_owned() },
+            Ok(Lookup::Unknown { detail }) => Outcome::Unknown { detail },
+            Err(_) => Outcome::Unknown { detail: "no answer in time".to_owned() },
+        }
+    }
+
+    async fn call(&self, operation: ProviderOperation, call: &ProviderCall) -> Outcome {
+        let called = match operation {
+            ProviderOperation::Authorize => self.provider.authorize(call),
+            ProviderOperation::Capture => self.provider.capture(call),
+            ProviderOperation::Void => self.provider.void(call),
+            ProviderOperation::Refund => self.provider.refund(call),
+        };
+        let limit = self.means.settings.provider_timeout;
+        let late = |_| Outcome::Unknown { detail: "no answer in time".to_owned() };
+        tokio::time::timeout(limit, called).await.unwrap_or_else(late)
+    }
+
+    fn turn(&self, stream: &StreamId) -> Option<Turn> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.insert(stream.clone()).then(|| Turn { stream: stream.clone(), under_way: self.under_way.clone() })
+    }
+}
+
+/// The process that speaks for a payment.
+pub(crate) fn process(tenant: &TenantId, payment_id: &str) -> Process {
+    Process::new(tenant.clone(), "payment", payment_id, payment_id, "")
+}
+
+/// The call that the operation stands for; `None` where the payment was never initiated, which cannot be.
+fn call(tenant: &TenantId, payment: &PaymentIntent, operation: &Operation) -> Option<ProviderCall> {
+    Some(ProviderCall {
+        tenant: tenant.clone(),
+        key: operation.key.clone(),
+        payment_id: payment.payment_id()?.clone(),
+        amount_minor: operation.amount_minor,
+        currency: payment.currency()?,
+        method_token: payment.method_token()?.to_owned(),
+    })
+}
+
+fn outcome_name(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Answer(answer) => answer.name(),
+        Outcome::Unknown { .. } => "unknown",
+        Outcome::Refused { .. } => "refused",
+    }
+}
+
+/// Held while an operation is being carried out.
+struct Turn {
+    stream: StreamId,
+    under_way: Arc<Mutex<FxHashSet<StreamId>>>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.stream);
+    }
+}

@@ -1,0 +1,69 @@
+//! Which commit wakes which process.
+//!
+//! A process follows its own replies, so what it wrote itself wakes nobody (`rulings.md` 23), and stock events are
+//! not looked at. Only a new order is decoded here; all else is known by the names of its events.
+
+use shopstream_domain::inventory::ReservationEvent;
+use shopstream_domain::model::Event;
+use shopstream_domain::{OrderId, StreamId, StreamKind, Timestamp};
+use shopstream_eventlog::{CommitRecord, schema};
+
+use crate::issue::is_own;
+
+/// What a commit asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// Begin with this very commit.
+    Begin(StreamId),
+    /// Look at the streams again.
+    Look(StreamId),
+    /// Wake at this time.
+    At(StreamId, Timestamp),
+}
+
+/// What `record` asks for; mostly nothing.
+pub(crate) fn route(record: &CommitRecord) -> Vec<Call> {
+    let commit = &record.commit;
+    let has = |name: &str| commit.events.iter().any(|event| event.event_type == name);
+    let stream = &commit.stream;
+    match stream.kind() {
+        StreamKind::Product | StreamKind::Sku | StreamKind::Price | StreamKind::Stock => vec![],
+        _ if is_own(&commit.actor) => vec![],
+        StreamKind::Order if has("OrderSubmitted") => checkout_of(stream).map(Call::Begin).into_iter().collect(),
+        StreamKind::Order if has("OrderCancellationRequested") => {
+            checkout_of(stream).map(Call::Look).into_iter().collect()
+        }
+        StreamKind::Order => vec![],
+        StreamKind::Checkout if has("CheckoutResumed") => vec![Call::Look(stream.clone())],
+        StreamKind::Checkout => vec![],
+        StreamKind::Payment => {
+            let operation = has("ProviderOperationStarted").then(|| Call::Look(stream.clone()));
+            operation.into_iter().chain(checkout_of(stream).map(Call::Look)).collect()
+        }
+        StreamKind::Reservation => hold_end(record).into_iter().collect(),
+        StreamKind::Return if has("ReturnRequested") => vec![Call::Look(stream.clone())],
+        StreamKind::Return => vec![],
+    }
+}
+
+/// The checkout of an order or of a payment of it.
+fn checkout_of(stream: &StreamId) -> Option<StreamId> {
+    let (_, root) = stream.id().split_once('_')?;
+    let root = match stream.kind() {
+        StreamKind::Payment => root.rsplit_once('.')?.0,
+        _ => root,
+    };
+    let order_id = OrderId::new(&format!("ord_{root}")).ok()?;
+    Some(order_id.checkout_stream(&stream.tenant()))
+}
+
+/// When a hold that somebody outside took or extended has to be looked at.
+fn hold_end(record: &CommitRecord) -> Option<Call> {
+    let commit = &record.commit;
+    let until = commit.events.iter().rev().find_map(|data| match schema::decode(StreamKind::Reservation, data) {
+        Ok(Event::Reservation(ReservationEvent::Requested(requested))) => Some(requested.until),
+        Ok(Event::Reservation(ReservationEvent::Extended(extended))) => Some(extended.until),
+        Ok(_) | Err(_) => None,
+    })?;
+    Some(Call::At(commit.stream.clone(), until))
+}

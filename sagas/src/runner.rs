@@ -1,0 +1,500 @@
+//! Runs the processes: reads the log for what wakes them, keeps their timers, bounds how many run at once.
+//!
+//! A process runs until it ends or rests; at rest it is a timer or nothing at all. What comes for a running process
+//! is kept until it rests, and then it looks again. Nothing acts while history is replayed: only commits past the
+//! saved cursor are read, and the commands of a process that is woken twice are the same commands.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{gauge, histogram};
+use rustc_hash::FxHashMap;
+use shopstream_command_handlers::{Clock, Commands, PartitionState};
+use shopstream_domain::order::Stage;
+use shopstream_domain::{StreamId, StreamKind, Timestamp};
+use shopstream_eventlog::{CommitRecord, Cursor, Journal, Log, Position, ReadError};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::Settings;
+use crate::checkout::Checkouts;
+use crate::checkpoint::{Batch, CheckpointError, Checkpoints, Receipts};
+use crate::issue::Issuer;
+use crate::known::{Histories, Reached};
+use crate::means::Means;
+use crate::payments::Payments;
+use crate::ports::{PaymentProvider, SagaStore, StoreError, Unfinished};
+use crate::returns::Returns;
+use crate::route::{Call, route};
+use crate::stock::{Hold, StockFanOut};
+use crate::timers::Timers;
+
+/// Between two starts of a runner that failed.
+const RESTART: Duration = Duration::from_secs(1);
+/// The longest sleep: the machine's clock may be set while it lasts.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// What became of a process when it stopped running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// It has ended.
+    Ended,
+    /// Only a fact wakes it.
+    Waiting,
+    /// A time wakes it, or a fact.
+    Until { at: Timestamp, tries: u32 },
+    /// It could not go on; it is tried again after a while that grows with the tries.
+    Later { tries: u32 },
+}
+
+impl Rest {
+    /// Until `at`, having tried nothing.
+    pub(crate) const fn until(at: Timestamp) -> Self {
+        Self::Until { at, tries: 0 }
+    }
+}
+
+/// Why a process runs.
+#[derive(Debug, Default)]
+pub(crate) struct Wake {
+    /// The commit that begins it; else it is known from its streams.
+    pub(crate) begun_by: Option<CommitRecord>,
+    /// What its history has to show at least.
+    pub(crate) reached: Reached,
+    /// How often it has tried in vain.
+    pub(crate) tries: u32,
+    /// Who waits for it to be safe.
+    pub(crate) receipts: Receipts,
+}
+
+impl Wake {
+    fn add(&mut self, other: Self) {
+        self.begun_by = self.begun_by.take().or(other.begun_by);
+        self.reached.see_all(&other.reached);
+        self.receipts.add(other.receipts);
+    }
+}
+
+/// What operators see of the processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Taking up what was unfinished.
+    Starting,
+    /// At work.
+    Running,
+    /// Something is away; tried again by itself.
+    Retrying {
+        /// What was seen.
+        detail: String,
+    },
+    /// At an end until an operator acts.
+    Halted {
+        /// Why.
+        detail: String,
+    },
+    /// Stopped in order.
+    Stopped,
+}
+
+/// The running processes.
+pub struct Sagas {
+    stock: StockFanOut,
+    status: watch::Receiver<Status>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// What the processes are made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where facts come from.
+    pub log: Log,
+    /// Where commands go.
+    pub commands: Commands,
+    /// History by stream.
+    pub journal: Arc<dyn Journal>,
+    /// Cursors, and what was unfinished.
+    pub store: Arc<dyn SagaStore>,
+    /// Who moves money.
+    pub provider: Arc<dyn PaymentProvider>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// See [`Settings`].
+    pub settings: Settings,
+}
+
+impl Sagas {
+    /// Starts the processes, once the partitions are served. Returns at once; [`Sagas::status`] tells the rest.
+    pub fn start(parts: Parts) -> Self {
+        let settings = Arc::new(parts.settings.clone());
+        let means = Means {
+            issuer: Issuer {
+                commands: parts.commands.clone(),
+                resend_after: settings.resend_after,
+                resends_max: settings.resends_max,
+            },
+            histories: Histories(parts.journal.clone()),
+            clock: parts.clock.clone(),
+            settings,
+        };
+        let stock = StockFanOut::new(means.clone());
+        let payments = Payments::new(means.clone(), parts.provider.clone());
+        let processes = Processes {
+            checkouts: Checkouts { means: means.clone(), stock: stock.clone(), payments: payments.clone() },
+            returns: Returns { means: means.clone(), stock: stock.clone(), payments: payments.clone() },
+            stock: stock.clone(),
+            payments,
+            means,
+        };
+        let (status_in, status) = watch::channel(Status::Starting);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(supervise(parts, processes, status_in, stop.clone()));
+        Self { stock, status, stop, task }
+    }
+
+    /// The fan-out over stock items, for callers outside.
+    pub fn stock(&self) -> StockFanOut {
+        self.stock.clone()
+    }
+
+    /// How they are.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Stops. What was running breaks off where it is, which is safe: the next start takes it up.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        // A panic there was already told by the status; there is nothing more to wait for.
+        let _ = self.task.await;
+    }
+}
+
+/// Runs until it is stopped or halted; what is only away is waited for.
+async fn supervise(parts: Parts, processes: Processes, status: watch::Sender<Status>, stop: CancellationToken) {
+    loop {
+        let ended = tokio::select! {
+            ended = Runner::run(&parts, &processes, &status) => ended,
+            () = stop.cancelled() => break,
+        };
+        match ended {
+            End::Halted(detail) => {
+                error!(detail, "the processes are halted: {detail}");
+                status.send_replace(Status::Halted { detail });
+                stop.cancelled().await;
+                break;
+            }
+            End::Failed(detail) => {
+                warn!(detail, "the processes start again: {detail}");
+                status.send_replace(Status::Retrying { detail });
+                tokio::select! {
+                    () = tokio::time::sleep(RESTART) => {}
+                    () = stop.cancelled() => break,
+                }
+            }
+        }
+    }
+    status.send_replace(Status::Stopped);
+}
+
+/// Why a runner ended.
+enum End {
+    Halted(String),
+    Failed(String),
+}
+
+impl From<StoreError> for End {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable { .. } => Self::Failed(error.to_string()),
+            StoreError::Moved { .. } => Self::Halted(error.to_string()),
+        }
+    }
+}
+
+impl From<ReadError> for End {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Halt { .. } => Self::Halted(error.to_string()),
+            ReadError::Raw(_) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<CheckpointError> for End {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Store(error) => error.into(),
+            CheckpointError::Lost | CheckpointError::Stopped => Self::Halted(error.to_string()),
+        }
+    }
+}
+
+/// The kinds of processes.
+#[derive(Clone)]
+struct Processes {
+    means: Means,
+    checkouts: Checkouts,
+    returns: Returns,
+    stock: StockFanOut,
+    payments: Payments,
+}
+
+impl Processes {
+    /// Runs the process of `stream` until it rests.
+    async fn run(self, stream: StreamId, mut wake: Wake) -> Ran {
+        let rest = match stream.kind() {
+            StreamKind::Checkout => Box::pin(self.checkouts.drive(&stream, &mut wake)).await,
+            StreamKind::Return => Box::pin(self.returns.drive(&stream, &mut wake)).await,
+            StreamKind::Payment => {
+                let driven = Box::pin(self.payments.drive(&stream, &wake.reached, wake.tries)).await;
+                driven.unwrap_or_else(|stuck| pause(&stream, &wake, &stuck.to_string()))
+            }
+            StreamKind::Reservation => match Hold::of(&stream) {
+                Some(mut hold) => {
+                    let driven = Box::pin(self.stock.drive(&mut hold, &wake.reached)).await;
+                    driven.unwrap_or_else(|stuck| pause(&stream, &wake, &stuck.to_string()))
+                }
+                None => Rest::Ended,
+            },
+            StreamKind::Product | StreamKind::Sku | StreamKind::Price | StreamKind::Stock | StreamKind::Order => {
+                Rest::Ended
+            }
+        };
+        Ran { stream, wake, rest }
+    }
+}
+
+fn pause(stream: &StreamId, wake: &Wake, detail: &str) -> Rest {
+    warn!(%stream, detail, "{stream} pauses: {detail}");
+    Rest::Later { tries: wake.tries + 1 }
+}
+
+/// A process that has come to rest.
+struct Ran {
+    stream: StreamId,
+    wake: Wake,
+    rest: Rest,
+}
+
+/// One run over the log, from the saved cursors.
+struct Runner {
+    processes: Processes,
+    /// Every running process, with what came for it meanwhile.
+    running: FxHashMap<StreamId, Option<Wake>>,
+    tasks: JoinSet<Ran>,
+    /// Processes that could not yet write their first record; they keep their place and their receipts.
+    paused: FxHashMap<StreamId, Wake>,
+    /// Called, and waiting for a place.
+    called: VecDeque<(StreamId, Wake)>,
+    timers: Timers,
+}
+
+impl Runner {
+    async fn run(parts: &Parts, processes: &Processes, status: &watch::Sender<Status>) -> End {
+        match Self::run_until_error(parts, processes, status).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    async fn run_until_error(
+        parts: &Parts,
+        processes: &Processes,
+        status: &watch::Sender<Status>,
+    ) -> Result<std::convert::Infallible, End> {
+        let mut runner = Self {
+            processes: processes.clone(),
+            running: FxHashMap::default(),
+            tasks: JoinSet::new(),
+            paused: FxHashMap::default(),
+            called: VecDeque::new(),
+            timers: Timers::default(),
+        };
+        // The cursors first: what is unfinished then is known at least up to them.
+        let saved = parts.store.cursors().await?;
+        let reached = reached(parts, &saved);
+        let unfinished = parts.store.unfinished(&reached).await?;
+        runner.take_up(unfinished, &reached);
+        let mut reader = parts.log.reader(&cursors(&parts.log, &saved)).await?;
+        let (checkpoints, checkpointing) = Checkpoints::start(parts.store.clone(), &saved);
+        let mut saving = JoinSet::new();
+        saving.spawn(checkpointing);
+        status.send_replace(Status::Running);
+        loop {
+            runner.start_what_fits();
+            let nap = runner.nap();
+            tokio::select! {
+                biased;
+                Some(ended) = saving.join_next() => return Err(match ended {
+                    Ok(error) => error.into(),
+                    Err(error) => End::Halted(error.to_string()),
+                }),
+                Some(ran) = runner.tasks.join_next() => match ran {
+                    Ok(ran) => runner.came_to_rest(ran),
+                    // Its place and its receipts are lost with it, which the checkpointer reports.
+                    Err(error) => error!(%error, "a process broke off"),
+                },
+                () = tokio::time::sleep(nap), if runner.has_place() => {}
+                batch = reader.next(parts.settings.read_bytes), if runner.reads() && checkpoints.has_room() => {
+                    runner.hear(batch?, &checkpoints);
+                }
+            }
+        }
+    }
+
+    /// What was unfinished when the program ended.
+    fn take_up(&mut self, unfinished: Unfinished, reached: &[Position]) {
+        let Unfinished { checkouts, reservations, payments, returns } = unfinished;
+        info!(
+            checkouts = checkouts.len(),
+            reservations = reservations.len(),
+            payments = payments.len(),
+            returns = returns.len(),
+            "taking up what was unfinished"
+        );
+        let mut seen = Reached::default();
+        reached.iter().for_each(|position| seen.see(*position));
+        for checkout in checkouts {
+            match (checkout.stage, checkout.timer) {
+                (Stage::NeedsAttention | Stage::Done | Stage::Cancelled, _) => {}
+                (Stage::AwaitingCustomer, Some(timer)) => self.timers.set(checkout.stream, timer.due_at, 0),
+                (_, _) => self.call(checkout.stream, Wake { reached: seen.clone(), ..Wake::default() }),
+            }
+        }
+        for reservation in reservations {
+            match reservation.held_until {
+                Some(until) => self.timers.set(reservation.stream, until, 0),
+                None => self.call(reservation.stream, Wake { reached: seen.clone(), ..Wake::default() }),
+            }
+        }
+        for stream in payments.into_iter().chain(returns) {
+            self.call(stream, Wake { reached: seen.clone(), ..Wake::default() });
+        }
+    }
+
+    /// Takes what the log says.
+    fn hear(&mut self, batch: shopstream_eventlog::Batch, checkpoints: &Checkpoints) {
+        let receipts = Batch::new(batch.cursors);
+        for record in batch.commits {
+            let position = record.position;
+            let wake = || {
+                let mut wake = Wake { receipts: receipts.receipt(), ..Wake::default() };
+                wake.reached.see(position);
+                wake
+            };
+            let mut begin = None;
+            for call in route(&record) {
+                match call {
+                    Call::Begin(stream) => begin = Some((stream, wake())),
+                    Call::Look(stream) => self.call(stream, wake()),
+                    Call::At(stream, at) => self.timers.set(stream, at, 0),
+                }
+            }
+            if let Some((stream, wake)) = begin {
+                self.call(stream, Wake { begun_by: Some(record), ..wake });
+            }
+        }
+        checkpoints.push(receipts);
+    }
+
+    fn call(&mut self, stream: StreamId, wake: Wake) {
+        match self.running.get_mut(&stream) {
+            Some(Some(kept)) => kept.add(wake),
+            Some(kept @ None) => *kept = Some(wake),
+            None => self.called.push_back((stream, wake)),
+        }
+    }
+
+    /// Starts who is due and who was called, as far as there are places.
+    fn start_what_fits(&mut self) {
+        let now = self.processes.means.now();
+        while self.has_place() {
+            if let Some((stream, at, tries)) = self.timers.due(now) {
+                histogram!("shopstream_saga_timer_lag_seconds").record(now.since(at).micros() as f64 / 1e6);
+                let wake = self.paused.remove(&stream).unwrap_or_default();
+                self.start(stream, Wake { tries, ..wake });
+            } else if let Some((stream, mut wake)) = self.called.pop_front() {
+                wake.tries = self.timers.clear(&stream);
+                if let Some(paused) = self.paused.remove(&stream) {
+                    wake.add(paused);
+                }
+                self.start(stream, wake);
+            } else {
+                break;
+            }
+        }
+        gauge!("shopstream_sagas_in_flight").set(self.running.len() as f64);
+    }
+
+    fn start(&mut self, stream: StreamId, wake: Wake) {
+        if let Some(kept) = self.running.get_mut(&stream) {
+            // It was called while it was already running.
+            kept.get_or_insert_default().add(wake);
+            return;
+        }
+        self.running.insert(stream.clone(), None);
+        self.tasks.spawn(self.processes.clone().run(stream, wake));
+    }
+
+    fn came_to_rest(&mut self, ran: Ran) {
+        let Ran { stream, mut wake, rest } = ran;
+        let kept = self.running.remove(&stream).flatten();
+        match rest {
+            Rest::Ended | Rest::Waiting => wake.receipts.confirm(),
+            Rest::Until { at, tries } => {
+                wake.receipts.confirm();
+                self.timers.set(stream.clone(), at, tries);
+            }
+            Rest::Later { tries } => {
+                let at = self.processes.means.look_again_at(tries);
+                self.timers.set(stream.clone(), at, tries);
+                if wake.receipts.are_owed() {
+                    self.paused.insert(stream.clone(), wake);
+                }
+            }
+        }
+        if let Some(wake) = kept {
+            self.called.push_front((stream, wake));
+        }
+    }
+
+    /// Whether more may be heard: not while somebody who was called waits for a place.
+    fn reads(&self) -> bool {
+        self.called.is_empty() && self.has_place()
+    }
+
+    fn has_place(&self) -> bool {
+        self.running.len() + self.paused.len() < self.processes.means.settings.in_flight_max
+    }
+
+    /// How long until somebody is due.
+    fn nap(&mut self) -> Duration {
+        let now = self.processes.means.now();
+        let nap = self.timers.next().map_or(i64::MAX, |at| at.since(now).micros());
+        Duration::from_micros(u64::try_from(nap).unwrap_or_default()).min(SLEEP_MAX)
+    }
+}
+
+/// The saved cursors, and the start of partitions that have none.
+fn cursors(log: &Log, saved: &[Cursor]) -> Vec<Cursor> {
+    let saved_of = |partition| saved.iter().find(|cursor| cursor.partition == partition).copied();
+    (0..log.partitions()).map(|partition| saved_of(partition).unwrap_or_else(|| log.start(partition))).collect()
+}
+
+/// How far the log is known to be: what the shards found when they claimed, and what was read before.
+fn reached(parts: &Parts, saved: &[Cursor]) -> Vec<Position> {
+    let mut reached = Reached::default();
+    for partition in parts.commands.status() {
+        if partition.state == PartitionState::Serving && partition.confirmed > 0 {
+            reached.see(Position { partition: partition.partition, offset: partition.confirmed - 1 });
+        }
+    }
+    for cursor in saved.iter().filter(|cursor| cursor.next > 0) {
+        reached.see(Position { partition: cursor.partition, offset: cursor.next - 1 });
+    }
+    reached.positions()
+}

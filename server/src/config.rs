@@ -1,0 +1,310 @@
+//! What a node runs with: built-in defaults, then a file, then the environment, then flags; the later wins.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+/// The settings of a node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The folder of everything that lasts: the log, the private Postgres, the provider simulator's calls.
+    pub data: PathBuf,
+    /// Where gRPC is served.
+    pub listen: SocketAddr,
+    /// Where metrics and health are served over HTTP.
+    pub admin: SocketAddr,
+    /// `local`, or `kafka://HOST:PORT,…/TOPIC`.
+    pub log: LogUrl,
+    /// `postgres://…`; none: a private cluster in the data folder.
+    pub database: Option<Secret>,
+    /// What this node does.
+    pub roles: BTreeSet<Role>,
+    /// The payment provider; none: the simulator, started beside the node.
+    pub provider: Option<String>,
+    /// The node's name in claims.
+    pub node: String,
+    /// Partitions of a log that is made new.
+    pub partitions: u16,
+    /// Megabytes of aggregates in memory, over all partitions.
+    pub cache_mb: usize,
+    /// Megabytes of commits that the journal may lag behind, over all partitions; beyond it commands wait.
+    pub tail_mb: usize,
+    /// Commands that wait for one partition before more are refused.
+    pub queue: usize,
+}
+
+/// What a node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Takes commands and queries.
+    Gateway,
+    /// Keeps read models and journal.
+    Projector,
+    /// Drives checkouts, returns and payments.
+    Sagas,
+}
+
+/// Where the log is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum LogUrl {
+    /// In the data folder.
+    Local,
+    /// In a topic.
+    Kafka {
+        /// `host:port`, separated by commas.
+        brokers: String,
+        /// The topic.
+        topic: String,
+    },
+}
+
+/// A setting that is never printed.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Secret(String);
+
+/// Flags that override the file and the environment. Every one of them has a variable `SHOPSTREAM_…`.
+#[derive(Args, Clone, Debug, Default, Serialize)]
+pub struct ConfigFlags {
+    /// A TOML file of settings
+    #[arg(long, value_name = "FILE", env = "SHOPSTREAM_CONFIG")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// The folder of everything that lasts
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// Where gRPC is served
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    /// Where metrics and health are served over HTTP
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin: Option<SocketAddr>,
+    /// The log: `local`, or `kafka://HOST:PORT,…/TOPIC`
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// The database: `postgres://…`; without it a private one is kept in the data folder
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// What this node does: gateway, projector, sagas
+    #[arg(long, value_name = "ROLE,…", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    /// The payment provider; without it a simulator is started
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// The node's name in claims
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: default_data(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 50051)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 50052)),
+            log: LogUrl::Local,
+            database: None,
+            roles: [Role::Gateway, Role::Projector, Role::Sagas].into(),
+            provider: None,
+            node: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or("node".into()),
+            partitions: 16,
+            cache_mb: 512,
+            tail_mb: 256,
+            queue: 4096,
+        }
+    }
+}
+
+/// `/var/lib/shopstream` for root, else the user's data folder.
+fn default_data() -> PathBuf {
+    if nix::unistd::Uid::effective().is_root() {
+        return PathBuf::from("/var/lib/shopstream");
+    }
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| ".".into())).join(".local/share");
+    std::env::var_os("XDG_DATA_HOME").map_or_else(home, PathBuf::from).join("shopstream")
+}
+
+impl Config {
+    /// The settings that result from defaults, file, environment and flags.
+    ///
+    /// # Errors
+    /// An unknown setting or a value that is not one, with where it comes from.
+    pub fn load(flags: &ConfigFlags) -> anyhow::Result<Self> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(file) = &flags.config {
+            ensure!(file.is_file(), "there is no configuration file {}", file.display());
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        // Variables of the tests, the scripts and the Postgres launcher share the prefix.
+        let ours = Env::prefixed("SHOPSTREAM_").filter(|name| {
+            let name = name.as_str().to_ascii_lowercase();
+            !["test_", "pg_", "kafka_"].iter().any(|other| name.starts_with(other))
+                && !["config", "cache", "port"].contains(&name.as_str())
+        });
+        let config: Self = figment
+            .merge(ours)
+            .merge(Serialized::defaults(flags))
+            .extract()
+            .context("the configuration does not hold together")?;
+        ensure!(!config.roles.is_empty(), "roles is empty: name at least one of gateway, projector, sagas");
+        ensure!((1..=1024).contains(&config.partitions), "partitions is not between 1 and 1024");
+        Ok(config)
+    }
+
+    /// Combinations that work and hurt.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if !self.listen.ip().is_loopback() {
+            warnings.push(format!("{} is not a loopback address, and there is no authentication yet", self.listen));
+        }
+        if self.log == LogUrl::Local && self.roles.len() < 3 {
+            warnings.push("the local log serves one process: roles left out here run nowhere".into());
+        }
+        if let (LogUrl::Kafka { .. }, None) = (&self.log, &self.database) {
+            warnings.push("the log is on Kafka but the read models are in a private Postgres of this node".into());
+        }
+        warnings
+    }
+
+    /// The settings as TOML, secrets masked.
+    ///
+    /// # Errors
+    /// Never, unless a setting has no TOML form.
+    pub fn render(&self) -> anyhow::Result<String> {
+        let mut shown = self.clone();
+        if shown.database.is_some() {
+            shown.database = Some(Secret("*****".into()));
+        }
+        let value = figment::value::Value::serialize(&shown)?;
+        let figment::value::Value::Dict(_, settings) = value else { bail!("settings are a table") };
+        let mut text = String::new();
+        for (name, value) in settings {
+            let value: serde_json::Value = value.deserialize()?;
+            if !value.is_null() {
+                text.push_str(&format!("{name} = {value}\n"));
+            }
+        }
+        Ok(text)
+    }
+
+    /// Where clients of this node connect.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.listen)
+    }
+}
+
+impl FromStr for LogUrl {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        if text == "local" {
+            return Ok(Self::Local);
+        }
+        let parts = text.strip_prefix("kafka://").and_then(|rest| rest.split_once('/'));
+        match parts {
+            Some((brokers, topic)) if !brokers.is_empty() && !topic.is_empty() => {
+                Ok(Self::Kafka { brokers: brokers.into(), topic: topic.into() })
+            }
+            _ => bail!("{text:?} is neither `local` nor `kafka://HOST:PORT,…/TOPIC`"),
+        }
+    }
+}
+
+impl TryFrom<String> for LogUrl {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> anyhow::Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<LogUrl> for String {
+    fn from(url: LogUrl) -> Self {
+        url.to_string()
+    }
+}
+
+impl fmt::Display for LogUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("local"),
+            Self::Kafka { brokers, topic } => write!(f, "kafka://{brokers}/{topic}"),
+        }
+    }
+}
+
+impl Secret {
+    /// The value, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("*****")
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<Secret> for String {
+    fn from(secret: Secret) -> Self {
+        secret.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_url_reads_back_as_it_was_written() {
+        for text in ["local", "kafka://127.0.0.1:9092,127.0.0.1:9093/shopstream.core"] {
+            assert_eq!(text.parse::<LogUrl>().unwrap().to_string(), text);
+        }
+        for text in ["", "kafka://", "kafka://h:1", "kafka:///t", "redis://h/t"] {
+            assert!(text.parse::<LogUrl>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_printed_holds_no_secret() {
+        let config = Config { database: Some(Secret("postgres://u:hunter2@h/d".into())), ..Config::default() };
+        let shown = config.render().unwrap() + &format!("{config:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("listen = \"127.0.0.1:50051\""), "{shown}");
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_default() {
+        let flags = ConfigFlags { log: Some("kafka://h:1/t".into()), ..ConfigFlags::default() };
+        let config = Config::load(&flags).unwrap();
+        assert_eq!(config.log.to_string(), "kafka://h:1/t");
+        let flags = ConfigFlags { roles: vec!["cook".into()], ..ConfigFlags::default() };
+        assert!(format!("{:#}", Config::load(&flags).unwrap_err()).contains("cook"));
+    }
+}

@@ -1,0 +1,156 @@
+//! The program `shopstream`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use shopstream_server::config::{Config, ConfigFlags};
+use shopstream_server::import::ImportOptions;
+use shopstream_server::provider::{SimulatorOptions, run_simulator};
+use shopstream_server::{bench, node, telemetry, verbs};
+
+/// The transactional heart of a shop
+#[derive(Parser)]
+#[command(name = "shopstream", version, about)]
+struct Cli {
+    /// Log lines as JSON
+    #[arg(long, global = true)]
+    json_logs: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Serve a shop; without arguments everything it needs is kept in one folder
+    Serve(ConfigFlags),
+    /// Place one order and show its timeline
+    Demo(ConfigFlags),
+    /// Read events from the log
+    Events {
+        #[command(flatten)]
+        config: ConfigFlags,
+        #[command(flatten)]
+        options: verbs::events::EventsOptions,
+    },
+    /// Look at the log
+    Log {
+        #[command(subcommand)]
+        verb: LogVerb,
+    },
+    /// Check the conservation laws over the whole log; exit 1 and the first offending event where one is broken
+    Verify {
+        #[command(flatten)]
+        config: ConfigFlags,
+        #[command(flatten)]
+        options: verbs::verify::VerifyOptions,
+    },
+    /// Bring data in
+    Import {
+        #[command(subcommand)]
+        what: ImportVerb,
+    },
+    /// Make or check the topics of a log on Kafka
+    Topics {
+        #[command(subcommand)]
+        verb: TopicsVerb,
+    },
+    /// Measure this machine and the shop on it, side by side
+    Bench(bench::BenchOptions),
+    /// Print the settings that a node would run with, secrets masked
+    Config(ConfigFlags),
+    /// Be a payment provider that misbehaves on demand
+    ProviderSimulator {
+        /// Where to listen; port 0 takes a free one
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+        /// The folder of the call log
+        #[arg(long)]
+        data: PathBuf,
+        /// The shop to which signals are sent
+        #[arg(long)]
+        shop: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum LogVerb {
+    /// Every partition: whether it takes commands, and if not, why
+    Status(ConfigFlags),
+}
+
+#[derive(Subcommand)]
+enum ImportVerb {
+    /// Invoices of a retail shop, one CSV row per line (gzipped or not)
+    Retail(RetailArgs),
+}
+
+#[derive(Args)]
+struct RetailArgs {
+    #[command(flatten)]
+    config: ConfigFlags,
+    /// The file
+    file: PathBuf,
+    #[command(flatten)]
+    options: ImportOptions,
+}
+
+#[derive(Subcommand)]
+enum TopicsVerb {
+    /// Make the topic with the settings it needs, or mend the settings of one that is there
+    Apply(verbs::topics::TopicsOptions),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::log_lines(cli.json_logs);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("shopstream: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(run(cli.verb)).unwrap_or_else(|error| {
+        eprintln!("shopstream: {error:#}");
+        ExitCode::FAILURE
+    });
+    // What still runs has been told to stop; nobody waits for it any more.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Serve(flags) => node::serve(Config::load(&flags)?).await?,
+        Verb::Demo(flags) => verbs::demo::run(&Config::load(&flags)?).await?,
+        Verb::Events { config, options } => verbs::events::run(&Config::load(&config)?, &options).await?,
+        Verb::Log { verb: LogVerb::Status(flags) } => return verbs::log::status(&Config::load(&flags)?).await,
+        Verb::Verify { config, options } => return verbs::verify::run(&Config::load(&config)?, &options).await,
+        Verb::Import { what: ImportVerb::Retail(args) } => {
+            verbs::import::retail(&Config::load(&args.config)?, &args.file, args.options).await?;
+        }
+        Verb::Topics { verb: TopicsVerb::Apply(options) } => verbs::topics::apply(&options).await?,
+        Verb::Bench(options) => bench::run(&options).await?,
+        Verb::Config(flags) => {
+            let config = Config::load(&flags)?;
+            print!("{}", config.render()?);
+            config.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+        }
+        Verb::ProviderSimulator { listen, data, shop } => {
+            run_simulator(SimulatorOptions { listen, data, shop }, node::asked_to_stop()).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,8 @@
+//! The payment provider: the simulator, a process of its own, and the way to talk to one.
+
+mod book;
+mod remote;
+mod simulator;
+
+pub use remote::RemoteProvider;
+pub use simulator::{SimulatorOptions, run_simulator};

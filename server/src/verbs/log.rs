@@ -1,0 +1,42 @@
+//! `shopstream log`: how the log is.
+
+use std::process::ExitCode;
+
+use comfy_table::Table;
+use shopstream_proto::event::v1::{GetLogStatusRequest, PartitionState};
+
+use super::Connected;
+use crate::config::Config;
+
+/// Prints every partition. Exit 1 where one does not take commands.
+///
+/// # Errors
+/// The node does not answer.
+pub async fn status(config: &Config) -> anyhow::Result<ExitCode> {
+    let connected = Connected::open(config).await?;
+    let request = GetLogStatusRequest::default();
+    let status = connected.client.call(request, async |mut shop, request| shop.events.get_log_status(request).await).await;
+    connected.close().await?;
+    let status = status?;
+    println!(
+        "log {} ({}), generation {}, {} partitions",
+        status.log_id, status.backend, status.generation, status.partition_count
+    );
+    let mut table = Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    table.set_header(["partition", "state", "epoch", "end", "void", "reason"]);
+    let mut all_serve = true;
+    for partition in &status.partitions {
+        all_serve &= partition.state() == PartitionState::Serving;
+        table.add_row([
+            partition.partition.to_string(),
+            partition.state().as_str_name().trim_start_matches("PARTITION_STATE_").to_lowercase(),
+            partition.epoch.to_string(),
+            partition.end_offset.to_string(),
+            partition.void_record_count.to_string(),
+            partition.reason.clone(),
+        ]);
+    }
+    println!("{table}");
+    Ok(if all_serve { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

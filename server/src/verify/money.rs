@@ -1,0 +1,244 @@
+//! Laws 4, 5, 6 and 9: totals are sums, no more is taken than promised, who is through owes nothing, and the
+//! provider was asked exactly what was written down before.
+
+use std::collections::{BTreeMap, HashMap};
+
+use shopstream_domain::order::{CheckoutEvent, Event as OrderEvent, Placement};
+use shopstream_domain::payment::Event as PaymentEvent;
+use shopstream_domain::{OrderId, StreamId};
+
+use super::laws::{Broken, Findings, ProviderCall};
+use super::stock::Stock;
+
+/// All orders, checkouts and payments, by tenant and order.
+#[derive(Default)]
+pub(super) struct Money {
+    orders: BTreeMap<(String, String), Order>,
+    /// Provider operations by key: whether an outcome is recorded.
+    operations: HashMap<String, bool>,
+    repeated_operations: Vec<String>,
+}
+
+#[derive(Default)]
+struct Order {
+    total: i64,
+    checkout: Option<Checkout>,
+    payments: BTreeMap<String, Payment>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Checkout {
+    Running,
+    Done,
+    Cancelled,
+    NeedsAttention,
+}
+
+#[derive(Default)]
+struct Payment {
+    authorized: i64,
+    captured: i64,
+    refunded: i64,
+    voided: bool,
+    /// Operations started and without an outcome.
+    open: i64,
+}
+
+impl Money {
+    pub(super) fn order(&mut self, stream: &StreamId, event: &OrderEvent) -> Result<(), Broken> {
+        let order = self.orders.entry((stream.tenant_str().to_owned(), stream.id().to_owned())).or_default();
+        match event {
+            OrderEvent::Drafted(drafted) => order.placed(&drafted.placement),
+            OrderEvent::Submitted(submitted) => order.placed(&submitted.placement),
+            OrderEvent::Confirmed(_) => {
+                let secured: i64 = order.payments.values().map(|payment| payment.authorized).sum();
+                if secured != order.total {
+                    return Broken::law(4, format!("confirmed with {secured} secured of {}", order.total));
+                }
+                Ok(())
+            }
+            OrderEvent::AwaitingPayment(_)
+            | OrderEvent::CancellationRequested(_)
+            | OrderEvent::Cancelled(_)
+            | OrderEvent::UnitsReturned(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn checkout(&mut self, stream: &StreamId, event: &CheckoutEvent) -> Result<(), Broken> {
+        let Some(order_id) = OrderId::of_checkout(stream.id()) else {
+            return Broken::law(6, "a checkout of no order".into());
+        };
+        let order = self.orders.entry((stream.tenant_str().to_owned(), order_id.to_string())).or_default();
+        order.checkout = Some(match event {
+            CheckoutEvent::Done(_) => Checkout::Done,
+            CheckoutEvent::Cancelled(_) => Checkout::Cancelled,
+            CheckoutEvent::NeedsAttention(_) => Checkout::NeedsAttention,
+            CheckoutEvent::Started(_)
+            | CheckoutEvent::StockHeld(_)
+            | CheckoutEvent::PaymentPending(_)
+            | CheckoutEvent::AwaitingCustomer(_)
+            | CheckoutEvent::PaymentUnknown(_)
+            | CheckoutEvent::PaymentSecured(_)
+            | CheckoutEvent::StockCommitted(_)
+            | CheckoutEvent::Compensating(_)
+            | CheckoutEvent::Reversing(_)
+            | CheckoutEvent::Resumed(_) => Checkout::Running,
+        });
+        Ok(())
+    }
+
+    pub(super) fn payment(&mut self, stream: &StreamId, event: &PaymentEvent) -> Result<(), Broken> {
+        if let PaymentEvent::OperationStarted(started) = event
+            && self.operations.insert(started.key.clone(), false).is_some()
+        {
+            self.repeated_operations.push(started.key.clone());
+        }
+        if let Some(key) = answered(event) {
+            self.operations.insert(key.to_owned(), true);
+        }
+        // `pay_X.n` belongs to `ord_X`.
+        let root = stream.id().strip_prefix("pay_").and_then(|rest| rest.rsplit_once('.'));
+        let Some((root, _)) = root else { return Broken::law(4, "a payment of no order".into()) };
+        let order = self.orders.entry((stream.tenant_str().to_owned(), format!("ord_{root}"))).or_default();
+        let payment = order.payments.entry(stream.id().to_owned()).or_default();
+        payment.fold(event);
+        payment.check()
+    }
+
+    /// Law 6: who is through holds nothing and owes nothing.
+    pub(super) fn conclude(&self, stock: &Stock, findings: &mut Findings) {
+        for ((tenant, id), order) in &self.orders {
+            let name = format!("{tenant}/order/{id}");
+            let reservation = id.replacen("ord_", "res_", 1);
+            match order.checkout {
+                None => {}
+                Some(Checkout::Running | Checkout::NeedsAttention) => findings.skipped.push(name),
+                Some(Checkout::Done | Checkout::Cancelled) if order.payments.values().any(|p| p.open > 0) => {
+                    findings.skipped.push(name);
+                }
+                Some(Checkout::Done) => {
+                    let captured: i64 = order.payments.values().map(|payment| payment.captured).sum();
+                    if captured != order.total {
+                        findings.broken(6, &name, format!("done with {captured} captured of {}", order.total));
+                    }
+                }
+                Some(Checkout::Cancelled) => {
+                    match stock.holds_nothing(tenant, &reservation) {
+                        None => findings.skipped.push(name.clone()),
+                        Some(true) => {}
+                        Some(false) => findings.broken(6, &name, "cancelled, but its stock is still held".into()),
+                    }
+                    for (payment_id, payment) in &order.payments {
+                        if payment.holds_money() {
+                            findings.broken(6, &name, format!("cancelled, but {payment_id} still holds money"));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Law 9: the provider's log and ours tell the same.
+    pub(super) fn compare(&self, calls: &[ProviderCall], findings: &mut Findings) {
+        let mut asked: HashMap<&str, u64> = HashMap::new();
+        for call in calls.iter().filter(|call| !call.question) {
+            *asked.entry(&call.key).or_default() += u64::from(call.effective);
+        }
+        for (key, effects) in &asked {
+            if !self.operations.contains_key(*key) {
+                findings.broken(9, key, "the provider was asked, but nothing was written down before".into());
+            }
+            if *effects > 1 {
+                findings.broken(9, key, format!("moved money {effects} times"));
+            }
+        }
+        for (key, answered) in &self.operations {
+            if *answered && !asked.contains_key(key.as_str()) {
+                findings.broken(9, key, "has an outcome, but the provider was never asked".into());
+            }
+        }
+        for key in &self.repeated_operations {
+            findings.broken(9, key, "was started twice".into());
+        }
+    }
+}
+
+impl Order {
+    /// Law 5.
+    fn placed(&mut self, placement: &Placement) -> Result<(), Broken> {
+        let sum: i128 = placement
+            .lines
+            .iter()
+            .map(|line| i128::from(line.unit_price_minor) * i128::from(line.quantity.get()))
+            .sum();
+        self.total = placement.total_minor;
+        if sum != i128::from(placement.total_minor) {
+            return Broken::law(5, format!("the lines sum to {sum}, the total is {}", placement.total_minor));
+        }
+        Ok(())
+    }
+}
+
+impl Payment {
+    fn fold(&mut self, event: &PaymentEvent) {
+        match event {
+            PaymentEvent::OperationStarted(_) => self.open += 1,
+            PaymentEvent::Authorized(authorized) => self.authorized += authorized.amount_minor,
+            PaymentEvent::Captured(captured) => self.captured += captured.amount_minor,
+            PaymentEvent::RefundSucceeded(refunded) => self.refunded += refunded.amount_minor,
+            PaymentEvent::Voided(_) => self.voided = true,
+            PaymentEvent::Initiated(_)
+            | PaymentEvent::Declined(_)
+            | PaymentEvent::OutcomeUnknown(_)
+            | PaymentEvent::CaptureRequested(_)
+            | PaymentEvent::CaptureFailed(_)
+            | PaymentEvent::VoidRequested(_)
+            | PaymentEvent::VoidFailed(_)
+            | PaymentEvent::RefundRequested(_)
+            | PaymentEvent::RefundFailed(_)
+            | PaymentEvent::SucceededLate(_)
+            | PaymentEvent::SignalReceived(_) => {}
+        }
+        if answered(event).is_some() {
+            self.open -= 1;
+        }
+    }
+
+    /// Law 4, at every position.
+    fn check(&self) -> Result<(), Broken> {
+        let Self { authorized, captured, refunded, .. } = self;
+        if captured > authorized {
+            return Broken::law(4, format!("{captured} captured of {authorized} authorized"));
+        }
+        if refunded > captured {
+            return Broken::law(4, format!("{refunded} refunded of {captured} captured"));
+        }
+        Ok(())
+    }
+
+    fn holds_money(&self) -> bool {
+        self.captured > self.refunded || (self.authorized > 0 && self.captured == 0 && !self.voided)
+    }
+}
+
+/// The key of the provider operation of which this event is an outcome.
+fn answered(event: &PaymentEvent) -> Option<&str> {
+    match event {
+        PaymentEvent::Authorized(event) => Some(&event.key),
+        PaymentEvent::Declined(event) => Some(&event.key),
+        PaymentEvent::Captured(event) => Some(&event.key),
+        PaymentEvent::CaptureFailed(event) => Some(&event.key),
+        PaymentEvent::Voided(event) => Some(&event.key),
+        PaymentEvent::VoidFailed(event) => Some(&event.key),
+        PaymentEvent::RefundSucceeded(event) => Some(&event.key),
+        PaymentEvent::RefundFailed(event) => Some(&event.key),
+        PaymentEvent::Initiated(_)
+        | PaymentEvent::OperationStarted(_)
+        | PaymentEvent::OutcomeUnknown(_)
+        | PaymentEvent::CaptureRequested(_)
+        | PaymentEvent::VoidRequested(_)
+        | PaymentEvent::RefundRequested(_)
+        | PaymentEvent::SucceededLate(_)
+        | PaymentEvent::SignalReceived(_) => None,
+    }
+}

@@ -1,0 +1,239 @@
+//! Every law goes red on the fault it is for, and stays green on a clean history.
+
+use shopstream_domain::inventory::{
+    Bucket, Decision, ReleaseReason, ReservationCommitted, ReservationEvent, ReservationHeld, ReservationRequested,
+    ReservationSettled, StockCommitted, StockEvent, StockKey, StockReceived, StockReleased, StockReserved,
+};
+use shopstream_domain::model::Event;
+use shopstream_domain::order::{
+    CancelReason, CheckoutCancelled, CheckoutDone, CheckoutEvent, Event as OrderEvent, OrderConfirmed, OrderLine,
+    OrderSubmitted, Placement, PriceSource,
+};
+use shopstream_domain::payment::{
+    Event as PaymentEvent, PaymentAuthorized, PaymentCaptured, ProviderOperation, ProviderOperationStarted,
+};
+use shopstream_domain::{
+    Currency, CustomerId, LocationId, OrderId, PaymentId, Quantity, ReservationId, Sku, StreamId, Timestamp,
+};
+use shopstream_eventlog::Position;
+
+use super::laws::{Laws, ProviderCall, Seen, Violation};
+
+const TOTAL: i64 = 500;
+const AUTHORIZE: &str = "pay_1.1:authorize:1";
+const CAPTURE: &str = "pay_1.1:capture:1";
+
+fn history(events: impl IntoIterator<Item = (&'static str, Event)>) -> Result<Laws, Violation> {
+    let mut laws = Laws::default();
+    for (offset, (stream, event)) in (0..).zip(events) {
+        let stream: StreamId = format!("default/{stream}").parse().unwrap();
+        laws.see(&Seen { position: Position { partition: 0, offset }, stream, event })?;
+    }
+    Ok(laws)
+}
+
+fn units(n: i64) -> Quantity {
+    Quantity::new(n).unwrap()
+}
+
+fn reservation() -> ReservationId {
+    ReservationId::new("res_1").unwrap()
+}
+
+fn stock(event: StockEvent) -> (&'static str, Event) {
+    ("stock/A1@main", Event::Stock(event))
+}
+
+fn received(n: i64) -> (&'static str, Event) {
+    let (sku, location) = (Sku::new("A1").unwrap(), LocationId::main());
+    stock(StockEvent::Received(StockReceived { sku, location, quantity: units(n), reference: None }))
+}
+
+fn reserved(n: i64) -> (&'static str, Event) {
+    stock(StockEvent::Reserved(StockReserved { reservation_id: reservation(), quantity: units(n) }))
+}
+
+fn committed(n: i64) -> (&'static str, Event) {
+    stock(StockEvent::Committed(StockCommitted { reservation_id: reservation(), quantity: units(n) }))
+}
+
+fn released(n: i64) -> (&'static str, Event) {
+    let (reason, from, at) = (ReleaseReason::Cancelled, Bucket::Reserved, Timestamp::default());
+    stock(StockEvent::Released(StockReleased { reservation_id: reservation(), quantity: n, from, reason, at }))
+}
+
+fn hold(event: ReservationEvent) -> (&'static str, Event) {
+    ("reservation/res_1", Event::Reservation(event))
+}
+
+fn requested(n: i64) -> (&'static str, Event) {
+    let key = StockKey { sku: Sku::new("A1").unwrap(), location: LocationId::main(), quantity: units(n) };
+    let (until, hard_until) = (Timestamp::default(), Timestamp::default());
+    let reservation_id = reservation();
+    hold(ReservationEvent::Requested(ReservationRequested { reservation_id, keys: vec![key], until, hard_until }))
+}
+
+fn sold() -> [(&'static str, Event); 2] {
+    [
+        hold(ReservationEvent::Committed(ReservationCommitted {})),
+        hold(ReservationEvent::Settled(ReservationSettled { decision: Decision::Committed })),
+    ]
+}
+
+fn order(event: OrderEvent) -> (&'static str, Event) {
+    ("order/ord_1", Event::Order(event))
+}
+
+fn submitted(total_minor: i64) -> (&'static str, Event) {
+    let line = OrderLine {
+        sku: Sku::new("A1").unwrap(),
+        product_id: None,
+        location: LocationId::main(),
+        quantity: units(5),
+        unit_price_minor: 100,
+        price_source: PriceSource::List,
+        price_version: None,
+    };
+    order(OrderEvent::Submitted(OrderSubmitted {
+        placement: Placement {
+            order_id: OrderId::new("ord_1").unwrap(),
+            customer_id: CustomerId::new("7").unwrap(),
+            currency: Currency::GBP,
+            lines: vec![line],
+            total_minor,
+            payment_method_token: Some("tok".into()),
+        },
+    }))
+}
+
+fn confirmed() -> (&'static str, Event) {
+    let payments = vec![PaymentId::new("pay_1.1").unwrap()];
+    order(OrderEvent::Confirmed(OrderConfirmed { reservation_id: reservation(), payments }))
+}
+
+fn payment(event: PaymentEvent) -> (&'static str, Event) {
+    ("payment/pay_1.1", Event::Payment(event))
+}
+
+fn started(operation: ProviderOperation, key: &str) -> (&'static str, Event) {
+    let (key, amount_minor) = (key.to_owned(), TOTAL);
+    let started = ProviderOperationStarted { operation, key, amount_minor, refund_id: None };
+    payment(PaymentEvent::OperationStarted(started))
+}
+
+fn authorized(amount_minor: i64) -> [(&'static str, Event); 2] {
+    let event = PaymentAuthorized { key: AUTHORIZE.into(), amount_minor, capture_before: None };
+    [started(ProviderOperation::Authorize, AUTHORIZE), payment(PaymentEvent::Authorized(event))]
+}
+
+fn captured(amount_minor: i64) -> [(&'static str, Event); 2] {
+    let event = PaymentCaptured { key: CAPTURE.into(), amount_minor };
+    [started(ProviderOperation::Capture, CAPTURE), payment(PaymentEvent::Captured(event))]
+}
+
+fn done() -> (&'static str, Event) {
+    ("checkout/chk_1", Event::Checkout(CheckoutEvent::Done(CheckoutDone {})))
+}
+
+fn cancelled() -> (&'static str, Event) {
+    let reason = CancelReason::Customer;
+    ("checkout/chk_1", Event::Checkout(CheckoutEvent::Cancelled(CheckoutCancelled { reason })))
+}
+
+fn clean() -> Vec<(&'static str, Event)> {
+    let mut events = vec![received(10), submitted(TOTAL), requested(5), reserved(5)];
+    events.push(hold(ReservationEvent::Held(ReservationHeld {})));
+    events.extend(authorized(TOTAL));
+    events.extend(sold());
+    events.push(committed(5));
+    events.push(confirmed());
+    events.extend(captured(TOTAL));
+    events.push(done());
+    events
+}
+
+fn call(key: &str, effective: bool) -> ProviderCall {
+    ProviderCall { key: key.into(), question: false, effective }
+}
+
+#[track_caller]
+fn breaks_at_once(law: u8, events: impl IntoIterator<Item = (&'static str, Event)>) {
+    let broken = history(events).err().expect("a law should break");
+    assert_eq!(broken.law, law, "{broken}");
+}
+
+#[track_caller]
+fn breaks_at_the_end(law: u8, events: Vec<(&'static str, Event)>, calls: Option<&[ProviderCall]>) {
+    let findings = history(events).unwrap().conclude(calls);
+    assert_eq!(findings.violations.iter().map(|violation| violation.law).collect::<Vec<_>>(), [law], "{findings:?}");
+}
+
+#[test]
+fn a_clean_history_breaks_no_law() {
+    let calls = [call(AUTHORIZE, true), call(AUTHORIZE, false), call(CAPTURE, true)];
+    let findings = history(clean()).unwrap().conclude(Some(&calls));
+    assert_eq!((findings.violations, findings.skipped), (vec![], vec![]));
+}
+
+#[test]
+fn law_1_stock_from_nowhere() {
+    let counted = shopstream_domain::inventory::StockCounted { expected: 11, found: 11 };
+    breaks_at_once(1, [received(10), stock(StockEvent::Counted(counted))]);
+}
+
+#[test]
+fn law_2_a_hold_given_back_twice_and_a_sale_without_its_units() {
+    breaks_at_once(2, [received(10), reserved(5), released(5), released(5)]);
+    let missing: Vec<_> = clean().into_iter().filter(|event| *event != committed(5)).collect();
+    breaks_at_the_end(2, missing, None);
+    let stranger = vec![received(10), reserved(3)];
+    breaks_at_the_end(2, stranger, None);
+}
+
+#[test]
+fn law_3_more_reserved_than_there_is() {
+    breaks_at_once(3, [received(4), reserved(5)]);
+}
+
+#[test]
+fn law_4_more_captured_than_authorized_and_confirmed_without_security() {
+    breaks_at_once(4, authorized(TOTAL).into_iter().chain(captured(TOTAL + 1)));
+    breaks_at_once(4, [submitted(TOTAL), confirmed()]);
+}
+
+#[test]
+fn law_5_a_total_that_is_no_sum() {
+    breaks_at_once(5, [submitted(TOTAL + 1)]);
+}
+
+#[test]
+fn law_6_cancelled_and_still_holding() {
+    let held = vec![
+        received(10),
+        submitted(TOTAL),
+        requested(5),
+        reserved(5),
+        hold(ReservationEvent::Held(ReservationHeld {})),
+        cancelled(),
+    ];
+    breaks_at_the_end(6, held, None);
+    let mut promised = vec![submitted(TOTAL)];
+    promised.extend(authorized(TOTAL));
+    promised.push(cancelled());
+    breaks_at_the_end(6, promised, None);
+}
+
+#[test]
+fn law_9_a_charge_that_nobody_wrote_down_or_that_happened_twice() {
+    let calls = [call(AUTHORIZE, true), call(CAPTURE, true), call("pay_2.1:authorize:1", true)];
+    breaks_at_the_end(9, clean(), Some(&calls));
+    let twice = [call(AUTHORIZE, true), call(AUTHORIZE, true), call(CAPTURE, true)];
+    breaks_at_the_end(9, clean(), Some(&twice));
+    breaks_at_the_end(9, clean(), Some(&[call(AUTHORIZE, true)]));
+}
+
+#[test]
+fn unfinished_work_is_listed_and_not_judged() {
+    let findings = history([received(10), requested(5), reserved(5)]).unwrap().conclude(None);
+    assert_eq!((findings.violations, findings.skipped), (vec![], vec!["default/reservation/res_1".to_owned()]));
+}

@@ -1,0 +1,1 @@
+//! Holds the running shop to its promises.
