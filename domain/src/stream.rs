@@ -303,7 +303,12 @@ mod tests {
     #[test]
     fn what_belongs_to_one_order_shares_its_partition() {
         let order = stream("acme/order/ord_12").partition(16);
-        for sibling in ["acme/checkout/chk_12", "acme/reservation/res_12", "acme/reservation/res_12.2", "acme/payment/pay_12.1"] {
+        for sibling in [
+            "acme/checkout/chk_12",
+            "acme/reservation/res_12",
+            "acme/reservation/res_12.2",
+            "acme/payment/pay_12.1",
+        ] {
             assert_eq!(stream(sibling).partition(16), order, "{sibling}");
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::try_join_all;
 use shopstream_domain::Partition;
 use tracing::warn;
 
@@ -59,11 +60,11 @@ impl Log {
         }
         // Not more than `found`, which is a u16.
         let partitions = genesis.partitions as u16;
-        for partition in 1..partitions {
-            if read_genesis(&*raw, partition).await? != genesis {
-                return Err(LogError::Disagree { partition });
-            }
-        }
+        let others = (1..partitions).map(async |partition| match read_genesis(&*raw, partition).await? {
+            found if found == genesis => Ok(()),
+            _ => Err(LogError::Disagree { partition }),
+        });
+        try_join_all(others).await?;
         Ok(Self { raw, topology: Topology { log, generation: genesis.generation, partitions } })
     }
 
@@ -80,21 +81,10 @@ impl Log {
             partitions: raw.partitions().into(),
             hash_version: HASH_VERSION,
         };
-        for partition in 0..raw.partitions() {
-            if u32::from(partition) >= genesis.partitions {
-                break;
-            }
-            if raw.end(partition).await? == 0 {
-                let mut appender = raw.appender(partition).await?;
-                appender.submit(genesis.encode_record())?;
-                let mut reports = Vec::new();
-                appender.reports(&mut reports).await;
-                reports.into_iter().collect::<Result<Vec<_>, _>>()?;
-            }
-            if partition == 0 {
-                genesis = read_genesis(&*raw, 0).await?;
-            }
-        }
+        write_genesis(&*raw, 0, &genesis).await?;
+        genesis = read_genesis(&*raw, 0).await?;
+        let partitions = raw.partitions().min(genesis.partitions.try_into().unwrap_or(u16::MAX));
+        try_join_all((1..partitions).map(|partition| write_genesis(&*raw, partition, &genesis))).await?;
         Self::open(raw).await
     }
 
@@ -133,6 +123,19 @@ impl Log {
     pub(crate) fn raw(&self) -> &dyn RawLog {
         &*self.raw
     }
+}
+
+/// Writes the genesis to a partition that has no record yet.
+async fn write_genesis(raw: &dyn RawLog, partition: Partition, genesis: &Genesis) -> Result<(), LogError> {
+    if raw.end(partition).await? > 0 {
+        return Ok(());
+    }
+    let mut appender = raw.appender(partition).await?;
+    appender.submit(genesis.encode_record())?;
+    let mut reports = Vec::new();
+    appender.reports(&mut reports).await;
+    reports.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(())
 }
 
 async fn read_genesis(raw: &dyn RawLog, partition: Partition) -> Result<Genesis, LogError> {

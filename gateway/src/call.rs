@@ -46,7 +46,9 @@ impl Call {
             None => Ok(None),
         };
         let tenant = match text("shopstream-tenant")? {
-            Some(name) => TenantId::new(name).map_err(|e| Failure::invalid("shopstream-tenant", e.to_string()))?,
+            Some(name) => {
+                TenantId::new(name).map_err(|e| Failure::invalid("shopstream-tenant", e.to_string()))?
+            }
             None => TenantId::default_tenant(),
         };
         let actor = match text("shopstream-actor")? {
@@ -55,7 +57,8 @@ impl Call {
             None => "anonymous",
         };
         // A trace context that is not one is nobody's error: it is left out.
-        let traceparent = text("traceparent").ok().flatten().filter(|text| is_traceparent(text)).unwrap_or("");
+        let traceparent =
+            text("traceparent").ok().flatten().filter(|text| is_traceparent(text)).unwrap_or("");
         let answer_by = text("grpc-timeout").ok().flatten().and_then(parse_timeout).map(answer_by);
         Ok(Self { tenant, actor: actor.into(), traceparent: traceparent.into(), answer_by })
     }
@@ -152,7 +155,9 @@ mod tests {
 
     #[test]
     fn wrong_metadata_is_named() {
-        for (key, value) in [("shopstream-tenant", "a/b"), ("shopstream-tenant", ""), ("shopstream-actor", "")] {
+        for (key, value) in
+            [("shopstream-tenant", "a/b"), ("shopstream-tenant", ""), ("shopstream-actor", "")]
+        {
             let failure = Call::of(&metadata(&[(key, value)])).expect_err(value);
             assert!(matches!(&failure, Failure::Invalid(v) if v[0].field == key), "{failure:?}");
         }

@@ -5,14 +5,14 @@ use shopstream_domain::catalog::{ProductCommand, SkuClaimCommand, Variant};
 use shopstream_domain::pricing::PriceCommand;
 use shopstream_domain::{Currency, ProductId, Sku, model};
 use shopstream_projections::Projection;
+use shopstream_proto::Validate;
 use shopstream_proto::catalog::v1 as wire;
 use shopstream_proto::catalog::v1::product_service_server::ProductService;
 use shopstream_proto::catalog::v1::{
-    CreateProductRequest, CreateProductResponse, DeleteProductRequest, DeleteProductResponse, GetProductRequest,
-    GetProductResponse, ProductStatus, SetPriceRequest, SetPriceResponse, UpdateProductRequest,
-    UpdateProductResponse,
+    CreateProductRequest, CreateProductResponse, DeleteProductRequest, DeleteProductResponse,
+    GetProductRequest, GetProductResponse, ProductStatus, SetPriceRequest, SetPriceResponse,
+    UpdateProductRequest, UpdateProductResponse,
 };
-use shopstream_proto::Validate;
 use tonic::{Request, Response, Status};
 
 use crate::call::Call;
@@ -22,6 +22,8 @@ use crate::positions::position;
 use crate::shop::Shop;
 use crate::wire::{id, int, money_of};
 
+#[cfg(test)]
+mod tests;
 mod view;
 
 /// The service.
@@ -78,7 +80,10 @@ impl ProductService for Catalog {
         }))
     }
 
-    async fn set_price(&self, request: Request<SetPriceRequest>) -> Result<Response<SetPriceResponse>, Status> {
+    async fn set_price(
+        &self,
+        request: Request<SetPriceRequest>,
+    ) -> Result<Response<SetPriceResponse>, Status> {
         let call = Call::of(request.metadata())?;
         let price = NewPrice::of(request.into_inner(), &call, self.shop.now())?;
         self.check_price(&call, &price).await?;
@@ -109,7 +114,9 @@ impl Catalog {
         let skus: Vec<Sku> = new.variants.iter().map(|variant| variant.sku.clone()).collect();
         let offers = self.shop.offers(call, &skus).await?;
         for (i, (sku, offer)) in skus.into_iter().zip(offers).enumerate() {
-            if let Some(owner) = offer.map(|offer| offer.product_id.clone()).filter(|owner| *owner != new.product_id) {
+            if let Some(owner) =
+                offer.map(|offer| offer.product_id.clone()).filter(|owner| *owner != new.product_id)
+            {
                 let taken = shopstream_domain::catalog::Error::SkuTaken { sku, owner };
                 return Err(Failure::refused(&taken).inside(&format!("variants[{i}]")));
             }
@@ -207,10 +214,12 @@ impl NewProduct {
         if request.variants.is_empty() && !request.draft {
             return Err(Failure::invalid("variants", "at least one unless the product is a draft"));
         }
-        let product_id = request.product_id.unwrap_or_else(|| asked.derived_id(call, "CreateProduct", "prd_"));
+        let product_id =
+            request.product_id.unwrap_or_else(|| asked.derived_id(call, "CreateProduct", "prd_"));
         let mut variants = Vec::with_capacity(request.variants.len());
         for (i, variant) in request.variants.into_iter().enumerate() {
-            let parsed = NewVariant::of(variant).map_err(|failure| failure.inside(&format!("variants[{i}]")))?;
+            let parsed =
+                NewVariant::of(variant).map_err(|failure| failure.inside(&format!("variants[{i}]")))?;
             if variants.iter().any(|earlier: &NewVariant| earlier.sku == parsed.sku) {
                 return Err(Failure::invalid(format!("variants[{i}].sku"), "this SKU stands here twice"));
             }
@@ -294,7 +303,10 @@ impl Update {
             (true, ProductStatus::Published) => Some(true),
             (true, ProductStatus::Unpublished) => Some(false),
             (true, ProductStatus::Unspecified | ProductStatus::Draft | ProductStatus::Discontinued) => {
-                return Err(Failure::invalid("status", "a product is moved to PUBLISHED or UNPUBLISHED only"));
+                return Err(Failure::invalid(
+                    "status",
+                    "a product is moved to PUBLISHED or UNPUBLISHED only",
+                ));
             }
         };
         Ok(Self {
@@ -313,8 +325,11 @@ impl Update {
 
     /// In the order in which they are given. The first carries the version that the caller expects.
     fn commands(&self, call: &Call) -> Vec<CommandEnvelope> {
-        let mut wanted: Vec<ProductCommand> = self.variants.iter().cloned().map(ProductCommand::PutVariant).collect();
-        wanted.extend(self.publish.map(|on| if on { ProductCommand::Publish } else { ProductCommand::Unpublish }));
+        let mut wanted: Vec<ProductCommand> =
+            self.variants.iter().cloned().map(ProductCommand::PutVariant).collect();
+        wanted.extend(
+            self.publish.map(|on| if on { ProductCommand::Publish } else { ProductCommand::Unpublish }),
+        );
         // An empty mask still asks whether the product is there, and at that version.
         if self.title.is_some() || self.description.is_some() || wanted.is_empty() {
             let (title, description) = (self.title.clone(), self.description.clone());
@@ -332,7 +347,8 @@ impl Update {
 fn variants(given: Vec<wire::Variant>) -> Result<Vec<Variant>, Failure> {
     let mut variants: Vec<Variant> = Vec::with_capacity(given.len());
     for (i, variant) in given.into_iter().enumerate() {
-        let sku = id(Sku::new(&variant.sku), "sku").map_err(|failure| failure.inside(&format!("variants[{i}]")))?;
+        let sku =
+            id(Sku::new(&variant.sku), "sku").map_err(|failure| failure.inside(&format!("variants[{i}]")))?;
         if variants.iter().any(|earlier| earlier.sku == sku) {
             return Err(Failure::invalid(format!("variants[{i}].sku"), "this SKU stands here twice"));
         }

@@ -46,7 +46,12 @@ impl Asked {
     }
 
     /// The command for the stream that the request is about.
-    pub fn envelope(&self, call: &Call, stream: StreamId, command: impl Into<model::Command>) -> CommandEnvelope {
+    pub fn envelope(
+        &self,
+        call: &Call,
+        stream: StreamId,
+        command: impl Into<model::Command>,
+    ) -> CommandEnvelope {
         CommandEnvelope { expected_version: self.expected_version, ..self.further(call, stream, 0, command) }
     }
 
@@ -75,7 +80,10 @@ impl Asked {
 ///
 /// # Errors
 /// Not a time, or after `now`.
-pub fn effective_time(given: Option<&prost_types::Timestamp>, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
+pub fn effective_time(
+    given: Option<&prost_types::Timestamp>,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, Failure> {
     let Some(given) = given else { return Ok(None) };
     let time = crate::wire::timestamp_of(given)
         .ok_or_else(|| Failure::invalid("effective_time", "not a time between the years 1 and 9999"))?;

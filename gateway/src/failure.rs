@@ -95,7 +95,9 @@ impl Failure {
     pub fn inside(mut self, path: &str) -> Self {
         let prefix = |field: &mut String| *field = format!("{path}.{field}");
         match &mut self {
-            Self::Invalid(violations) => violations.iter_mut().for_each(|violation| prefix(&mut violation.field)),
+            Self::Invalid(violations) => {
+                violations.iter_mut().for_each(|violation| prefix(&mut violation.field))
+            }
             Self::Refused(Refused { field: Some(field), .. }) => prefix(field),
             _ => {}
         }

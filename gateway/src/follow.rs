@@ -34,7 +34,9 @@ impl Delivery {
     pub(crate) fn commits(&self) -> impl Iterator<Item = &CommitRecord> {
         self.batch.commits.iter().filter(|record| {
             // What the batch repeats of earlier deliveries is left out.
-            self.from.get(usize::from(record.position.partition)).is_some_and(|from| record.position.offset >= *from)
+            self.from
+                .get(usize::from(record.position.partition))
+                .is_some_and(|from| record.position.offset >= *from)
         })
     }
 }
@@ -115,7 +117,8 @@ impl Follow {
 /// A reader of what lies between the two, if anything does.
 async fn reader_between(live: &Live, next: &[Offset], until: &[Offset]) -> Result<Option<Reader>, Failure> {
     let behind = (0..).zip(next.iter().zip(until)).filter(|(_, (next, until))| next < until);
-    let cursors: Vec<_> = behind.filter_map(|(partition, (next, _))| live.landmarks().before(partition, *next)).collect();
+    let cursors: Vec<_> =
+        behind.filter_map(|(partition, (next, _))| live.landmarks().before(partition, *next)).collect();
     if cursors.is_empty() {
         return Ok(None);
     }

@@ -29,6 +29,8 @@ use crate::shop::{Policy, Shop};
 use crate::stream::Messages;
 use crate::wire::{id, int, time};
 
+#[cfg(test)]
+mod tests;
 mod updates;
 mod view;
 
@@ -42,7 +44,10 @@ pub(crate) struct Inventory {
 
 #[tonic::async_trait]
 impl InventoryService for Inventory {
-    async fn get_stock(&self, request: Request<GetStockRequest>) -> Result<Response<GetStockResponse>, Status> {
+    async fn get_stock(
+        &self,
+        request: Request<GetStockRequest>,
+    ) -> Result<Response<GetStockResponse>, Status> {
         let call = Call::of(request.metadata())?;
         let stock = self.stock(&call, request.get_ref()).await?;
         Ok(Response::new(GetStockResponse { stock: Some(stock) }))
@@ -109,7 +114,8 @@ impl Inventory {
     /// Stock is kept of what somebody sells.
     async fn check_sku(&self, call: &Call, sku: &Sku) -> Result<(), Failure> {
         let skus = std::slice::from_ref(sku);
-        if self.shop.offers(call, skus).await? == [None] && self.shop.offers_now(call, skus).await? == [None] {
+        if self.shop.offers(call, skus).await? == [None] && self.shop.offers_now(call, skus).await? == [None]
+        {
             return Err(Failure::not_found("SKU_UNKNOWN", format!("no product has the SKU {sku}")));
         }
         Ok(())
@@ -136,7 +142,8 @@ impl Inventory {
         let origin = release.command.origin.clone();
         let reply = self.shop.submit(call, release.command).await?;
         let Release { reservation_id, reason, .. } = release;
-        let followed = self.shop.means.reservations.release(call.tenant.clone(), reservation_id, reason, origin);
+        let followed =
+            self.shop.means.reservations.release(call.tenant.clone(), reservation_id, reason, origin);
         // Decided is enough: if the stock items do not follow in time, the process sees to it.
         if let Ok(Err(error)) = call.within(async { Ok(followed.await) }).await {
             tracing::warn!(cause = %error, "a decided release has not been followed yet");
@@ -149,8 +156,13 @@ impl Inventory {
         self.shop.catch_up_on(call, Projection::ReservationView, &release.command.stream).await?;
         let found = async { Ok(self.shop.reads().reservation(&call.tenant, &release.reservation_id).await?) };
         let row = call.read_within(found).await?;
-        if row.is_some_and(|row| row.status == shopstream_projections::inventory::ReservationStatus::Committed) {
-            let detail = format!("{} belongs to an order that is confirmed: cancel or return it", release.reservation_id);
+        if row
+            .is_some_and(|row| row.status == shopstream_projections::inventory::ReservationStatus::Committed)
+        {
+            let detail = format!(
+                "{} belongs to an order that is confirmed: cancel or return it",
+                release.reservation_id
+            );
             return Err(Failure::precondition("RESERVATION_COMMITTED", "reservation_id", detail));
         }
         Ok(())
@@ -208,7 +220,8 @@ struct Wanted {
 impl Wanted {
     fn of(mut request: ReserveStockRequest, call: &Call, policy: Policy) -> Result<Self, Failure> {
         let asked = Asked::of(&mut request)?;
-        let reservation_id = request.reservation_id.unwrap_or_else(|| asked.derived_id(call, "ReserveStock", "res_"));
+        let reservation_id =
+            request.reservation_id.unwrap_or_else(|| asked.derived_id(call, "ReserveStock", "res_"));
         let reservation_id = id(ReservationId::new(&reservation_id), "reservation_id")?;
         let hold = Hold {
             tenant: call.tenant.clone(),
@@ -245,7 +258,9 @@ fn summed(lines: &[wire::ReservationLine]) -> Result<Vec<StockKey>, Failure> {
             return Err(Failure::invalid(format!("lines[{i}].quantity"), description));
         }
     }
-    let key = |((sku, location), units)| Ok(StockKey { sku, location, quantity: id(Quantity::new(units), "lines")? });
+    let key = |((sku, location), units)| {
+        Ok(StockKey { sku, location, quantity: id(Quantity::new(units), "lines")? })
+    };
     demand.into_iter().map(key).collect()
 }
 
@@ -253,13 +268,16 @@ fn reserved_answer(row: &ReservationView, allocation: Allocation) -> ReserveStoc
     use wire::reserve_stock_response::Outcome;
     let outcome = match allocation {
         Allocation::Held => Outcome::Held(wire::ReservationHeld { expire_time: row.until.map(time) }),
-        Allocation::Rejected { short } => {
-            Outcome::Rejected(wire::ReservationRejected { short_lines: short.into_iter().map(short_line).collect() })
-        }
+        Allocation::Rejected { short } => Outcome::Rejected(wire::ReservationRejected {
+            short_lines: short.into_iter().map(short_line).collect(),
+        }),
     };
     ReserveStockResponse {
         version: int(row.version),
-        position: Some(position(shopstream_eventlog::Position { partition: row.partition, offset: row.offset })),
+        position: Some(position(shopstream_eventlog::Position {
+            partition: row.partition,
+            offset: row.offset,
+        })),
         reservation_id: row.reservation_id.as_str().to_owned(),
         outcome: Some(outcome),
     }

@@ -58,7 +58,8 @@ impl Landmarks {
 
     /// The last known cursor of `partition` at or before `offset`; `None` where there is no such partition.
     pub fn before(&self, partition: Partition, offset: Offset) -> Option<Cursor> {
-        let marks = self.partitions.get(usize::from(partition))?.lock().unwrap_or_else(PoisonError::into_inner);
+        let marks =
+            self.partitions.get(usize::from(partition))?.lock().unwrap_or_else(PoisonError::into_inner);
         Some(marks.cursors.range(..=offset).next_back().map_or(marks.start, |(_, cursor)| *cursor))
     }
 }

@@ -1,20 +1,45 @@
 //! Speaks gRPC: who asks, what do they mean, how do we answer.
+//!
+//! A call is read ([`Call`]), its request checked and translated into commands or queries in the file of its
+//! context, and what fails is put into the words of gRPC in one place ([`status`]). [`Gateway`] is all of it behind
+//! one address; the server gives it its [`Means`].
 
+mod admin;
 mod call;
-mod catalog;
 mod command;
 mod failure;
 mod follow;
+mod health;
 mod landmarks;
 mod live;
 mod offers;
 mod positions;
 mod reservations;
 mod rpc;
+mod server;
 mod shop;
 mod status;
+mod stream;
 mod token;
 mod wire;
-mod order {
-    mod submit;
-}
+
+#[cfg(test)]
+mod coverage;
+#[cfg(test)]
+mod testing;
+
+mod catalog;
+mod event;
+mod inventory;
+mod order;
+mod payment;
+mod returns;
+
+pub use call::Call;
+pub use failure::{Failure, Violation};
+pub use health::ReadSide;
+pub use positions::CORE;
+pub use reservations::{Hold, ReservationError, StockReservations};
+pub use server::{Gateway, GatewayError, MESSAGE_MAX};
+pub use shop::{Means, Policy};
+pub use status::DOMAIN;

@@ -132,8 +132,12 @@ impl Offers {
                     let of_product = |key: &Key, offer: &Offer| {
                         key.0.as_str() == tenant && offer.product_id.as_str() == stream.id()
                     };
-                    let gone: Vec<Key> =
-                        kept.offers.iter().filter(|(k, o)| of_product(k, o)).map(|(k, _)| k.clone()).collect();
+                    let gone: Vec<Key> = kept
+                        .offers
+                        .iter()
+                        .filter(|(k, o)| of_product(k, o))
+                        .map(|(k, _)| k.clone())
+                        .collect();
                     for key in gone {
                         kept.offers.pop(&key);
                     }
@@ -174,7 +178,7 @@ impl Offers {
 #[cfg(test)]
 mod tests {
     use shopstream_domain::{StreamId, Timestamp};
-    use shopstream_eventlog::{Commit, CommandId, Position};
+    use shopstream_eventlog::{CommandId, Commit, Position};
 
     use super::*;
 

@@ -47,7 +47,10 @@ pub(crate) fn partition(
 ) -> Result<Partition, Failure> {
     match Partition::try_from(given) {
         Ok(partition) if partition < partitions => Ok(partition),
-        _ => Err(Failure::invalid(field(), format!("the log has partitions 0 to {}", partitions.saturating_sub(1)))),
+        _ => Err(Failure::invalid(
+            field(),
+            format!("the log has partitions 0 to {}", partitions.saturating_sub(1)),
+        )),
     }
 }
 

@@ -8,13 +8,14 @@ use shopstream_command_handlers::{Clock, CommandEnvelope, Commands, PartitionSta
 use shopstream_domain::{Sku, StreamId, Timestamp};
 use shopstream_eventlog::{CommitRecord, Journal, Log, Position};
 use shopstream_projections::catalog::ProductStatus;
-use shopstream_projections::{Behind, DatabaseError, Projection, ReadModels};
+use shopstream_projections::{Behind, Database, Projection, ReadModels};
 use shopstream_proto::r#type::v1 as wire;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::Call;
 use crate::failure::Failure;
+use crate::health::ReadSide;
 use crate::live::Live;
 use crate::offers::{ListPrice, Offer, Offers};
 use crate::positions::min_positions;
@@ -27,6 +28,8 @@ pub struct Means {
     pub commands: Commands,
     /// The way to see something.
     pub reads: ReadModels,
+    /// What the views are kept in, for whoever checks them.
+    pub database: Database,
     /// The history by stream.
     pub journal: Arc<dyn Journal>,
     /// The log itself.
@@ -37,6 +40,8 @@ pub struct Means {
     pub reservations: Arc<dyn StockReservations>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// Whether the projections run.
+    pub read_side: ReadSide,
     /// How long things take by policy.
     pub policy: Policy,
     /// Ends all streams.
@@ -115,7 +120,8 @@ impl Shop {
     /// Waits until a view has everything that was confirmed here when this is called: what it does not show
     /// afterwards did not happen before.
     pub(crate) async fn catch_up(&self, call: &Call, projection: Projection) -> Result<(), Failure> {
-        let confirmed: Vec<Position> = self.means.commands.status().iter().filter_map(last_confirmed).collect();
+        let confirmed: Vec<Position> =
+            self.means.commands.status().iter().filter_map(last_confirmed).collect();
         self.wait_for(call, projection, &confirmed).await
     }
 
@@ -128,11 +134,17 @@ impl Shop {
     ) -> Result<(), Failure> {
         let partition = stream.partition(self.means.commands.partitions());
         let status = self.means.commands.status();
-        let confirmed: Vec<Position> = status.get(usize::from(partition)).and_then(last_confirmed).into_iter().collect();
+        let confirmed: Vec<Position> =
+            status.get(usize::from(partition)).and_then(last_confirmed).into_iter().collect();
         self.wait_for(call, projection, &confirmed).await
     }
 
-    async fn wait_for(&self, call: &Call, projection: Projection, positions: &[Position]) -> Result<(), Failure> {
+    async fn wait_for(
+        &self,
+        call: &Call,
+        projection: Projection,
+        positions: &[Position],
+    ) -> Result<(), Failure> {
         Ok(self.reads().wait_for(projection, positions, call.answer_by()).await?)
     }
 
@@ -141,7 +153,8 @@ impl Shop {
         let stream = &record.commit.stream;
         let deadline = Instant::now() + JOURNAL_PATIENCE;
         self.reads().wait_for(Projection::Journal, &[record.position], deadline).await?;
-        let mut history = self.means.journal.load(std::slice::from_ref(stream)).await?.pop().unwrap_or_default();
+        let mut history =
+            self.means.journal.load(std::slice::from_ref(stream)).await?.pop().unwrap_or_default();
         history.retain(|earlier| earlier.commit.first_version < record.commit.first_version);
         Ok(history)
     }
@@ -169,13 +182,21 @@ impl Shop {
 
     /// As [`Shop::offers`], from a catalogue that has everything that was answered before this call: whoever is told
     /// that a SKU does not exist must not have been told before that it does.
-    pub(crate) async fn offers_now(&self, call: &Call, skus: &[Sku]) -> Result<Vec<Option<Arc<Offer>>>, Failure> {
+    pub(crate) async fn offers_now(
+        &self,
+        call: &Call,
+        skus: &[Sku],
+    ) -> Result<Vec<Option<Arc<Offer>>>, Failure> {
         self.catch_up(call, Projection::ProductView).await?;
         let found = self.read_offers(call, skus.to_vec()).await?;
         Ok(skus.iter().map(|sku| found.get(sku).cloned()).collect())
     }
 
-    async fn read_offers(&self, call: &Call, mut wanted: Vec<Sku>) -> Result<HashMap<Sku, Arc<Offer>>, Failure> {
+    async fn read_offers(
+        &self,
+        call: &Call,
+        mut wanted: Vec<Sku>,
+    ) -> Result<HashMap<Sku, Arc<Offer>>, Failure> {
         wanted.sort_unstable();
         wanted.dedup();
         if wanted.is_empty() {

@@ -62,17 +62,19 @@ impl From<Failure> for Answer {
             Failure::Refused(refused) => Self::from(refused),
             Failure::NotYet(refused) => Self::from(refused).retry(LATER),
             Failure::Command(error) => command(error, message),
-            Failure::Stale { expected, actual, .. } => {
-                Self::new(Code::Aborted, "VERSION_STALE", message).with("expected", expected).with("actual", actual)
-            }
+            Failure::Stale { expected, actual, .. } => Self::new(Code::Aborted, "VERSION_STALE", message)
+                .with("expected", expected)
+                .with("actual", actual),
             Failure::OutcomeUnknown => Self::new(Code::Unavailable, "OUTCOME_UNKNOWN", message).retry(SOON),
             Failure::TooLate => Self::new(Code::Unavailable, "TOO_LATE", message).retry(SOON),
-            Failure::Behind { model, wanted, reached } => Self::new(Code::Unavailable, "READ_MODEL_BEHIND", message)
-                .retry(SOON)
-                .with("read_model", model)
-                .with("partition", wanted.partition)
-                .with("wanted_offset", wanted.offset)
-                .with("next_offset", reached),
+            Failure::Behind { model, wanted, reached } => {
+                Self::new(Code::Unavailable, "READ_MODEL_BEHIND", message)
+                    .retry(SOON)
+                    .with("read_model", model)
+                    .with("partition", wanted.partition)
+                    .with("wanted_offset", wanted.offset)
+                    .with("next_offset", reached)
+            }
             Failure::Away { .. } => Self::new(Code::Unavailable, "NOT_AVAILABLE", message).retry(LATER),
             Failure::SlowReader => Self::new(Code::ResourceExhausted, "SLOW_READER", message).retry(SOON),
             Failure::Stopping => Self::new(Code::Unavailable, "NODE_STOPPING", message).retry(LATER),
@@ -105,7 +107,9 @@ fn command(error: CommandError, message: String) -> Answer {
     match error {
         CommandError::Refused(refused) => refused.into(),
         CommandError::StaleVersion { expected, actual, .. } => {
-            Answer::new(Code::Aborted, "VERSION_STALE", message).with("expected", expected).with("actual", actual)
+            Answer::new(Code::Aborted, "VERSION_STALE", message)
+                .with("expected", expected)
+                .with("actual", actual)
         }
         CommandError::RequestReused { .. } => {
             let violations = vec![Violation { field: "request_id".to_owned(), description: message.clone() }];
@@ -114,15 +118,17 @@ fn command(error: CommandError, message: String) -> Answer {
         CommandError::TooLarge { bytes } => {
             Answer::new(Code::InvalidArgument, "COMMAND_TOO_LARGE", message).with("bytes", bytes)
         }
-        CommandError::Overloaded { partition } => {
-            Answer::new(Code::ResourceExhausted, "OVERLOADED", message).retry(LATER).with("partition", partition)
-        }
+        CommandError::Overloaded { partition } => Answer::new(Code::ResourceExhausted, "OVERLOADED", message)
+            .retry(LATER)
+            .with("partition", partition),
         CommandError::NotApplied => Answer::new(Code::Unavailable, "NOT_APPLIED", message).retry(SOON),
         CommandError::NotOwner { partition, .. } => {
             Answer::new(Code::Unavailable, "NOT_OWNER", message).retry(SOON).with("partition", partition)
         }
         CommandError::Unavailable { partition, .. } => {
-            Answer::new(Code::Unavailable, "PARTITION_UNAVAILABLE", message).retry(LATER).with("partition", partition)
+            Answer::new(Code::Unavailable, "PARTITION_UNAVAILABLE", message)
+                .retry(LATER)
+                .with("partition", partition)
         }
         CommandError::Halted { partition, .. } => {
             Answer::new(Code::DataLoss, "LOG_HALTED", message).with("partition", partition)
@@ -211,5 +217,145 @@ pub(crate) fn code_name(code: Code) -> &'static str {
         Code::Unavailable => "unavailable",
         Code::DataLoss => "data_loss",
         Code::Unauthenticated => "unauthenticated",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shopstream_domain::StreamId;
+    use shopstream_eventlog::Position;
+
+    use super::*;
+
+    fn stream() -> StreamId {
+        "default/order/ord_1".parse().expect("a stream")
+    }
+
+    fn refused(family: RefusalFamily) -> Refused {
+        Refused {
+            reason: "RULE".into(),
+            family,
+            field: Some("lines[2].sku".to_owned()),
+            detail: "no".to_owned(),
+        }
+    }
+
+    /// Failure, code, reason, and whether a repeat is advised.
+    fn table() -> Vec<(Failure, Code, &'static str, bool)> {
+        let detail = || "cause".to_owned();
+        let command = Failure::Command;
+        let wanted = Position { partition: 1, offset: 9 };
+        vec![
+            (Failure::invalid("sku", "wrong"), Code::InvalidArgument, "REQUEST_INVALID", false),
+            (Failure::Refused(refused(RefusalFamily::Invalid)), Code::InvalidArgument, "RULE", false),
+            (Failure::Refused(refused(RefusalFamily::Precondition)), Code::FailedPrecondition, "RULE", false),
+            (Failure::Refused(refused(RefusalFamily::NotFound)), Code::NotFound, "RULE", false),
+            (Failure::Refused(refused(RefusalFamily::AlreadyExists)), Code::AlreadyExists, "RULE", false),
+            (Failure::NotYet(refused(RefusalFamily::Precondition)), Code::FailedPrecondition, "RULE", true),
+            (
+                Failure::Stale { what: detail(), expected: 1, actual: 2 },
+                Code::Aborted,
+                "VERSION_STALE",
+                false,
+            ),
+            (
+                command(CommandError::StaleVersion { stream: stream(), expected: 1, actual: 2 }),
+                Code::Aborted,
+                "VERSION_STALE",
+                false,
+            ),
+            (
+                command(CommandError::RequestReused { stream: stream() }),
+                Code::InvalidArgument,
+                "REQUEST_ID_REUSED",
+                false,
+            ),
+            (command(CommandError::TooLarge { bytes: 1 }), Code::InvalidArgument, "COMMAND_TOO_LARGE", false),
+            (command(CommandError::Overloaded { partition: 1 }), Code::ResourceExhausted, "OVERLOADED", true),
+            (command(CommandError::NotApplied), Code::Unavailable, "NOT_APPLIED", true),
+            (
+                command(CommandError::NotOwner { partition: 1, owner: None }),
+                Code::Unavailable,
+                "NOT_OWNER",
+                true,
+            ),
+            (
+                command(CommandError::Unavailable { partition: 1, detail: detail() }),
+                Code::Unavailable,
+                "PARTITION_UNAVAILABLE",
+                true,
+            ),
+            (
+                command(CommandError::Halted { partition: 1, detail: detail() }),
+                Code::DataLoss,
+                "LOG_HALTED",
+                false,
+            ),
+            (command(CommandError::Quarantined { stream: stream() }), Code::Internal, "QUARANTINED", false),
+            (Failure::OutcomeUnknown, Code::Unavailable, "OUTCOME_UNKNOWN", true),
+            (Failure::TooLate, Code::Unavailable, "TOO_LATE", true),
+            (
+                Failure::Behind { model: "m", wanted, reached: 3 },
+                Code::Unavailable,
+                "READ_MODEL_BEHIND",
+                true,
+            ),
+            (Failure::Away { what: "it" }, Code::Unavailable, "NOT_AVAILABLE", true),
+            (Failure::SlowReader, Code::ResourceExhausted, "SLOW_READER", true),
+            (Failure::Stopping, Code::Unavailable, "NODE_STOPPING", true),
+            (Failure::LogHalted { partition: 1, detail: detail() }, Code::DataLoss, "LOG_HALTED", false),
+            (Failure::Internal(detail()), Code::Internal, "INTERNAL", false),
+        ]
+    }
+
+    #[test]
+    fn every_failure_has_its_code_reason_and_advice() {
+        for (failure, code, reason, retry) in table() {
+            let status = Status::from(failure.clone());
+            let details = status.get_error_details();
+            let info = details.error_info().expect("every error has an ErrorInfo");
+            assert_eq!((status.code(), info.reason.as_str()), (code, reason), "{failure:?}");
+            assert_eq!(info.domain, DOMAIN);
+            assert_eq!(details.retry_info().is_some(), retry, "{failure:?}");
+            assert_eq!(
+                details.precondition_failure().is_some(),
+                code == Code::FailedPrecondition,
+                "{failure:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_its_field() {
+        let status = Status::from(Failure::Refused(refused(RefusalFamily::Precondition)));
+        let details = status.get_error_details();
+        let named = details.bad_request().map(|bad| bad.field_violations[0].field.clone());
+        assert_eq!(named.as_deref(), Some("lines[2].sku"));
+    }
+
+    #[test]
+    fn what_went_wrong_inside_is_never_shown() {
+        let status = Status::from(Failure::Internal("password=secret".to_owned()));
+        assert!(!format!("{status:?}").contains("secret"));
+        assert!(
+            status
+                .get_error_details()
+                .error_info()
+                .is_some_and(|info| info.metadata.contains_key("error_id"))
+        );
+    }
+
+    #[test]
+    fn what_tonic_refuses_by_itself_is_explained() {
+        let too_large = explain(&Status::out_of_range("decoded message length too large")).expect("bare");
+        let reason =
+            |status: &Status| status.get_error_details().error_info().map(|info| info.reason.clone());
+        assert_eq!(
+            (too_large.code(), reason(&too_large).as_deref()),
+            (Code::OutOfRange, Some("MESSAGE_TOO_LARGE"))
+        );
+        let unknown = explain(&Status::unimplemented("")).expect("bare");
+        assert_eq!(reason(&unknown).as_deref(), Some("METHOD_UNKNOWN"));
+        assert!(explain(&too_large).is_none(), "explained already");
     }
 }

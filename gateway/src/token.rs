@@ -126,7 +126,9 @@ mod tests {
     #[test]
     fn no_flipped_bit_goes_unnoticed() {
         let scope = scope("acme", "c1");
-        let token = BASE64_URL_SAFE_NO_PAD.decode(scope.seal(&Resume { next: vec![300, 5], ..Resume::default() })).expect("base64");
+        let token = BASE64_URL_SAFE_NO_PAD
+            .decode(scope.seal(&Resume { next: vec![300, 5], ..Resume::default() }))
+            .expect("base64");
         for bit in 0..token.len() * 8 {
             let mut flipped = token.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);

@@ -14,6 +14,15 @@ CREATE TABLE read_model (
     active_epoch int4 NOT NULL
 );
 
+-- Which epochs there are, and the statements that made their tables: a program whose statements differ must not
+-- write to them.
+CREATE TABLE read_model_epoch (
+    projection text COLLATE "C" NOT NULL,
+    epoch      int4 NOT NULL,
+    tables     text NOT NULL,
+    PRIMARY KEY (projection, epoch)
+);
+
 -- How far a reader of the log has come. The cursor is one value, compared and swapped as a whole; next_offset
 -- repeats a part of it for people.
 CREATE TABLE checkpoint (

@@ -3,12 +3,13 @@
 //! Moving it later would apply an event twice after a crash; moving it earlier would skip one. It is moved by
 //! compare-and-swap of the whole cursor, so a reader that somebody else has overtaken cannot commit anything.
 
+use deadpool_postgres::Transaction;
 use shopstream_domain::Partition;
 use shopstream_eventlog::Cursor;
 use tokio_postgres::GenericClient;
 use tokio_postgres::types::Json;
 
-use crate::DatabaseError;
+use crate::{Database, DatabaseError};
 
 /// The checkpoints of one reader in one epoch.
 #[derive(Clone, Copy, Debug)]
@@ -29,26 +30,25 @@ pub struct Advance {
 }
 
 impl Checkpoint<'_> {
-    /// The cursors, in the order of partitions. A partition without one gets `start`.
+    /// The cursors there are, in the order of partitions.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn load(
+    pub async fn load(&self, database: &Database) -> Result<Vec<Cursor>, DatabaseError> {
+        self.read(&**database.client().await?).await
+    }
+
+    /// The cursors, in the order of partitions; a partition without one is put to its `start`.
+    pub(crate) async fn load_or_start(
         &self,
-        client: &impl GenericClient,
-        start: impl IntoIterator<Item = Cursor>,
+        transaction: &Transaction<'_>,
+        start: &[Cursor],
     ) -> Result<Vec<Cursor>, DatabaseError> {
-        let start: Vec<Cursor> = start.into_iter().collect();
-        let partitions: Vec<i32> = start.iter().map(|cursor| cursor.partition.into()).collect();
-        let next: Vec<i64> = start.iter().map(|cursor| cursor.next as i64).collect();
-        let cursors: Vec<Json<Cursor>> = start.into_iter().map(Json).collect();
-        client
-            .execute(
-                "INSERT INTO checkpoint (reader, epoch, partition, next_offset, cursor) \
-                 SELECT $1, $2, * FROM unnest($3::int4[], $4::int8[], $5::jsonb[]) ON CONFLICT DO NOTHING",
-                &[&self.reader, &(self.epoch as i32), &partitions, &next, &cursors],
-            )
-            .await?;
+        self.insert(transaction, start).await?;
+        self.read(&**transaction).await
+    }
+
+    pub(crate) async fn read(&self, client: &impl GenericClient) -> Result<Vec<Cursor>, DatabaseError> {
         let rows = client
             .query(
                 "SELECT cursor FROM checkpoint WHERE reader = $1 AND epoch = $2 ORDER BY partition",
@@ -64,10 +64,12 @@ impl Checkpoint<'_> {
     /// The database does not answer.
     pub async fn cursor(
         &self,
-        client: &impl GenericClient,
+        database: &Database,
         partition: Partition,
     ) -> Result<Option<Cursor>, DatabaseError> {
-        let row = client
+        let row = database
+            .client()
+            .await?
             .query_opt(
                 "SELECT cursor FROM checkpoint WHERE reader = $1 AND epoch = $2 AND partition = $3",
                 &[&self.reader, &(self.epoch as i32), &i32::from(partition)],
@@ -83,7 +85,7 @@ impl Checkpoint<'_> {
     /// [`CheckpointError::Overtaken`] where one of them is not where it should be.
     pub async fn advance(
         &self,
-        transaction: &deadpool_postgres::Transaction<'_>,
+        transaction: &Transaction<'_>,
         steps: &[Advance],
     ) -> Result<(), CheckpointError> {
         let partitions: Vec<i32> = steps.iter().map(|step| step.to.partition.into()).collect();
@@ -95,17 +97,64 @@ impl Checkpoint<'_> {
                 "UPDATE checkpoint AS c SET next_offset = n.next_offset, cursor = n.cursor \
                  FROM unnest($3::int4[], $4::jsonb[], $5::int8[], $6::jsonb[]) \
                       AS n(partition, expected, next_offset, cursor) \
-                 WHERE c.reader = $1 AND c.epoch = $2 AND c.partition = n.partition AND c.cursor = n.expected",
+                 WHERE c.reader = $1 AND c.epoch = $2 AND c.partition = n.partition AND c.cursor = n.expected \
+                 RETURNING c.partition",
             )
             .await?;
         let moved = transaction
-            .execute(&statement, &[&self.reader, &(self.epoch as i32), &partitions, &from, &next, &to])
+            .query(&statement, &[&self.reader, &(self.epoch as i32), &partitions, &from, &next, &to])
             .await?;
-        if moved == steps.len() as u64 {
-            Ok(())
-        } else {
-            Err(CheckpointError::Overtaken { reader: self.reader.to_owned(), moved, wanted: steps.len() })
+        if moved.len() == steps.len() {
+            return Ok(());
         }
+        let moved: Vec<i32> = moved.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        let stuck = steps.iter().map(|step| step.to.partition).find(|it| !moved.contains(&i32::from(*it)));
+        Err(self.overtaken(stuck.unwrap_or_default()))
+    }
+
+    /// Moves cursors in a transaction of their own, all or none; `None`: from nowhere, as nothing was ever saved.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Overtaken`] where one of them is not where it should be.
+    pub async fn save(
+        &self,
+        database: &Database,
+        moves: &[(Option<Cursor>, Cursor)],
+    ) -> Result<(), CheckpointError> {
+        let mut client = database.client().await?;
+        let transaction = client.transaction().await?;
+        let mut steps = Vec::with_capacity(moves.len());
+        for (from, to) in moves {
+            match from {
+                Some(from) => steps.push(Advance { from: *from, to: *to }),
+                None if self.insert(&transaction, &[*to]).await? == 1 => {}
+                None => return Err(self.overtaken(to.partition)),
+            }
+        }
+        if !steps.is_empty() {
+            self.advance(&transaction, &steps).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Writes cursors where there are none yet, and answers how many.
+    async fn insert(&self, transaction: &Transaction<'_>, cursors: &[Cursor]) -> Result<u64, DatabaseError> {
+        let partitions: Vec<i32> = cursors.iter().map(|cursor| cursor.partition.into()).collect();
+        let next: Vec<i64> = cursors.iter().map(|cursor| cursor.next as i64).collect();
+        let cursors: Vec<Json<&Cursor>> = cursors.iter().map(Json).collect();
+        let inserted = transaction
+            .execute(
+                "INSERT INTO checkpoint (reader, epoch, partition, next_offset, cursor) \
+                 SELECT $1, $2, * FROM unnest($3::int4[], $4::int8[], $5::jsonb[]) ON CONFLICT DO NOTHING",
+                &[&self.reader, &(self.epoch as i32), &partitions, &next, &cursors],
+            )
+            .await?;
+        Ok(inserted)
+    }
+
+    fn overtaken(&self, partition: Partition) -> CheckpointError {
+        CheckpointError::Overtaken { reader: self.reader.to_owned(), partition }
     }
 }
 
@@ -113,14 +162,12 @@ impl Checkpoint<'_> {
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// Somebody else moved it: another process does this reader's work, and this one must stop.
-    #[error("{reader} was overtaken: {moved} of {wanted} checkpoints were where it had left them")]
+    #[error("{reader} was overtaken: somebody else has moved its checkpoint of partition {partition}")]
     Overtaken {
         /// The reader.
         reader: String,
-        /// How many were.
-        moved: u64,
-        /// How many had to be.
-        wanted: usize,
+        /// Which of its checkpoints, or the first of them.
+        partition: Partition,
     },
     /// The database did not do it.
     #[error(transparent)]

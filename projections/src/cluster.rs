@@ -22,6 +22,9 @@ const NAME: &str = "shopstream";
 /// How long a server may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Between two looks at a server that is starting or stopping.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// What cluster to run.
 #[derive(Clone, Debug)]
 pub struct ClusterOptions {
@@ -148,7 +151,7 @@ impl Cluster {
     fn await_ready(&self, pgdata: &Path, log: &Path) -> Result<(), ClusterError> {
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
-            if self.ended.recv_timeout(Duration::from_millis(10)) != Err(mpsc::RecvTimeoutError::Timeout) {
+            if !matches!(self.ended.recv_timeout(LOOK), Err(mpsc::RecvTimeoutError::Timeout)) {
                 break;
             }
             let state = fs::read_to_string(pgdata.join("postmaster.pid")).unwrap_or_default();
@@ -332,7 +335,7 @@ fn await_leftover(pgdata: &Path, data: &Path) -> Result<(), ClusterError> {
         if began.elapsed() > PATIENCE {
             return Err(ClusterError::Running { pid, data: data.into() });
         }
-        thread::park_timeout(Duration::from_millis(20));
+        thread::park_timeout(LOOK);
     }
 }
 

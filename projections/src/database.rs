@@ -15,6 +15,7 @@ use tokio_postgres::{Config, NoTls};
 use tracing::info;
 
 pub(crate) use self::reader::Reader;
+use crate::Projection;
 
 /// How a [`Database`] connects.
 #[derive(Clone, Debug)]
@@ -176,6 +177,12 @@ pub enum DatabaseError {
         /// The log at hand.
         found: shopstream_eventlog::LogId,
     },
+    /// A view's tables were made by a program whose tables look otherwise.
+    #[error("the tables of {projection} are of another version of this program: run `shopstream rebuild {projection}`")]
+    OtherShape {
+        /// The view.
+        projection: Projection,
+    },
     /// A row does not say what it should.
     #[error("a row of {table} cannot be read")]
     Unreadable {
@@ -195,7 +202,7 @@ impl DatabaseError {
                 // Connection lost, out of resources, operator intervention, system error, rollback.
                 ["08", "53", "57", "58", "40"].iter().any(|class| code.code().starts_with(class))
             }),
-            Self::Url { .. } | Self::Migration(_) | Self::OtherLog { .. } | Self::Unreadable { .. } => false,
+            Self::Url { .. } | Self::Migration(_) | Self::OtherLog { .. } | Self::OtherShape { .. } | Self::Unreadable { .. } => false,
         }
     }
 }

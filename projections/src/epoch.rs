@@ -1,5 +1,6 @@
 //! The epochs of views: each rebuild fills tables of its own, and one statement decides which of them answer.
 
+use deadpool_postgres::Transaction;
 use tokio_postgres::GenericClient;
 
 use crate::{Database, DatabaseError, Projection};
@@ -44,7 +45,41 @@ pub(crate) async fn drop_epoch(
 ) -> Result<(), DatabaseError> {
     client.batch_execute(&format!("DROP SCHEMA IF EXISTS {} CASCADE", projection.schema(epoch))).await?;
     let (name, epoch) = (projection.name(), epoch as i32);
+    client.execute("DELETE FROM read_model_epoch WHERE projection = $1 AND epoch = $2", &[&name, &epoch]).await?;
     client.execute("DELETE FROM checkpoint WHERE reader = $1 AND epoch = $2", &[&name, &epoch]).await?;
     client.execute("DELETE FROM parked WHERE projection = $1 AND epoch = $2", &[&name, &epoch]).await?;
     Ok(())
+}
+
+/// Makes a view's tables of an epoch by the statements `tables`, where there are none yet.
+///
+/// # Errors
+/// [`DatabaseError::OtherShape`] where they were made by a program whose tables look otherwise.
+pub(crate) async fn create(
+    transaction: &Transaction<'_>,
+    projection: Projection,
+    epoch: u32,
+    tables: &str,
+) -> Result<(), DatabaseError> {
+    let (name, number) = (projection.name(), epoch as i32);
+    // Two projectors that start at once wait for each other here.
+    let made = transaction
+        .execute(
+            "INSERT INTO read_model_epoch (projection, epoch, tables) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+            &[&name, &number, &tables],
+        )
+        .await?;
+    if made > 0 {
+        let schema = projection.schema(epoch);
+        transaction.batch_execute(&format!("CREATE SCHEMA {schema};\n{tables}")).await?;
+        return Ok(());
+    }
+    let row = transaction
+        .query_one("SELECT tables FROM read_model_epoch WHERE projection = $1 AND epoch = $2", &[&name, &number])
+        .await?;
+    if row.try_get::<_, String>(0)? == tables {
+        Ok(())
+    } else {
+        Err(DatabaseError::OtherShape { projection })
+    }
 }

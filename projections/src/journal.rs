@@ -79,14 +79,13 @@ impl Journal for PostgresJournal {
     }
 
     async fn cursor(&self, partition: Partition) -> Result<Option<Cursor>, JournalError> {
-        let client = self.database.client().await.map_err(unavailable)?;
-        CHECKPOINT.cursor(&**client, partition).await.map_err(unavailable)
+        CHECKPOINT.cursor(&self.database, partition).await.map_err(unavailable)
     }
 
     async fn streams(
         &self,
         partition: Partition,
-        each: &mut (dyn FnMut(&str) + Send),
+        each: &mut (dyn for<'s> FnMut(&'s str) + Send),
     ) -> Result<(), JournalError> {
         let client = self.database.client().await.map_err(unavailable)?;
         let failed = |error: tokio_postgres::Error| unavailable(error.into());
@@ -95,7 +94,8 @@ impl Journal for PostgresJournal {
         let rows = client.query_raw(sql, [i32::from(partition)]).await.map_err(failed)?;
         pin_mut!(rows);
         while let Some(row) = rows.next().await {
-            each(row.map_err(failed)?.try_get(0).map_err(failed)?);
+            let row = row.map_err(failed)?;
+            each(row.try_get(0).map_err(failed)?);
         }
         Ok(())
     }

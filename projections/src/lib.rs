@@ -4,26 +4,39 @@
 //! transaction as its rows, so each event is in them exactly once, whatever dies when. [`Projector`] runs them all;
 //! [`ReadModels`] asks them; [`Journal`](journal::PostgresJournal) is the one that the write path reads.
 
+mod applier;
+mod batch;
 mod checkpoint;
 mod column;
 mod database;
 mod epoch;
+mod parked;
 mod progress;
 mod projection;
 mod read_models;
+mod rebuild;
+mod runner;
 mod schema;
 mod table;
 mod view;
+mod views;
 
 pub mod catalog;
+pub mod cluster;
 pub mod inventory;
+pub mod journal;
 pub mod order;
 pub mod payment;
 pub mod returns;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use checkpoint::{Advance, Checkpoint, CheckpointError};
 pub use column::Folded;
 pub use database::{ConnectOptions, Database, DatabaseError};
+pub use parked::Parked;
 pub use progress::{Behind, Progress};
 pub use projection::Projection;
 pub use read_models::ReadModels;
+pub use rebuild::{Difference, Digest, RebuildError, TableDigest};
+pub use runner::{Now, ProjectionState, ProjectionStatus, Projector};

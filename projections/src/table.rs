@@ -156,6 +156,11 @@ pub(crate) fn columns<R: Row>(prefix: &str) -> String {
     list(R::COLUMNS, |column| format!("{prefix}\"{}\"", column.name))
 }
 
+/// The columns of its key, comma-separated.
+pub(crate) fn key<R: Row>() -> String {
+    list(&R::COLUMNS[..R::KEY], |column| format!("\"{}\"", column.name))
+}
+
 fn list(columns: &[ColumnSpec], mut text: impl FnMut(&ColumnSpec) -> String) -> String {
     columns.iter().map(&mut text).collect::<Vec<_>>().join(", ")
 }
@@ -168,7 +173,7 @@ fn create<R: Row>(schema: &str) -> String {
         let null = if column.nullable { "" } else { " NOT NULL" };
         format!("\"{}\" {}{collation}{null}", column.name, column.sql)
     });
-    let key = list(&R::COLUMNS[..R::KEY], |column| format!("\"{}\"", column.name));
+    let key = key::<R>();
     // Room on each page for the row's next version, so that an update that touches no index stays on it.
     let mut sql = format!("CREATE TABLE {table} ({columns}, PRIMARY KEY ({key})) WITH (fillfactor = 85);\n");
     for index in R::INDEXES {
@@ -194,7 +199,7 @@ fn load<R: Row>(schema: &str) -> String {
 }
 
 fn upsert<R: Row>(schema: &str) -> String {
-    let key = list(&R::COLUMNS[..R::KEY], |column| format!("\"{}\"", column.name));
+    let key = key::<R>();
     let rest = list(&R::COLUMNS[R::KEY..], |column| format!("\"{0}\" = excluded.\"{0}\"", column.name));
     let conflict = if rest.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {rest}") };
     format!(

@@ -88,6 +88,12 @@ pub(crate) trait Part: Send {
     /// The kinds of stream it wants to see.
     fn kinds(&self) -> &'static [StreamKind];
 
+    /// The table's name, without its schema.
+    fn table(&self) -> &'static str;
+
+    /// The columns of its key, comma-separated.
+    fn key(&self) -> String;
+
     /// Makes the table and its indexes.
     fn create(&self) -> &str;
 

@@ -1,5 +1,13 @@
 //! The tree of proto packages, one module per package.
 
+/// What operators ask of a node.
+pub mod admin {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("shopstream.admin.v1");
+    }
+}
+
 /// Products, variants and list prices.
 pub mod catalog {
     /// Version 1.

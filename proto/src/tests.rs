@@ -311,7 +311,8 @@ fn the_descriptor_set_holds_every_service_and_its_imports() {
             (format!("{}.{}", file.package(), service.name()), methods)
         })
         .collect();
-    let expected: [(&str, &[&str]); 6] = [
+    let expected: [(&str, &[&str]); 7] = [
+        ("shopstream.admin.v1.AdminService", &["VerifyReadModels"]),
         (
             "shopstream.catalog.v1.ProductService",
             &["CreateProduct", "GetProduct", "UpdateProduct", "DeleteProduct", "SetPrice"],
@@ -376,8 +377,8 @@ fn every_request_is_a_command_or_a_query() {
             neither.push(method.name());
         }
     }
-    // A stream of commands, and the requests about the log itself.
-    assert_eq!(neither, ["Read", "GetLogStatus", "ProcessBulkOrders"]);
+    // What operators ask, the requests about the log itself, and a stream of commands.
+    assert_eq!(neither, ["VerifyReadModels", "Read", "GetLogStatus", "ProcessBulkOrders"]);
 }
 
 #[test]

@@ -129,7 +129,10 @@ struct Checkpointer {
 }
 
 impl Checkpointer {
-    async fn run(mut self, mut queue: mpsc::Receiver<(mpsc::Receiver<Lost>, Vec<Cursor>)>) -> CheckpointError {
+    async fn run(
+        mut self,
+        mut queue: mpsc::Receiver<(mpsc::Receiver<Lost>, Vec<Cursor>)>,
+    ) -> CheckpointError {
         let mut batches = Vec::with_capacity(BATCHES);
         loop {
             if queue.recv_many(&mut batches, BATCHES).await == 0 {

@@ -24,7 +24,13 @@ pub(crate) struct Process {
 
 impl Process {
     /// The process of this kind and id. `causation` is the event that began it, `stream@version`, or empty.
-    pub(crate) fn new(tenant: TenantId, kind: &'static str, id: &str, correlation: &str, causation: &str) -> Self {
+    pub(crate) fn new(
+        tenant: TenantId,
+        kind: &'static str,
+        id: &str,
+        correlation: &str,
+        causation: &str,
+    ) -> Self {
         let origin = Origin {
             actor: format!("{ACTOR}{kind}").into(),
             correlation_id: correlation.into(),
@@ -55,7 +61,12 @@ impl Process {
 
     /// The command of one step. The same step, attempt and index always give the same id (`rulings.md` 22), so
     /// whoever takes the process up again repeats it without effect.
-    pub(crate) fn command(&self, step: Step<'_>, stream: StreamId, command: model::Command) -> CommandEnvelope {
+    pub(crate) fn command(
+        &self,
+        step: Step<'_>,
+        stream: StreamId,
+        command: model::Command,
+    ) -> CommandEnvelope {
         let command_id = self.command_id(step);
         CommandEnvelope {
             stream,
@@ -112,14 +123,32 @@ pub(crate) struct Issuer {
 
 impl Issuer {
     /// Sends `count` commands in one batch and waits for all answers; those that nobody took are made and sent
-    /// again. There is no time limit on an answer that is on its way: a shard answers everybody, even when it ends.
+    /// again. A command that was taken and is not answered is not sent again, for that would only make the queue
+    /// longer; but nobody is waited for longer than all resends would take.
     ///
     /// # Errors
-    /// Somebody did not answer after all resends.
+    /// Somebody did not answer. What was sent may still be carried out.
     pub(crate) async fn send(
         &self,
         count: usize,
         envelope: impl Fn(usize) -> CommandEnvelope + Send + Sync,
+    ) -> Result<Vec<Result<Reply, Refused>>, Unanswered> {
+        let patience = self.resend_after.saturating_mul(self.resends_max.saturating_add(1));
+        match tokio::time::timeout(patience, self.send_until_answered(count, &envelope)).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                let stream = envelope(0).stream;
+                let partition = stream.partition(self.commands.partitions());
+                let error = CommandError::Unavailable { partition, detail: "no answer in time".to_owned() };
+                Err(Unanswered { stream, error })
+            }
+        }
+    }
+
+    async fn send_until_answered(
+        &self,
+        count: usize,
+        envelope: &(impl Fn(usize) -> CommandEnvelope + Send + Sync),
     ) -> Result<Vec<Result<Reply, Refused>>, Unanswered> {
         let mut answers: Vec<Option<Result<Reply, Refused>>> = vec![None; count];
         let mut open: Vec<usize> = (0..count).collect();

@@ -50,6 +50,11 @@ impl<A: Aggregate> Known<A> {
         &self.state
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn into_state(self) -> A {
+        self.state
+    }
+
     pub(crate) fn is_stale(&self) -> bool {
         self.stale
     }

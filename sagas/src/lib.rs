@@ -17,6 +17,8 @@ mod returns;
 mod route;
 mod runner;
 mod stock;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timers;
 
 pub use config::Settings;

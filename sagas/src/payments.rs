@@ -65,7 +65,9 @@ impl Payments {
     ) -> Result<Carried, Stuck> {
         let Some(operation) = payment.state().open_operation().cloned() else { return Ok(Carried::Through) };
         let Some(_turn) = self.turn(&payment.stream) else { return Ok(Carried::ByAnother) };
-        let Some(call) = call(&process.tenant, payment.state(), &operation) else { return Ok(Carried::Through) };
+        let Some(call) = call(&process.tenant, payment.state(), &operation) else {
+            return Ok(Carried::Through);
+        };
         let outcome = match seen {
             Seen::Never => self.call(operation.operation, &call).await,
             Seen::Perhaps => self.ask_then_call(operation.operation, &call).await,
@@ -75,7 +77,9 @@ impl Payments {
         .increment(1);
         match outcome {
             Outcome::Answer(answer) => self.record(process, payment, operation.key, answer).await,
-            Outcome::Refused { code } => self.record(process, payment, operation.key, Answer::Failed { code }).await,
+            Outcome::Refused { code } => {
+                self.record(process, payment, operation.key, Answer::Failed { code }).await
+            }
             Outcome::Unknown { detail } => {
                 warn!(payment.key = %operation.key, detail, "the outcome of {} is not known", operation.key);
                 if !operation.is_unknown() {
@@ -91,7 +95,12 @@ impl Payments {
     }
 
     /// Carries out what is open on a payment that no process has in hand.
-    pub(crate) async fn drive(&self, stream: &StreamId, reached: &Reached, tries: u32) -> Result<Rest, Stuck> {
+    pub(crate) async fn drive(
+        &self,
+        stream: &StreamId,
+        reached: &Reached,
+        tries: u32,
+    ) -> Result<Rest, Stuck> {
         let mut payment = Known::empty(stream.clone());
         self.means.load(&mut payment, reached).await?;
         let process = process(&stream.tenant(), stream.id()).announced();
@@ -142,7 +151,9 @@ impl Payments {
 
     fn turn(&self, stream: &StreamId) -> Option<Turn> {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        under_way.insert(stream.clone()).then(|| Turn { stream: stream.clone(), under_way: self.under_way.clone() })
+        under_way
+            .insert(stream.clone())
+            .then(|| Turn { stream: stream.clone(), under_way: self.under_way.clone() })
     }
 }
 

@@ -59,7 +59,8 @@ impl Returns {
         let Some(request) = goods.state().request().cloned() else { return Ok(Some(Rest::Ended)) };
         let process = Process::new(tenant.clone(), "return", stream.id(), request.order_id.as_str(), "");
         let status = goods.state().status();
-        if status == Some(ReturnStatus::Requested) && !self.take_units(&process, &mut goods, &request).await? {
+        if status == Some(ReturnStatus::Requested) && !self.take_units(&process, &mut goods, &request).await?
+        {
             return Ok(Some(Rest::Ended));
         }
         if matches!(status, Some(ReturnStatus::Requested | ReturnStatus::Refunded)) {
@@ -70,8 +71,15 @@ impl Returns {
             if refund_minor > 0 && !self.refund(&process, wake, &request, refund_minor).await? {
                 return Ok(None);
             }
-            self.record(&process, &mut goods, "refunded", Command::RecordRefunded { amount_minor: refund_minor }).await?;
-            counter!("shopstream_saga_finished_total", "saga" => "return", "outcome" => "resolved").increment(1);
+            self.record(
+                &process,
+                &mut goods,
+                "refunded",
+                Command::RecordRefunded { amount_minor: refund_minor },
+            )
+            .await?;
+            counter!("shopstream_saga_finished_total", "saga" => "return", "outcome" => "resolved")
+                .increment(1);
         }
         Ok(Some(Rest::Ended))
     }
@@ -84,10 +92,12 @@ impl Returns {
         request: &ReturnRequest,
     ) -> Result<bool, Stuck> {
         let mut order: Known<Order> = Known::empty(request.order_id.stream(&process.tenant));
-        let lines = request.lines.iter().map(|line| ReturnedLine { line: line.line, quantity: line.quantity });
+        let lines =
+            request.lines.iter().map(|line| ReturnedLine { line: line.line, quantity: line.quantity });
         let return_id = request.return_id.clone();
         let command = OrderCommand::RecordReturn { return_id, lines: lines.collect() };
-        let Err(refused) = self.means.tell(process, Step::new("take_units", 0), &mut order, command).await? else {
+        let Err(refused) = self.means.tell(process, Step::new("take_units", 0), &mut order, command).await?
+        else {
             return Ok(true);
         };
         let refuse = Command::Refuse { reason: refused.reason.clone().into_owned() };
@@ -130,7 +140,8 @@ impl Returns {
         let process = payments::process(&tenant, request.payment_id.as_str());
         let refund_id = request.return_id.as_str();
         let mut seen = Seen::Perhaps;
-        let state = |payment: &Known<PaymentIntent>| payment.state().refund(refund_id).map(|refund| refund.state);
+        let state =
+            |payment: &Known<PaymentIntent>| payment.state().refund(refund_id).map(|refund| refund.state);
         match state(&payment) {
             Some(OperationState::Succeeded) => return Ok(true),
             Some(OperationState::Open | OperationState::Unknown | OperationState::Superseded) => {}
@@ -139,7 +150,9 @@ impl Returns {
                 let step = Step::new(&step, payment.attempt());
                 let command = PaymentCommand::RequestRefund { refund_id: refund_id.to_owned(), amount_minor };
                 // Refused: another operation is open on this payment. It ends, and this is tried again.
-                if self.means.tell(&process, step, &mut payment, command).await?.is_err() || payment.is_stale() {
+                if self.means.tell(&process, step, &mut payment, command).await?.is_err()
+                    || payment.is_stale()
+                {
                     return Ok(false);
                 }
                 seen = Seen::Never;

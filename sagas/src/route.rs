@@ -29,7 +29,9 @@ pub(crate) fn route(record: &CommitRecord) -> Vec<Call> {
     match stream.kind() {
         StreamKind::Product | StreamKind::Sku | StreamKind::Price | StreamKind::Stock => vec![],
         _ if is_own(&commit.actor) => vec![],
-        StreamKind::Order if has("OrderSubmitted") => checkout_of(stream).map(Call::Begin).into_iter().collect(),
+        StreamKind::Order if has("OrderSubmitted") => {
+            checkout_of(stream).map(Call::Begin).into_iter().collect()
+        }
         StreamKind::Order if has("OrderCancellationRequested") => {
             checkout_of(stream).map(Call::Look).into_iter().collect()
         }
@@ -60,10 +62,11 @@ fn checkout_of(stream: &StreamId) -> Option<StreamId> {
 /// When a hold that somebody outside took or extended has to be looked at.
 fn hold_end(record: &CommitRecord) -> Option<Call> {
     let commit = &record.commit;
-    let until = commit.events.iter().rev().find_map(|data| match schema::decode(StreamKind::Reservation, data) {
-        Ok(Event::Reservation(ReservationEvent::Requested(requested))) => Some(requested.until),
-        Ok(Event::Reservation(ReservationEvent::Extended(extended))) => Some(extended.until),
-        Ok(_) | Err(_) => None,
-    })?;
+    let until =
+        commit.events.iter().rev().find_map(|data| match schema::decode(StreamKind::Reservation, data) {
+            Ok(Event::Reservation(ReservationEvent::Requested(requested))) => Some(requested.until),
+            Ok(Event::Reservation(ReservationEvent::Extended(extended))) => Some(extended.until),
+            Ok(_) | Err(_) => None,
+        })?;
     Some(Call::At(commit.stream.clone(), until))
 }

@@ -5,10 +5,12 @@
 //! saved cursor are read, and the commands of a process that is woken twice are the same commands.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{gauge, histogram};
+use futures::FutureExt;
+use metrics::{counter, gauge, histogram};
 use rustc_hash::FxHashMap;
 use shopstream_command_handlers::{Clock, Commands, PartitionState};
 use shopstream_domain::order::Stage;
@@ -142,13 +144,13 @@ impl Sagas {
         };
         let stock = StockFanOut::new(means.clone());
         let payments = Payments::new(means.clone(), parts.provider.clone());
-        let processes = Processes {
+        let processes = Arc::new(Processes {
             checkouts: Checkouts { means: means.clone(), stock: stock.clone(), payments: payments.clone() },
             returns: Returns { means: means.clone(), stock: stock.clone(), payments: payments.clone() },
             stock: stock.clone(),
             payments,
             means,
-        };
+        });
         let (status_in, status) = watch::channel(Status::Starting);
         let stop = CancellationToken::new();
         let task = tokio::spawn(supervise(parts, processes, status_in, stop.clone()));
@@ -174,7 +176,12 @@ impl Sagas {
 }
 
 /// Runs until it is stopped or halted; what is only away is waited for.
-async fn supervise(parts: Parts, processes: Processes, status: watch::Sender<Status>, stop: CancellationToken) {
+async fn supervise(
+    parts: Parts,
+    processes: Arc<Processes>,
+    status: watch::Sender<Status>,
+    stop: CancellationToken,
+) {
     loop {
         let ended = tokio::select! {
             ended = Runner::run(&parts, &processes, &status) => ended,
@@ -234,7 +241,6 @@ impl From<CheckpointError> for End {
 }
 
 /// The kinds of processes.
-#[derive(Clone)]
 struct Processes {
     means: Means,
     checkouts: Checkouts,
@@ -245,32 +251,37 @@ struct Processes {
 
 impl Processes {
     /// Runs the process of `stream` until it rests.
-    async fn run(self, stream: StreamId, mut wake: Wake) -> Ran {
-        let rest = match stream.kind() {
-            StreamKind::Checkout => Box::pin(self.checkouts.drive(&stream, &mut wake)).await,
-            StreamKind::Return => Box::pin(self.returns.drive(&stream, &mut wake)).await,
-            StreamKind::Payment => {
-                let driven = Box::pin(self.payments.drive(&stream, &wake.reached, wake.tries)).await;
-                driven.unwrap_or_else(|stuck| pause(&stream, &wake, &stuck.to_string()))
-            }
-            StreamKind::Reservation => match Hold::of(&stream) {
-                Some(mut hold) => {
-                    let driven = Box::pin(self.stock.drive(&mut hold, &wake.reached)).await;
-                    driven.unwrap_or_else(|stuck| pause(&stream, &wake, &stuck.to_string()))
-                }
-                None => Rest::Ended,
-            },
-            StreamKind::Product | StreamKind::Sku | StreamKind::Price | StreamKind::Stock | StreamKind::Order => {
-                Rest::Ended
-            }
-        };
+    async fn run(self: Arc<Self>, stream: StreamId, mut wake: Wake) -> Ran {
+        let driven = AssertUnwindSafe(self.drive(&stream, &mut wake)).catch_unwind().await;
+        let rest = driven.unwrap_or_else(|_| {
+            // A bug. Running it again would only meet it again; the others go on.
+            error!(%stream, "quarantined: the process of {stream} takes no steps until the bug is mended");
+            counter!("shopstream_saga_quarantined_total").increment(1);
+            Rest::Waiting
+        });
         Ran { stream, wake, rest }
     }
-}
 
-fn pause(stream: &StreamId, wake: &Wake, detail: &str) -> Rest {
-    warn!(%stream, detail, "{stream} pauses: {detail}");
-    Rest::Later { tries: wake.tries + 1 }
+    async fn drive(&self, stream: &StreamId, wake: &mut Wake) -> Rest {
+        let driven = match stream.kind() {
+            StreamKind::Checkout => Ok(Box::pin(self.checkouts.drive(stream, wake)).await),
+            StreamKind::Return => Ok(Box::pin(self.returns.drive(stream, wake)).await),
+            StreamKind::Payment => Box::pin(self.payments.drive(stream, &wake.reached, wake.tries)).await,
+            StreamKind::Reservation => match Hold::of(stream) {
+                Some(mut hold) => Box::pin(self.stock.drive(&mut hold, &wake.reached)).await,
+                None => Ok(Rest::Ended),
+            },
+            StreamKind::Product
+            | StreamKind::Sku
+            | StreamKind::Price
+            | StreamKind::Stock
+            | StreamKind::Order => Ok(Rest::Ended),
+        };
+        driven.unwrap_or_else(|stuck| {
+            warn!(%stream, %stuck, "{stream} pauses: {stuck}");
+            Rest::Later { tries: wake.tries + 1 }
+        })
+    }
 }
 
 /// A process that has come to rest.
@@ -282,7 +293,7 @@ struct Ran {
 
 /// One run over the log, from the saved cursors.
 struct Runner {
-    processes: Processes,
+    processes: Arc<Processes>,
     /// Every running process, with what came for it meanwhile.
     running: FxHashMap<StreamId, Option<Wake>>,
     tasks: JoinSet<Ran>,
@@ -294,7 +305,7 @@ struct Runner {
 }
 
 impl Runner {
-    async fn run(parts: &Parts, processes: &Processes, status: &watch::Sender<Status>) -> End {
+    async fn run(parts: &Parts, processes: &Arc<Processes>, status: &watch::Sender<Status>) -> End {
         match Self::run_until_error(parts, processes, status).await {
             Ok(never) => match never {},
             Err(end) => end,
@@ -303,7 +314,7 @@ impl Runner {
 
     async fn run_until_error(
         parts: &Parts,
-        processes: &Processes,
+        processes: &Arc<Processes>,
         status: &watch::Sender<Status>,
     ) -> Result<std::convert::Infallible, End> {
         let mut runner = Self {
@@ -335,7 +346,7 @@ impl Runner {
                 }),
                 Some(ran) = runner.tasks.join_next() => match ran {
                     Ok(ran) => runner.came_to_rest(ran),
-                    // Its place and its receipts are lost with it, which the checkpointer reports.
+                    // Only a bug of the runner itself ends so; its receipts tell the checkpointer.
                     Err(error) => error!(%error, "a process broke off"),
                 },
                 () = tokio::time::sleep(nap), if runner.has_place() => {}
@@ -482,7 +493,9 @@ impl Runner {
 /// The saved cursors, and the start of partitions that have none.
 fn cursors(log: &Log, saved: &[Cursor]) -> Vec<Cursor> {
     let saved_of = |partition| saved.iter().find(|cursor| cursor.partition == partition).copied();
-    (0..log.partitions()).map(|partition| saved_of(partition).unwrap_or_else(|| log.start(partition))).collect()
+    (0..log.partitions())
+        .map(|partition| saved_of(partition).unwrap_or_else(|| log.start(partition)))
+        .collect()
 }
 
 /// How far the log is known to be: what the shards found when they claimed, and what was read before.

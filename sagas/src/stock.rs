@@ -134,7 +134,9 @@ impl StockFanOut {
     pub(crate) async fn request(&self, hold: &mut Hold, request: &HoldRequest) -> Result<(), Stuck> {
         let HoldRequest { reservation_id, keys, hold_seconds, hard_max_seconds, .. } = request.clone();
         let command = ReservationCommand::Request { reservation_id, keys, hold_seconds, hard_max_seconds };
-        self.decide(hold, "request", command).await?.map_err(|refused| Stuck::Refused { step: "request", refused })
+        self.decide(hold, "request", command)
+            .await?
+            .map_err(|refused| Stuck::Refused { step: "request", refused })
     }
 
     /// Asks every stock item for its share and records what they answered.
@@ -148,7 +150,8 @@ impl StockFanOut {
             .await?;
         let short = self.shortages(hold, keys, answers).await?;
         let allocation = if short.is_empty() { Allocation::Held } else { Allocation::Rejected { short } };
-        let recorded = self.decide(hold, "allocated", ReservationCommand::RecordAllocation(allocation.clone())).await?;
+        let recorded =
+            self.decide(hold, "allocated", ReservationCommand::RecordAllocation(allocation.clone())).await?;
         recorded.map_err(|refused| Stuck::Refused { step: "allocated", refused })?;
         Ok(allocation)
     }
@@ -182,13 +185,17 @@ impl StockFanOut {
             ReservationStatus::Committed => (Decision::Committed, "commit", "committed"),
             ReservationStatus::Rejected => (Decision::Rejected, "release", "rejected"),
             ReservationStatus::Released { .. } => (Decision::Released, "release", "released"),
-            ReservationStatus::Missing | ReservationStatus::Requested | ReservationStatus::Held => return Ok(()),
+            ReservationStatus::Missing | ReservationStatus::Requested | ReservationStatus::Held => {
+                return Ok(());
+            }
         };
         let (id, status) = (&hold.id, reservation.status());
         let answers = self
             .fan_out(hold, step, reservation.keys(), |_| match status {
                 ReservationStatus::Committed => StockCommand::Commit { reservation_id: id.clone() },
-                ReservationStatus::Released { reason } => StockCommand::Release { reservation_id: id.clone(), reason },
+                ReservationStatus::Released { reason } => {
+                    StockCommand::Release { reservation_id: id.clone(), reason }
+                }
                 _ => StockCommand::Release { reservation_id: id.clone(), reason: ReleaseReason::Rejected },
             })
             .await?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use backon::{ConstantBuilder, ExponentialBuilder, Retryable};
+use shopstream_proto::admin::v1::admin_service_client::AdminServiceClient;
 use shopstream_proto::catalog::v1::product_service_client::ProductServiceClient;
 use shopstream_proto::event::v1::event_service_client::EventServiceClient;
 use shopstream_proto::inventory::v1::inventory_service_client::InventoryServiceClient;
@@ -43,6 +44,8 @@ pub struct Shop {
     pub returns: ReturnServiceClient<Channel>,
     /// The log.
     pub events: EventServiceClient<Channel>,
+    /// What operators ask.
+    pub admin: AdminServiceClient<Channel>,
 }
 
 impl Client {
@@ -67,7 +70,8 @@ impl Client {
                 orders: OrderServiceClient::new(channel.clone()),
                 payments: PaymentServiceClient::new(channel.clone()),
                 returns: ReturnServiceClient::new(channel.clone()),
-                events: EventServiceClient::new(channel),
+                events: EventServiceClient::new(channel.clone()),
+                admin: AdminServiceClient::new(channel),
             });
         }
         Ok(Self { shops: shops.into(), next: Arc::default() })

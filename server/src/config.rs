@@ -165,7 +165,9 @@ impl Config {
             .merge(Serialized::defaults(flags))
             .extract()
             .context("the configuration does not hold together")?;
-        ensure!(!config.roles.is_empty(), "roles is empty: name at least one of gateway, projector, sagas");
+        // Roles apart need commands to be forwarded and leases to be shared, which is the coordinator's work.
+        let all = [Role::Gateway, Role::Projector, Role::Sagas].into();
+        ensure!(config.roles == all, "roles: a node has all of gateway, projector and sagas for now");
         ensure!((1..=1024).contains(&config.partitions), "partitions is not between 1 and 1024");
         Ok(config)
     }
@@ -175,9 +177,6 @@ impl Config {
         let mut warnings = Vec::new();
         if !self.listen.ip().is_loopback() {
             warnings.push(format!("{} is not a loopback address, and there is no authentication yet", self.listen));
-        }
-        if self.log == LogUrl::Local && self.roles.len() < 3 {
-            warnings.push("the local log serves one process: roles left out here run nowhere".into());
         }
         if let (LogUrl::Kafka { .. }, None) = (&self.log, &self.database) {
             warnings.push("the log is on Kafka but the read models are in a private Postgres of this node".into());
@@ -204,6 +203,13 @@ impl Config {
             }
         }
         Ok(text)
+    }
+
+    /// The same node on ports that nobody uses.
+    pub fn on_free_ports(mut self) -> Self {
+        self.listen.set_port(0);
+        self.admin.set_port(0);
+        self
     }
 
     /// Where clients of this node connect.

@@ -38,6 +38,8 @@ use crate::{Clock, CommandEnvelope, CommandError, Options, PartitionState, Parti
 
 /// How many commands one turn takes from the queue.
 const TURN: usize = 256;
+/// How many bytes are on their way to the log at most; a backend may take less.
+const IN_FLIGHT_BYTES: usize = 8 << 20;
 
 /// A command and who waits for it.
 pub(crate) struct Job {
@@ -168,7 +170,8 @@ impl Shard {
 
     /// Decides what can be decided.
     fn work(&mut self, writer: &mut PartitionWriter) {
-        while let Some(job) = self.backlog.pop_front() {
+        while writer.in_flight_bytes() < IN_FLIGHT_BYTES {
+            let Some(job) = self.backlog.pop_front() else { break };
             if let Err(job) = self.decide(job, writer) {
                 self.backlog.push_front(*job);
                 break;
@@ -330,25 +333,23 @@ impl Shard {
                 self.confirmed(&confirmed, writer.partition(), writer.epoch());
                 None
             }
-            Progress::InDoubt { cause } => {
-                warn!(partition = writer.partition(), epoch = writer.epoch(), %cause, "in doubt");
-                counter!("shopstream_shard_in_doubt_total").increment(1);
-                self.set_state(PartitionState::InDoubt { cause: cause.to_string() }, writer.epoch());
-                self.resolve(writer).await
-            }
+            Progress::InDoubt { cause } => self.resolve(writer, cause.to_string()).await,
+            Progress::Failed(error) => self.resolve(writer, error.to_string()).await,
             Progress::Fenced { by, confirmed, rejected } => {
                 self.confirmed(&confirmed, writer.partition(), writer.epoch());
                 self.rejected(&rejected);
                 Some(Exit::Fenced(by))
             }
             Progress::Halted(halt) => Some(Exit::Halted(halt)),
-            Progress::Failed(error) => Some(Exit::Failed(error.to_string())),
         }
     }
 
     /// Finds out what became of everything in flight and goes on with a new epoch (`event-log.md` §2.4).
-    async fn resolve(&mut self, writer: &mut PartitionWriter) -> Option<Exit> {
+    async fn resolve(&mut self, writer: &mut PartitionWriter, cause: String) -> Option<Exit> {
         let epoch = writer.epoch();
+        warn!(partition = writer.partition(), epoch, cause, "in doubt: {cause}");
+        counter!("shopstream_shard_in_doubt_total").increment(1);
+        self.set_state(PartitionState::InDoubt { cause }, epoch);
         match writer.resolve((self.options.nonces)()).await {
             Ok(resolved) => {
                 self.confirmed(&resolved.confirmed, writer.partition(), epoch);

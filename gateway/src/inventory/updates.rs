@@ -46,7 +46,8 @@ pub(super) async fn stream(
         None => Some(None),
     };
     // Where the rows are at least; what they have beyond it comes again and is left out then.
-    let from = resume.map_or_else(|| shop.reads().progress().watch(Projection::StockLevel).borrow().clone(), |r| r.next);
+    let from = resume
+        .map_or_else(|| shop.reads().progress().watch(Projection::StockLevel).borrow().clone(), |r| r.next);
     let follow = Follow::from(&shop.live, from.clone()).await?;
     let updates = Updates {
         shop: shop.clone(),
@@ -173,7 +174,8 @@ impl Updates {
             Some(_) | None => {}
         }
         let mut item = StockItem::default();
-        for data in self.shop.history_before(record).await?.iter().flat_map(|earlier| &earlier.commit.events) {
+        for data in self.shop.history_before(record).await?.iter().flat_map(|earlier| &earlier.commit.events)
+        {
             evolve(&mut item, data)?;
         }
         Ok((wanted, item))
@@ -228,7 +230,8 @@ impl Filter {
             return None;
         }
         let key = key_of(stream.id()).ok()?;
-        (self.wants_location(&key.1) && (self.wanted.is_empty() || self.wanted.contains(&key.0))).then_some(key)
+        (self.wants_location(&key.1) && (self.wanted.is_empty() || self.wanted.contains(&key.0)))
+            .then_some(key)
     }
 }
 

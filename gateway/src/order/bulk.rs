@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use shopstream_command_handlers::{CommandEnvelope, Reply};
 use shopstream_domain::{Partition, Sku};
 use shopstream_eventlog::{Offset, Position};

@@ -1,8 +1,8 @@
 //! OrderService: from a draft to a confirmed or cancelled order, and its story.
 
 use shopstream_command_handlers::{CommandEnvelope, Reply};
-use shopstream_domain::order::{CancelReason, Command};
 use shopstream_domain::OrderId;
+use shopstream_domain::order::{CancelReason, Command};
 use shopstream_proto::order::v1 as wire;
 use shopstream_proto::order::v1::order_service_server::OrderService;
 use shopstream_proto::order::v1::{
@@ -24,10 +24,13 @@ use crate::wire::{id, int};
 mod bulk;
 mod queries;
 mod submit;
+#[cfg(test)]
+mod tests;
 mod track;
 mod updates;
-pub(crate) mod view;
+mod view;
 
+pub(crate) use queries::not_found;
 use submit::Wanted;
 
 /// The service.
@@ -51,7 +54,10 @@ impl OrderService for Orders {
         }))
     }
 
-    async fn get_order(&self, request: Request<GetOrderRequest>) -> Result<Response<GetOrderResponse>, Status> {
+    async fn get_order(
+        &self,
+        request: Request<GetOrderRequest>,
+    ) -> Result<Response<GetOrderResponse>, Status> {
         let call = Call::of(request.metadata())?;
         let order = queries::order(&self.shop, &call, request.get_ref()).await?;
         Ok(Response::new(GetOrderResponse { order: Some(order) }))
@@ -170,9 +176,9 @@ fn move_on(mut request: UpdateOrderStatusRequest, call: &Call) -> Result<Command
     let asked = Asked::of(&mut request)?;
     let order_id = id(OrderId::new(&request.order_id), "order_id")?;
     let command = match request.status() {
-        wire::OrderStatus::Submitted => {
-            Command::Place { payment_method_token: Some(request.payment_method_token).filter(|t| !t.is_empty()) }
-        }
+        wire::OrderStatus::Submitted => Command::Place {
+            payment_method_token: Some(request.payment_method_token).filter(|t| !t.is_empty()),
+        },
         wire::OrderStatus::Cancelled => Command::RequestCancellation { reason: CancelReason::Customer },
         other @ (wire::OrderStatus::Unspecified
         | wire::OrderStatus::Draft

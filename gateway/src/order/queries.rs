@@ -19,7 +19,11 @@ use crate::wire::id;
 /// Orders per page where the request leaves it open, and at most.
 const PAGE: (u32, u32) = (50, 1_000);
 
-pub(super) async fn order(shop: &Shop, call: &Call, request: &GetOrderRequest) -> Result<wire::Order, Failure> {
+pub(super) async fn order(
+    shop: &Shop,
+    call: &Call,
+    request: &GetOrderRequest,
+) -> Result<wire::Order, Failure> {
     request.validate()?;
     let order_id = id(OrderId::new(&request.order_id), "order_id")?;
     for projection in [Projection::OrderDetail, Projection::SagaBoard, Projection::PaymentView] {
@@ -76,9 +80,10 @@ pub(super) async fn user_orders(
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
     let next_page_token = match rows.last() {
-        Some(last) if more => {
-            scope.seal(&PageToken { created_at: last.created_at.micros(), order_id: last.order_id.as_str().to_owned() })
-        }
+        Some(last) if more => scope.seal(&PageToken {
+            created_at: last.created_at.micros(),
+            order_id: last.order_id.as_str().to_owned(),
+        }),
         Some(_) | None => String::new(),
     };
     Ok(GetUserOrdersResponse { orders: rows.iter().map(view::summary).collect(), next_page_token })

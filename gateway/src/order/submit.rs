@@ -81,7 +81,12 @@ impl Wanted {
     /// # Errors
     /// Sums beyond 2⁶³.
     pub(crate) fn command_for_existing(&self) -> Result<Command, Failure> {
-        self.placed(self.lines.iter().map(|line| line.at(line.unit_price.unwrap_or(0), PriceSource::Override)).collect())
+        self.placed(
+            self.lines
+                .iter()
+                .map(|line| line.at(line.unit_price.unwrap_or(0), PriceSource::Override))
+                .collect(),
+        )
     }
 
     /// `command` on its way.
@@ -105,10 +110,15 @@ impl Wanted {
 
 impl WantedLine {
     fn priced(&self, i: usize, offer: Option<&Offer>, currency: Currency) -> Result<OrderLine, Failure> {
-        let refuse = |reason, detail: String| Failure::precondition(reason, format!("lines[{i}].sku"), detail);
-        let offer = offer.ok_or_else(|| refuse("SKU_UNKNOWN", format!("no product has the SKU {}", self.sku)))?;
+        let refuse =
+            |reason, detail: String| Failure::precondition(reason, format!("lines[{i}].sku"), detail);
+        let offer =
+            offer.ok_or_else(|| refuse("SKU_UNKNOWN", format!("no product has the SKU {}", self.sku)))?;
         if !offer.on_sale {
-            return Err(refuse("SKU_NOT_ON_SALE", format!("the product of SKU {} is not published", self.sku)));
+            return Err(refuse(
+                "SKU_NOT_ON_SALE",
+                format!("the product of SKU {} is not published", self.sku),
+            ));
         }
         let mut line = match (self.unit_price, offer.price_in(currency)) {
             (Some(amount_minor), _) => self.at(amount_minor, PriceSource::Override),
@@ -143,7 +153,11 @@ fn lines(given: &[NewOrderLine], currency: Currency) -> Result<Vec<WantedLine>, 
         Ok(WantedLine {
             sku: id(Sku::new(&line.sku), "sku")?,
             quantity: id(Quantity::new(line.quantity), "quantity")?,
-            unit_price: line.unit_price.as_ref().map(|price| amount_in(price, currency, "unit_price")).transpose()?,
+            unit_price: line
+                .unit_price
+                .as_ref()
+                .map(|price| amount_in(price, currency, "unit_price"))
+                .transpose()?,
         })
     };
     let named = |(i, given)| line(given).map_err(|failure: Failure| failure.inside(&format!("lines[{i}]")));

@@ -1,7 +1,7 @@
 //! Orders as a caller sees them.
 
-use shopstream_domain::order::{CancelReason, OrderLine, PriceSource, Stage};
 use shopstream_domain::Currency;
+use shopstream_domain::order::{CancelReason, OrderLine, PriceSource, Stage};
 use shopstream_projections::order::{CheckoutStatus, Order, OrderStatus, OrderSummary, TimelineEntry};
 use shopstream_projections::payment::PaymentView;
 use shopstream_proto::order::v1 as wire;
@@ -10,7 +10,11 @@ use crate::positions::position;
 use crate::wire::{int, money, time};
 
 /// An order with what its checkout and its payments say about it.
-pub(super) fn order(order: &Order, checkout: Option<&CheckoutStatus>, payments: &[PaymentView]) -> wire::Order {
+pub(super) fn order(
+    order: &Order,
+    checkout: Option<&CheckoutStatus>,
+    payments: &[PaymentView],
+) -> wire::Order {
     let detail = &order.detail;
     let amount = |minor| Some(money(minor, detail.currency));
     let draft = detail.status == OrderStatus::Draft;

@@ -45,6 +45,8 @@ table! {
         decline_retryable: bool,
         /// When the hold lapses.
         capture_before: Option<Timestamp>,
+        /// Whether the provider was asked something that it has not answered yet.
+        open: bool,
         /// The whole of what is known.
         state: Folded<PaymentIntent>,
         /// When it was recorded.
@@ -59,6 +61,7 @@ table! {
         offset: Offset,
     }
     index "(tenant_id, order_id)"
+    index "(tenant_id, payment_id) WHERE open"
 }
 
 impl PaymentView {
@@ -80,6 +83,7 @@ impl PaymentView {
         self.captured_minor = intent.captured_minor();
         self.refunded_minor = intent.refunded_minor();
         self.capture_before = intent.capture_before();
+        self.open = intent.open_operation().is_some();
         if let payment::Event::Declined(declined) = event {
             self.decline_code = Some(declined.code.clone());
             self.decline_retryable = declined.retryable;
@@ -112,6 +116,7 @@ impl Entity for PaymentView {
             decline_code: None,
             decline_retryable: false,
             capture_before: None,
+            open: false,
             state: Folded::default(),
             created_at: updated_at,
             updated_at,
@@ -161,5 +166,21 @@ impl ReadModels {
         // Not in SQL: as text, attempt 10 would come before attempt 2.
         payments.sort_by_key(PaymentView::attempt);
         Ok(payments)
+    }
+
+    /// A page of the payments of all tenants whose provider has still to answer, ordered by tenant and id, after the
+    /// given one: for the effect runner, not for callers.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn open_payments(
+        &self,
+        after: Option<(&TenantId, &PaymentId)>,
+        limit: u32,
+    ) -> Result<Vec<PaymentView>, DatabaseError> {
+        let condition = "WHERE t.open AND (t.tenant_id, t.payment_id) > ($1, $2) \
+             ORDER BY t.tenant_id, t.payment_id LIMIT $3";
+        let (tenant, id) = after.map_or(("", ""), |(tenant, id)| (tenant.as_str(), id.as_str()));
+        self.select(Projection::PaymentView, condition, &[&tenant, &id, &i64::from(limit)]).await
     }
 }

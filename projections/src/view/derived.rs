@@ -9,7 +9,7 @@ use shopstream_domain::StreamKind;
 
 use super::{Fact, Part, Poison};
 use crate::DatabaseError;
-use crate::table::{Row, Statements};
+use crate::table::{Row, Statements, key};
 
 /// A row that one event says whole.
 pub(crate) trait Derived: Row {
@@ -39,6 +39,14 @@ impl<D: Derived> DerivedRows<D> {
 impl<D: Derived> Part for DerivedRows<D> {
     fn kinds(&self) -> &'static [StreamKind] {
         D::KINDS
+    }
+
+    fn table(&self) -> &'static str {
+        D::NAME
+    }
+
+    fn key(&self) -> String {
+        key::<D>()
     }
 
     fn create(&self) -> &str {

@@ -8,7 +8,7 @@ use shopstream_eventlog::Offset;
 
 use super::{Fact, Part, Poison};
 use crate::DatabaseError;
-use crate::table::{Row, Statements};
+use crate::table::{Row, Statements, key};
 
 /// A row that stands for a stream.
 pub(crate) trait Entity: Row {
@@ -103,6 +103,14 @@ impl<E: Entity> EntityRows<E> {
 impl<E: Entity> Part for EntityRows<E> {
     fn kinds(&self) -> &'static [StreamKind] {
         const { &[E::KIND] }
+    }
+
+    fn table(&self) -> &'static str {
+        E::NAME
+    }
+
+    fn key(&self) -> String {
+        key::<E>()
     }
 
     fn create(&self) -> &str {

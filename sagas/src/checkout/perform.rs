@@ -2,12 +2,13 @@
 
 use futures::join;
 use metrics::counter;
-use shopstream_domain::order::{
-    CancelReason, CheckoutAwaitingCustomer, CheckoutCancelled, CheckoutCommand, CheckoutCompensating, CheckoutDone,
-    CheckoutNeedsAttention, CheckoutPaymentPending, CheckoutPaymentSecured, CheckoutPaymentUnknown,
-    CheckoutReversing, CheckoutStarted, Command, Stage, Step as Fact, Timer, TimerKind, Undo,
-};
 use shopstream_domain::inventory::{ReservationCommand, ReservationStatus};
+use shopstream_domain::order::{
+    CancelReason, CheckoutAwaitingCustomer, CheckoutCancelled, CheckoutCommand, CheckoutCompensating,
+    CheckoutDone, CheckoutNeedsAttention, CheckoutPaymentPending, CheckoutPaymentSecured,
+    CheckoutPaymentUnknown, CheckoutReversing, CheckoutStarted, Command, Stage, Step as Fact, Timer,
+    TimerKind, Undo,
+};
 use shopstream_domain::payment::{self, OperationState, PaymentIntent, PaymentStatus};
 use shopstream_domain::{Refused, StoredEvent, Timestamp};
 use tracing::{error, info};
@@ -55,7 +56,8 @@ impl Checkouts {
                 self.tell_order(view, "confirm", Command::Confirm { reservation_id, payments }).await?;
             }
             Move::Capture => {
-                self.ask_payment(view, Which::This, payment::Command::RequestCapture { amount_minor: None }).await?;
+                self.ask_payment(view, Which::This, payment::Command::RequestCapture { amount_minor: None })
+                    .await?;
                 return self.carry_out(view, Which::This, Seen::Never).await;
             }
             Move::Void(which) => {
@@ -100,10 +102,10 @@ impl Checkouts {
         let is_new = memory.state().stage().is_none();
         let step = Step::new("CheckoutStarted", 0);
         let started = CheckoutCommand::Record(Fact::Started(started));
-        let remember = async {
-            if is_new { self.means.tell(process, step, memory, started).await } else { Ok(Ok(())) }
-        };
-        let request = keys.map(|keys| self.request(process.tenant.clone(), view.order_id.reservation(), keys));
+        let remember =
+            async { if is_new { self.means.tell(process, step, memory, started).await } else { Ok(Ok(())) } };
+        let request =
+            keys.map(|keys| self.request(process.tenant.clone(), view.order_id.reservation(), keys));
         let ask = async {
             match &request {
                 Some(request) => self.stock.request(&mut view.first, request).await,
@@ -138,7 +140,12 @@ impl Checkouts {
             order_id: view.order_id.clone(),
             amount_minor: demand.total_minor,
             currency: demand.currency,
-            method_token: view.memory.state().payment_method_token().unwrap_or(&demand.method_token).to_owned(),
+            method_token: view
+                .memory
+                .state()
+                .payment_method_token()
+                .unwrap_or(&demand.method_token)
+                .to_owned(),
         };
         let is_noted = view.memory.state().attempt() >= *number;
         let pending = pending(id.clone(), *number, None);
@@ -157,7 +164,8 @@ impl Checkouts {
     async fn adopt(&self, view: &mut View) -> Result<(), Stuck> {
         let Attempt { number, id, payment, .. } = &view.next_payment;
         let token = payment.state().method_token().map(str::to_owned);
-        let (pending, step) = (pending(id.clone(), *number, token), Step::new("CheckoutPaymentPending", *number));
+        let (pending, step) =
+            (pending(id.clone(), *number, token), Step::new("CheckoutPaymentPending", *number));
         drop(self.means.tell(&view.process, step, &mut view.memory, pending).await?);
         // The attempt after this one is now the next: both are read from their streams.
         view.memory.set_stale();
@@ -187,7 +195,8 @@ impl Checkouts {
         let (code, until) = (view.payment.decline().0.to_owned(), view.until());
         let payment_id = view.payment.id.clone();
         let timer = Some(Timer { kind: TimerKind::CustomerAction, due_at: until });
-        let awaiting = CheckoutAwaitingCustomer { payment_id: payment_id.clone(), code: code.clone(), until, timer };
+        let awaiting =
+            CheckoutAwaitingCustomer { payment_id: payment_id.clone(), code: code.clone(), until, timer };
         self.tell_order(view, "await_payment", Command::RecordAwaitingPayment { payment_id, code }).await?;
         self.record(view, Fact::AwaitingCustomer(awaiting)).await
     }
@@ -304,19 +313,26 @@ impl Checkouts {
     async fn record(&self, view: &mut View, fact: Fact) -> Result<(), Stuck> {
         let name = fact.event_type();
         let step = Step::new(name, view.memory.attempt());
-        let told = self.means.tell(&view.process, step, &mut view.memory, CheckoutCommand::Record(fact)).await?;
+        let told =
+            self.means.tell(&view.process, step, &mut view.memory, CheckoutCommand::Record(fact)).await?;
         told.map_err(|refused| Stuck::Refused { step: name, refused })
     }
 
     /// Refused: a cancellation was faster. The plan looks again.
     async fn tell_order(&self, view: &mut View, step: &str, command: Command) -> Result<(), Unanswered> {
         let step = Step::new(step, view.memory.attempt());
-        let told: Result<(), Refused> = self.means.tell(&view.process, step, &mut view.order, command).await?;
+        let told: Result<(), Refused> =
+            self.means.tell(&view.process, step, &mut view.order, command).await?;
         drop(told);
         Ok(())
     }
 
-    async fn ask_payment(&self, view: &mut View, which: Which, command: payment::Command) -> Result<(), Stuck> {
+    async fn ask_payment(
+        &self,
+        view: &mut View,
+        which: Which,
+        command: payment::Command,
+    ) -> Result<(), Stuck> {
         let Attempt { process, payment, .. } = attempt(view, which);
         let name = match command {
             payment::Command::RequestCapture { .. } => "capture",

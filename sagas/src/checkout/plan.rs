@@ -121,7 +121,7 @@ impl Plan<'_> {
             ReservationStatus::Committed => self.past_the_pivot(),
             ReservationStatus::Rejected if held_again => Move::Undo(CancelReason::OutOfStockAfterPayment),
             ReservationStatus::Rejected => Move::Undo(CancelReason::OutOfStock),
-            ReservationStatus::Released { reason } => self.lost_hold(stage, reason),
+            ReservationStatus::Released { reason } => self.lost_hold(reason),
         }
     }
 
@@ -161,7 +161,9 @@ impl Plan<'_> {
         let more = self.view.payment.number < self.settings.attempts_max && self.now < self.view.until();
         match stage {
             Stage::AwaitingCustomer if self.view.next_payment.status().is_some() => Move::Adopt,
-            Stage::AwaitingCustomer if self.now < self.view.until() => Move::Rest(Rest::until(self.view.until())),
+            Stage::AwaitingCustomer if self.now < self.view.until() => {
+                Move::Rest(Rest::until(self.view.until()))
+            }
             Stage::AwaitingCustomer => Move::Undo(CancelReason::PaymentDeclined),
             _ if retryable && more => Move::AwaitCustomer,
             _ => Move::Undo(CancelReason::PaymentDeclined),
@@ -189,10 +191,10 @@ impl Plan<'_> {
     }
 
     /// Somebody or the clock took the hold away.
-    fn lost_hold(&self, stage: Stage, reason: ReleaseReason) -> Move {
-        let secured = stage == Stage::PaymentSecured && self.view.is_covered();
+    fn lost_hold(&self, reason: ReleaseReason) -> Move {
+        let secured = self.view.is_covered();
         match reason {
-            _ if self.view.reservation().is_unsettled() => Move::Follow(Which::This),
+            _ if self.view.reservation().is_unsettled() => self.follow(),
             ReleaseReason::Expired if secured && self.view.again.is_none() => Move::HoldAgain,
             _ if secured => Move::Undo(CancelReason::OutOfStockAfterPayment),
             ReleaseReason::Expired => Move::Undo(CancelReason::Expired),
@@ -208,7 +210,7 @@ impl Plan<'_> {
     /// From here on forward only: settle, confirm, capture.
     fn past_the_pivot(&self) -> Move {
         if self.view.reservation().is_unsettled() {
-            return Move::Follow(Which::This);
+            return self.follow();
         }
         if self.view.order.state().status() != Some(OrderStatus::Confirmed) {
             return Move::Confirm;
@@ -286,6 +288,10 @@ impl Plan<'_> {
     /// More units of one key than any stock can have.
     fn wants_too_much(&self) -> bool {
         self.view.demand.as_ref().is_none_or(|demand| demand.keys.is_none())
+    }
+
+    fn follow(&self) -> Move {
+        Move::Follow(if self.view.again.is_some() { Which::Next } else { Which::This })
     }
 
     fn open(&self) -> Option<&Operation> {

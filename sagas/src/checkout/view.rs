@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shopstream_domain::inventory::{ReleaseReason, Reservation, ReservationStatus, StockKey};
+use shopstream_domain::inventory::{Reservation, ReservationStatus, StockKey};
 use shopstream_domain::order::{Checkout, Event, Order, Placement};
 use shopstream_domain::payment::{self, PaymentIntent, PaymentStatus};
 use shopstream_domain::{
@@ -96,7 +96,8 @@ impl Attempt {
 impl View {
     /// A checkout believed to be new.
     pub(super) fn new(tenant: &TenantId, order_id: OrderId, causation: &str) -> Self {
-        let process = Process::new(tenant.clone(), "checkout", order_id.as_str(), order_id.as_str(), causation);
+        let process =
+            Process::new(tenant.clone(), "checkout", order_id.as_str(), order_id.as_str(), causation);
         Self {
             memory: Known::empty(order_id.checkout_stream(tenant)),
             order: Known::marking(order_id.stream(tenant), |event| matches!(event, Event::Submitted(_))),
@@ -143,11 +144,6 @@ impl View {
         Some(Hold::new(self.tenant(), id, self.order_id.as_str()))
     }
 
-    /// Whether the first hold ran out.
-    pub(super) fn first_expired(&self) -> bool {
-        self.first.status() == ReservationStatus::Released { reason: ReleaseReason::Expired }
-    }
-
     /// Something was written that is not seen here.
     pub(super) fn is_stale(&self) -> bool {
         self.memory.is_stale()
@@ -167,8 +163,11 @@ impl View {
         self.positions().for_each(|position| reached.see(position));
         let tenant = self.tenant().clone();
         let again = self.second_hold();
-        let mut streams: Vec<StreamId> =
-            vec![self.memory.stream.clone(), self.order.stream.clone(), self.first.reservation.stream.clone()];
+        let mut streams: Vec<StreamId> = vec![
+            self.memory.stream.clone(),
+            self.order.stream.clone(),
+            self.first.reservation.stream.clone(),
+        ];
         streams.extend(again.iter().map(|hold| hold.reservation.stream.clone()));
         let attempts = means.settings.attempts_max + 1;
         streams.extend((1..=attempts).map(|number| self.order_id.payment(number).stream(&tenant)));
@@ -211,7 +210,9 @@ impl View {
     /// Whether what has to be paid is paid, or promised.
     pub(super) fn is_covered(&self) -> bool {
         let covers = match self.payment.status() {
-            Some(PaymentStatus::Authorized | PaymentStatus::PartiallyCaptured | PaymentStatus::Captured) => true,
+            Some(PaymentStatus::Authorized | PaymentStatus::PartiallyCaptured | PaymentStatus::Captured) => {
+                true
+            }
             Some(
                 PaymentStatus::Authorizing
                 | PaymentStatus::OutcomeUnknown

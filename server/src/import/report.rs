@@ -97,7 +97,7 @@ impl Report {
     /// The figures with their names, in the order of the fields.
     pub fn table(&self) -> comfy_table::Table {
         let mut table = comfy_table::Table::new();
-        table.load_preset(comfy_table::presets::NOTHING);
+        table.load_style(comfy_table::presets::NOTHING);
         let RefusedInvoices { adjustment, sale_no_goods, return_no_goods } = &self.refused_invoices;
         let lines = &self.refused_lines;
         let rows = [

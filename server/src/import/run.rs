@@ -18,11 +18,13 @@ use prost_types::Timestamp;
 use shopstream_proto::catalog::v1::{CreateProductRequest, GetProductRequest, NewVariant};
 use shopstream_proto::inventory::v1::update_stock_request::Change;
 use shopstream_proto::inventory::v1::{ReceiveStock, UpdateStockRequest};
-use shopstream_proto::order::v1::{CreateOrderRequest, GetOrderRequest, NewOrderLine, OrderStatus, TrackOrderRequest};
+use shopstream_proto::order::v1::{
+    CreateOrderRequest, GetOrderRequest, NewOrderLine, Order, OrderStatus, TrackOrderRequest,
+};
 use shopstream_proto::returns::v1::{CreateReturnRequest, GetReturnRequest, NewReturnLine, ReturnStatus};
 use shopstream_proto::r#type::v1::{Money, Position};
 use tokio::sync::{Mutex, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, LocalSet};
 
 use super::ledger::{Ledger, Taking};
 use super::report::Report;
@@ -86,6 +88,11 @@ impl FromStr for Cover {
 /// # Errors
 /// The shop refuses what should be good, or stays away longer than a restart takes.
 pub async fn run(client: Client, retail: Retail, options: ImportOptions) -> anyhow::Result<Report> {
+    // One thread is enough for a client; the other cores are the shop's.
+    LocalSet::new().run_until(import(client, retail, options)).await
+}
+
+async fn import(client: Client, retail: Retail, options: ImportOptions) -> anyhow::Result<Report> {
     let began = Instant::now();
     let mut report = Report::of_file(&retail);
     let digest: Arc<str> = retail.digest.as_str().into();
@@ -163,7 +170,7 @@ async fn set_up(
 async fn create_product(client: &Client, digest: &str, product: &ProductRow) -> anyhow::Result<Position> {
     let request = CreateProductRequest {
         request_id: format!("import:{digest}:product:{}", product.sku),
-        product_id: product_id(digest, &product.sku),
+        product_id: Some(product_id(digest, &product.sku)),
         title: product.title.clone(),
         variants: vec![NewVariant {
             sku: product.sku.clone(),
@@ -243,7 +250,7 @@ impl Customer {
         let permit = import.open.clone().acquire_owned().await?;
         let order_id = import.create_order(&invoices[index]).await?;
         let invoices = invoices.clone();
-        self.open.spawn(async move {
+        self.open.spawn_local(async move {
             let confirmed = import.await_end(&order_id, &invoices[index]).await?;
             drop(permit);
             Ok((index, confirmed.then_some(order_id)))
@@ -290,7 +297,7 @@ impl Import {
         };
         let request = CreateOrderRequest {
             request_id: format!("import:{}:order:{}", self.digest, invoice.number),
-            order_id: format!("ord_{}-{}", self.digest, invoice.number),
+            order_id: Some(format!("ord_{}-{}", self.digest, invoice.number)),
             customer_id: invoice.customer.clone(),
             currency_code: CURRENCY.into(),
             lines: invoice.lines.iter().map(line).collect(),
@@ -322,7 +329,7 @@ impl Import {
             let answer = self.client.call(request, async |mut shop, request| shop.orders.get_order(request).await);
             let order = answer.await?.order.context("the answer to GetOrder has no order")?;
             let ended = matches!(order.status(), OrderStatus::Confirmed | OrderStatus::Cancelled);
-            Ok(ended.then(|| (order.status(), order.total.map_or(0, |total| total.amount_minor))))
+            Ok(ended.then(|| (order.status(), total_minor(&order))))
         })
         .await?;
         let mut totals = self.totals.lock().await;
@@ -346,7 +353,7 @@ impl Import {
         });
         let request = CreateReturnRequest {
             request_id: format!("import:{}:return:{}:{of_order}", self.digest, invoice.number),
-            return_id: format!("ret_{}-{}-{of_order}", self.digest, invoice.number),
+            return_id: Some(format!("ret_{}-{}-{of_order}", self.digest, invoice.number)),
             order_id: taking.order_id.clone(),
             lines: lines.collect(),
             effective_time: Some(wire_time(invoice)),
@@ -370,6 +377,12 @@ impl Import {
         })
         .await
     }
+}
+
+/// What the order costs, as the shop says.
+fn total_minor(order: &Order) -> i64 {
+    let total = order.totals.as_ref().and_then(|totals| totals.total.as_ref());
+    total.map_or(0, |total| total.amount_minor)
 }
 
 fn product_id(digest: &str, sku: &str) -> String {

@@ -110,8 +110,8 @@ fn succeeded(operation: &str, success: &wire::Success) -> Outcome {
     let amount_minor = success.amount_minor;
     Outcome::Answer(match operation {
         "authorize" => {
-            let capture_before = success.capture_before.as_ref().map_or(0, |time| time.seconds);
-            Answer::Authorized { amount_minor, capture_before: Timestamp::from_seconds(capture_before) }
+            let capture_before = success.capture_before.as_ref().map(|time| Timestamp::from_seconds(time.seconds));
+            Answer::Authorized { amount_minor, capture_before }
         }
         "capture" => Answer::Captured { amount_minor },
         "refund" => Answer::Refunded { amount_minor },

@@ -75,9 +75,9 @@ async fn place(client: &Client) -> anyhow::Result<()> {
         Ok(matches!(order.status(), OrderStatus::Confirmed | OrderStatus::Cancelled).then_some(order))
     })
     .await?;
-    let total = order.total.as_ref().map_or(0, |total| total.amount_minor);
+    let total = order.totals.as_ref().and_then(|totals| totals.total.as_ref()).map_or(0, |total| total.amount_minor);
     println!("{} {}, total {}.{:02} EUR", order.order_id, order.status().as_str_name(), total / 100, total % 100);
-    ensure!(order.status() == OrderStatus::Confirmed, "the demo order was cancelled: {}", order.cancel_reason);
+    ensure!(order.status() == OrderStatus::Confirmed, "the demo order was cancelled: {}", order.cancel_reason().as_str_name());
     Ok(())
 }
 
@@ -85,7 +85,7 @@ async fn place(client: &Client) -> anyhow::Result<()> {
 fn product() -> CreateProductRequest {
     CreateProductRequest {
         request_id: "demo:product".into(),
-        product_id: "prd_demo-mug".into(),
+        product_id: Some("prd_demo-mug".into()),
         title: "A mug for demonstrations".into(),
         variants: vec![NewVariant {
             sku: SKU.into(),

@@ -23,7 +23,7 @@ pub async fn status(config: &Config) -> anyhow::Result<ExitCode> {
         status.log_id, status.backend, status.generation, status.partition_count
     );
     let mut table = Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
+    table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["partition", "state", "epoch", "end", "void", "reason"]);
     let mut all_serve = true;
     for partition in &status.partitions {

@@ -4,6 +4,7 @@ mod disk;
 mod faults;
 mod follow;
 mod power;
+mod sample;
 mod torn;
 
 use std::sync::Arc;

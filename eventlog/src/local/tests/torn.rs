@@ -1,72 +1,17 @@
 //! Every cut and every flipped bit of a small log.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::FakeDisk;
-use super::{PARTITIONS, PATIENCE, append, counts, open, options, read_all, record};
+use super::sample::{ONE, Sample, served};
+use super::{PATIENCE, append, counts, open, options, read_all};
 use crate::local::frame::{self, Mark, SECTOR};
-use crate::local::index::{Index, Point};
-use crate::local::recover::recover;
-use crate::local::scan::Scan;
 use crate::local::segment::HEADER;
-use crate::local::{LocalLog, OpenError, Options, Store};
+use crate::local::{LocalLog, OpenError, Options};
 use crate::raw::RawLog;
 
-const ONE: &str = "0000000000000001.seg";
 const TWO: &str = "0000000000000002.seg";
-
-/// A segment of a few groups, and where each begins.
-struct Sample {
-    bytes: Vec<u8>,
-    groups: Vec<usize>,
-    /// Behind the last group.
-    end: usize,
-    salt: u32,
-}
-
-impl Sample {
-    /// Groups of several sectors and partitions; the seal at the end is taken off if it is not `sealed`.
-    async fn new(sealed: bool) -> Self {
-        let disk = FakeDisk::new();
-        let log = open(&disk).unwrap();
-        for numbers in [0..1, 1..4, 4..9] {
-            append(&log, 1, numbers.clone()).await;
-            append(&log, 2, numbers).await;
-        }
-        drop(log);
-        let mut sample = Self::of(disk.bytes(ONE));
-        assert!(sample.groups.len() >= 6);
-        assert!(sample.end + 2 * SECTOR < sample.bytes.len());
-        if !sealed {
-            sample.bytes[sample.end..].fill(0);
-        }
-        sample
-    }
-
-    fn of(bytes: Vec<u8>) -> Self {
-        let salt = u32::from_le_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]);
-        let (mut groups, mut end) = (Vec::new(), HEADER);
-        while let Some(Mark::Group(group)) = frame::mark(&bytes[end..], salt) {
-            groups.push(end);
-            end += group.len();
-        }
-        Self { bytes, groups, end, salt }
-    }
-
-    /// How many records of each partition groups that end at or before `byte` hold.
-    fn counts_before(&self, byte: usize) -> Vec<u64> {
-        let mut ends = vec![0; usize::from(PARTITIONS)];
-        for (at, end) in self.groups.iter().zip(self.groups.iter().skip(1).chain([&self.end])) {
-            if *end <= byte {
-                let Some(Mark::Group(group)) = frame::mark(&self.bytes[*at..], self.salt) else { panic!() };
-                frame::check(&self.bytes[*at..*end], &group, self.salt, &mut ends, &mut Vec::new()).unwrap();
-            }
-        }
-        ends
-    }
-}
 
 /// What opening `files` gives: how many records of each partition, read back and compared, or the refusal.
 fn outcome(files: &[(&str, &[u8])]) -> Result<Vec<u64>, String> {
@@ -90,42 +35,10 @@ fn outcome(files: &[(&str, &[u8])]) -> Result<Vec<u64>, String> {
     }
 }
 
-/// Opens and scans everything. The inner error is a reader's.
-fn served(disk: &FakeDisk) -> Result<Result<Vec<u64>, String>, OpenError> {
-    let dir = Path::new("/log");
-    let recovered = recover(disk, dir, PARTITIONS, options().segment_bytes)?;
-    let last = disk.bytes(&format!("{:016}.seg", recovered.at.segment));
-    let behind = &last[recovered.at.position as usize..];
-    let seal = frame::mark(behind, recovered.at.salt);
-    assert_eq!(seal, Some(Mark::Seal { through: recovered.at.group - 1 }));
-    assert!(
-        behind.iter().skip(frame::seal_length()).all(|byte| *byte == 0),
-        "something is left behind the end"
-    );
-    let index = Index::new(&recovered.headers, recovered.at.position, &recovered.at.ends);
-    let limit = index.durable();
-    let first: Point = index.locate(&[(0, 0)]);
-    let store = Arc::new(Store { port: Arc::new(disk.clone()), dir: dir.to_owned(), index });
-    let mut scan = Scan::new(store, &first);
-    let mut next = vec![0; usize::from(PARTITIONS)];
-    while scan.place() < limit {
-        let read = scan.read(limit, 3000, |partition, offset, bytes| {
-            assert_eq!(next[usize::from(partition)], offset);
-            assert_eq!(*bytes, *record(partition, offset), "served wrong bytes");
-            next[usize::from(partition)] += 1;
-        });
-        if let Err(error) = read {
-            return Ok(Err(error.to_string()));
-        }
-    }
-    assert_eq!(next, recovered.at.ends);
-    Ok(Ok(next))
-}
-
-#[tokio::test]
-async fn every_cut_of_the_last_group_gives_what_was_before_it() {
+#[test]
+fn every_cut_of_the_last_group_gives_what_was_before_it() {
     for sealed in [false, true] {
-        let sample = Sample::new(sealed).await;
+        let sample = Sample::new(sealed);
         let used = sample.bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
         for cut in HEADER..sample.bytes.len() {
             let mut bytes = sample.bytes.clone();
@@ -138,17 +51,17 @@ async fn every_cut_of_the_last_group_gives_what_was_before_it() {
     }
 }
 
-#[tokio::test]
-async fn a_shortened_file_is_refused() {
-    let sample = Sample::new(true).await;
+#[test]
+fn a_shortened_file_is_refused() {
+    let sample = Sample::new(true);
     for length in 0..sample.bytes.len() {
         assert!(outcome(&[(ONE, &sample.bytes[..length])]).is_err(), "length {length}");
     }
 }
 
-#[tokio::test]
-async fn every_subset_of_the_last_groups_sectors_is_cut_or_whole() {
-    let sample = Sample::new(false).await;
+#[test]
+fn every_subset_of_the_last_groups_sectors_is_cut_or_whole() {
+    let sample = Sample::new(false);
     let last = *sample.groups.last().unwrap();
     let old_seal = frame::seal(sample.salt, sample.groups.len() as u64 - 1);
     let sectors = (sample.end - last) / SECTOR;
@@ -167,10 +80,10 @@ async fn every_subset_of_the_last_groups_sectors_is_cut_or_whole() {
     }
 }
 
-#[tokio::test]
-async fn missing_sectors_before_the_last_group_are_refused() {
+#[test]
+fn missing_sectors_before_the_last_group_are_refused() {
     for sealed in [false, true] {
-        let sample = Sample::new(sealed).await;
+        let sample = Sample::new(sealed);
         let proven = if sealed { sample.end } else { *sample.groups.last().unwrap() };
         for sector in (HEADER..proven).step_by(SECTOR) {
             let mut bytes = sample.bytes.clone();
@@ -180,10 +93,10 @@ async fn missing_sectors_before_the_last_group_are_refused() {
     }
 }
 
-#[tokio::test]
-async fn every_flipped_bit_is_refused_or_harmless() {
+#[test]
+fn every_flipped_bit_is_refused_or_harmless() {
     for sealed in [false, true] {
-        let sample = Sample::new(sealed).await;
+        let sample = Sample::new(sealed);
         let all = sample.counts_before(sample.end);
         for bit in 0..sample.bytes.len() * 8 {
             let mut bytes = sample.bytes.clone();
@@ -208,6 +121,8 @@ async fn every_flipped_bit_of_a_closed_segment_is_found_by_the_reader() {
     drop(log);
     let (one, two) = (Sample::of(disk.bytes(ONE)), disk.bytes(TWO));
     assert_eq!(outcome(&[(ONE, &one.bytes), (TWO, &two)]), Ok(vec![40, 0, 0]));
+    let last = Sample::of(two.clone());
+    assert!(matches!(frame::mark(&two[last.end..], last.salt), Some(Mark::Seal { .. })), "closing seals");
     for bit in 0..one.bytes.len() * 8 {
         let mut bytes = one.bytes.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
@@ -266,7 +181,7 @@ async fn a_record_that_holds_groups_is_only_a_record() {
     drop(log);
     let log = open(&disk).unwrap();
     // Another log's bytes, in the middle of a sector and at its beginning.
-    let other = Sample::new(true).await;
+    let other = Sample::new(true);
     let mut appender = log.appender(1).await.unwrap();
     let start = 2 * SECTOR - 48;
     let forged =

@@ -1,0 +1,241 @@
+//! TrackOrder: one order's story so far, then each further event.
+//!
+//! The entries come from the read model, in order and each once; the live feed only says when to look again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use prost::Message;
+use shopstream_domain::{OrderId, TenantId};
+use shopstream_eventlog::Position;
+use shopstream_projections::Projection;
+use shopstream_projections::order::order_timeline::order_of;
+use shopstream_projections::order::{TimelineEntry, TimelineKey};
+use shopstream_proto::Validate;
+use shopstream_proto::order::v1::{OrderStatus, TrackOrderRequest, TrackOrderResponse};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, timeout_at};
+
+use super::{queries, view};
+use crate::call::Call;
+use crate::failure::Failure;
+use crate::live::{Batch, Listener};
+use crate::shop::Shop;
+use crate::stream::{HEARTBEAT, Messages, Source, messages};
+use crate::token::Scope;
+use crate::wire::id;
+
+/// Entries per query.
+const PAGE: u32 = 200;
+
+pub(super) async fn stream(
+    shop: &Shop,
+    call: &Call,
+    mut request: TrackOrderRequest,
+) -> Result<Messages<TrackOrderResponse>, Failure> {
+    request.validate()?;
+    let order_id = id(OrderId::new(&request.order_id), "order_id")?;
+    let min_position = std::mem::take(&mut request.min_position);
+    let token = std::mem::take(&mut request.resume_token);
+    let scope = Scope::new("TrackOrder", "resume_token", &call.tenant, &request);
+    let told = if token.is_empty() { Told::default() } else { scope.open(&token)? };
+
+    for projection in [Projection::OrderTimeline, Projection::OrderDetail] {
+        shop.see(call, projection, &min_position).await?;
+    }
+    // Listening begins before the first look, so that nothing falls between the two.
+    let listener = shop.live.listen()?;
+    let found = async { Ok(shop.reads().order_detail(&call.tenant, &order_id).await?) };
+    let detail = call.read_within(found).await?.ok_or_else(|| queries::not_found(&order_id))?;
+    let story = Story {
+        shop: shop.clone(),
+        tenant: call.tenant.clone(),
+        partition: detail.partition,
+        order_id,
+        scope,
+        listener,
+        told,
+        look: true,
+        ready: VecDeque::new(),
+    };
+    Ok(messages(&shop.live, story))
+}
+
+/// How far the story was told: what a token says.
+#[derive(Clone, PartialEq, Message)]
+struct Told {
+    #[prost(uint64, optional, tag = "1")]
+    offset: Option<u64>,
+    #[prost(uint32, tag = "2")]
+    index_in_commit: u32,
+    /// Of the order, after the last entry.
+    #[prost(int32, tag = "3")]
+    status: i32,
+    /// The checkout has nothing left to do.
+    #[prost(bool, tag = "4")]
+    checkout_done: bool,
+}
+
+impl Told {
+    fn place(&self) -> Option<TimelineKey> {
+        self.offset.map(|offset| TimelineKey { offset, index_in_commit: self.index_in_commit })
+    }
+
+    fn tell(&mut self, entry: &TimelineEntry) {
+        (self.offset, self.index_in_commit) = (Some(entry.offset), entry.index_in_commit);
+        if let Some(status) = status_after(&entry.event_type) {
+            self.status = status.into();
+        }
+        match entry.event_type.as_str() {
+            "CheckoutDone" => self.checkout_done = true,
+            // It may be taken up again, for a cancellation (F-14).
+            "CheckoutReversing" => self.checkout_done = false,
+            _ => {}
+        }
+    }
+
+    fn ended(&self) -> bool {
+        match OrderStatus::try_from(self.status) {
+            Ok(OrderStatus::Cancelled) => true,
+            Ok(OrderStatus::Confirmed) => self.checkout_done,
+            _ => false,
+        }
+    }
+}
+
+/// The order's status after an event of this name; `None` where it stays.
+fn status_after(event_type: &str) -> Option<OrderStatus> {
+    match event_type {
+        "OrderDrafted" => Some(OrderStatus::Draft),
+        "OrderSubmitted" => Some(OrderStatus::Submitted),
+        "OrderAwaitingPayment" => Some(OrderStatus::AwaitingPayment),
+        "OrderConfirmed" => Some(OrderStatus::Confirmed),
+        "OrderCancellationRequested" => Some(OrderStatus::Cancelling),
+        "OrderCancelled" => Some(OrderStatus::Cancelled),
+        _ => None,
+    }
+}
+
+struct Story {
+    shop: Shop,
+    tenant: TenantId,
+    order_id: OrderId,
+    partition: u16,
+    scope: Scope,
+    listener: Listener,
+    told: Told,
+    /// There may be more than was told.
+    look: bool,
+    /// One page.
+    ready: VecDeque<TimelineEntry>,
+}
+
+impl Source for Story {
+    type Message = TrackOrderResponse;
+
+    async fn next(&mut self) -> Result<Option<TrackOrderResponse>, Failure> {
+        let heartbeat = Instant::now() + HEARTBEAT;
+        loop {
+            if let Some(entry) = self.ready.pop_front() {
+                self.told.tell(&entry);
+                return Ok(Some(self.message(Some(entry))));
+            }
+            if self.look {
+                self.turn_page().await?;
+                continue;
+            }
+            if self.told.ended() {
+                return Ok(None);
+            }
+            match timeout_at(heartbeat, self.news()).await {
+                Ok(news) => self.wait_for(news?, heartbeat).await?,
+                Err(_) => return Ok(Some(self.message(None))),
+            }
+        }
+    }
+}
+
+impl Story {
+    async fn turn_page(&mut self) -> Result<(), Failure> {
+        let page = self.shop.reads().timeline(&self.tenant, &self.order_id, self.told.place(), PAGE).await?;
+        self.look = page.len() == PAGE as usize;
+        self.ready = page.into();
+        Ok(())
+    }
+
+    /// The position of the next thing that happens to this order, or of anything, where some of it was missed.
+    async fn news(&mut self) -> Result<Position, Failure> {
+        loop {
+            match self.listener.feed.recv().await {
+                Ok(batch) => {
+                    if let Some(position) = self.mentioned(&batch) {
+                        return Ok(position);
+                    }
+                }
+                Err(RecvError::Lagged(_)) => {
+                    self.listener = self.shop.live.listen()?;
+                    let head = self.listener.from.get(usize::from(self.partition)).copied().unwrap_or(0);
+                    return Ok(Position { partition: self.partition, offset: head.saturating_sub(1) });
+                }
+                Err(RecvError::Closed) => return Err(self.shop.live.ended()),
+            }
+        }
+    }
+
+    fn mentioned(&self, batch: &Arc<Batch>) -> Option<Position> {
+        let about_it = |record: &&shopstream_eventlog::CommitRecord| {
+            let stream = &record.commit.stream;
+            record.position.partition == self.partition
+                && stream.tenant_str() == self.tenant.as_str()
+                && order_of(stream).as_ref() == Some(&self.order_id)
+        };
+        batch.commits.iter().rfind(about_it).map(|record| record.position)
+    }
+
+    async fn wait_for(&mut self, news: Position, deadline: Instant) -> Result<(), Failure> {
+        self.look = true;
+        match self.shop.reads().wait_for(Projection::OrderTimeline, &[news], deadline).await {
+            Ok(()) => Ok(()),
+            Err(behind) => Err(behind.into()),
+        }
+    }
+
+    fn message(&self, entry: Option<TimelineEntry>) -> TrackOrderResponse {
+        TrackOrderResponse {
+            entry: entry.map(view::timeline_entry),
+            status: self.told.status,
+            resume_token: self.scope.seal(&self.told),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shopstream_domain::StreamKind;
+    use shopstream_domain::model::Event;
+
+    use super::*;
+
+    #[test]
+    fn every_event_that_moves_an_order_is_known_here() {
+        for (name, _) in Event::types(StreamKind::Order) {
+            let moves = *name != "OrderUnitsReturned";
+            assert_eq!(status_after(name).is_some(), moves, "{name}");
+        }
+        let checkout: Vec<_> = Event::types(StreamKind::Checkout).iter().map(|(name, _)| *name).collect();
+        assert!(["CheckoutDone", "CheckoutReversing"].iter().all(|name| checkout.contains(name)));
+    }
+
+    #[test]
+    fn a_story_ends_cancelled_or_confirmed_and_done() {
+        let told = |status: OrderStatus, checkout_done| Told {
+            status: status.into(),
+            checkout_done,
+            ..Told::default()
+        };
+        assert!(told(OrderStatus::Cancelled, false).ended());
+        assert!(told(OrderStatus::Confirmed, true).ended());
+        assert!(!told(OrderStatus::Confirmed, false).ended());
+        assert!(!told(OrderStatus::Submitted, true).ended());
+    }
+}

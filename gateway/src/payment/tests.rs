@@ -1,0 +1,180 @@
+//! From requests to commands for payments.
+
+use shopstream_domain::model;
+use tonic::Code;
+
+use super::*;
+use crate::testing::{NOW, call, refusal};
+
+fn signal(kind: ProviderSignalKind) -> RecordProviderSignalRequest {
+    RecordProviderSignalRequest {
+        request_id: "r".to_owned(),
+        payment_id: "pay_1.2".to_owned(),
+        provider_event_id: "evt_9".to_owned(),
+        kind: kind.into(),
+        decline_code: "insufficient_funds".to_owned(),
+        decline_retryable: true,
+        ..RecordProviderSignalRequest::default()
+    }
+}
+
+fn recorded(request: RecordProviderSignalRequest) -> Result<(String, Answer, u64), Failure> {
+    let envelope = Signal::of(request)?.command(&call(), None, NOW)?;
+    match envelope.command {
+        model::Command::Payment(Command::RecordSignal { key, answer, sequence, .. }) => {
+            Ok((key, answer, sequence))
+        }
+        other => panic!("{other:?} records nothing"),
+    }
+}
+
+/// RecordProviderSignal.
+#[test]
+fn record_provider_signal_says_what_the_provider_said() {
+    let (key, answer, sequence) = recorded(signal(ProviderSignalKind::Declined)).expect("valid");
+    assert_eq!(key, "pay_1.2:authorize:1");
+    assert_eq!(answer, Answer::Declined { code: "insufficient_funds".to_owned(), retryable: true });
+    assert_eq!(sequence, NOW.micros().unsigned_abs());
+
+    let (provider_key, provider_time) =
+        ("pay_1.2:refund:3".to_owned(), Some(time(Timestamp::from_seconds(5))));
+    let request = RecordProviderSignalRequest {
+        provider_key,
+        provider_time,
+        ..signal(ProviderSignalKind::RefundFailed)
+    };
+    let failed = Answer::Failed { code: "insufficient_funds".to_owned() };
+    assert_eq!(recorded(request), Ok(("pay_1.2:refund:3".to_owned(), failed, 5_000_000)));
+    assert!(matches!(recorded(signal(ProviderSignalKind::Voided)), Ok((_, Answer::Voided, _))));
+}
+
+#[test]
+fn every_wrong_signal_names_its_field() {
+    let cases = [
+        (signal(ProviderSignalKind::Unspecified), "kind"),
+        (signal(ProviderSignalKind::Captured), "amount"),
+        (
+            RecordProviderSignalRequest {
+                payment_id: "pay_1".to_owned(),
+                ..signal(ProviderSignalKind::Voided)
+            },
+            "payment_id",
+        ),
+        (
+            RecordProviderSignalRequest {
+                provider_event_id: String::new(),
+                ..signal(ProviderSignalKind::Voided)
+            },
+            "provider_event_id",
+        ),
+    ];
+    for (request, field) in cases {
+        assert_eq!(refusal(recorded(request)), (Code::InvalidArgument, field.to_owned()));
+    }
+}
+
+fn order(status: OrderStatus) -> OrderDetail {
+    let order_id = OrderId::new("ord_1").expect("valid");
+    OrderDetail {
+        tenant_id: call().tenant,
+        customer_id: shopstream_domain::CustomerId::new("c1").expect("valid"),
+        status,
+        currency: shopstream_domain::Currency::GBP,
+        total_minor: 500,
+        refunded_minor: 0,
+        returned: Vec::new(),
+        payments: Vec::new(),
+        cancel_reason: None,
+        created_at: NOW,
+        effective_at: NOW,
+        updated_at: NOW,
+        version: 2,
+        partition: 0,
+        offset: 9,
+        order_id,
+    }
+}
+
+fn attempt(expected_version: Option<i64>) -> Attempt {
+    let (request_id, order_id) = ("r".to_owned(), "ord_1".to_owned());
+    let payment_method_token = "tok_approve".to_owned();
+    let request = ProcessPaymentRequest { request_id, order_id, payment_method_token, expected_version };
+    Attempt::of(request).expect("valid")
+}
+
+/// ProcessPayment.
+#[test]
+fn process_payment_is_a_further_attempt_for_the_whole_order() {
+    let order = order(OrderStatus::AwaitingPayment);
+    let command = attempt(None).command(&call(), &order, order.order_id.payment(2));
+    assert_eq!(command.stream.as_str(), "default/payment/pay_1.2");
+    assert!(matches!(
+        command.command,
+        model::Command::Payment(Command::Initiate { amount_minor: 500, ref method_token, .. })
+            if method_token == "tok_approve"
+    ));
+    assert_eq!(attempt(Some(2)).check(&order), Ok(()));
+}
+
+#[test]
+fn an_order_that_waits_for_no_payment_refuses_one() {
+    let waiting = order(OrderStatus::AwaitingPayment);
+    assert_eq!(refusal(attempt(Some(1)).check(&waiting)).0, Code::Aborted);
+    for status in [OrderStatus::Draft, OrderStatus::Submitted, OrderStatus::Confirmed, OrderStatus::Cancelled]
+    {
+        let refused = refusal(attempt(None).check(&order(status)));
+        assert_eq!(refused, (Code::FailedPrecondition, "order_id".to_owned()));
+    }
+}
+
+#[test]
+fn a_method_token_is_required() {
+    let request = ProcessPaymentRequest {
+        request_id: "r".to_owned(),
+        order_id: "ord_1".to_owned(),
+        ..ProcessPaymentRequest::default()
+    };
+    assert_eq!(refusal(Attempt::of(request)), (Code::InvalidArgument, "payment_method_token".to_owned()));
+}
+
+fn payment() -> PaymentView {
+    PaymentView {
+        tenant_id: call().tenant,
+        payment_id: PaymentId::new("pay_1.1").expect("valid"),
+        order_id: OrderId::new("ord_1").expect("valid"),
+        status: PaymentStatus::Captured,
+        currency: shopstream_domain::Currency::GBP,
+        amount_minor: 500,
+        authorized_minor: 500,
+        captured_minor: 500,
+        refunded_minor: 0,
+        decline_code: None,
+        decline_retryable: false,
+        capture_before: None,
+        state: Default::default(),
+        created_at: NOW,
+        updated_at: NOW,
+        version: 4,
+        partition: 0,
+        offset: 9,
+    }
+}
+
+/// CapturePayment and RefundPayment.
+#[test]
+fn an_amount_is_above_zero_and_in_the_payments_currency() {
+    let amount = |currency: &str, amount_minor| Money { currency_code: currency.to_owned(), amount_minor };
+    assert_eq!(above_zero(&amount("GBP", 5), &payment()), Ok(5));
+    let refused = |amount: Money| refusal(above_zero(&amount, &payment()));
+    assert_eq!(refused(amount("GBP", 0)), (Code::InvalidArgument, "amount.amount_minor".to_owned()));
+    assert_eq!(refused(amount("EUR", 5)), (Code::InvalidArgument, "amount.currency_code".to_owned()));
+}
+
+/// GetPayment.
+#[test]
+fn a_payment_is_shown_with_its_sums() {
+    let shown = view(&payment());
+    assert_eq!((shown.attempt, shown.version), (1, 4));
+    assert_eq!(shown.captured.map(|money| money.amount_minor), Some(500));
+    assert_eq!(shown.status, i32::from(wire::PaymentStatus::Captured));
+}

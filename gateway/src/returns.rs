@@ -1,0 +1,279 @@
+//! ReturnService: goods come back, money goes back.
+//!
+//! A return is recorded here; its process then takes the units from the order, refunds and restocks. What the order
+//! would refuse is refused here first, on a view that has caught up; two returns that race for the same units are
+//! told apart by the order itself.
+
+use std::collections::HashSet;
+
+use shopstream_command_handlers::{CommandEnvelope, Reply};
+use shopstream_domain::payment::PaymentStatus;
+use shopstream_domain::returns::{Command, ReturnLine, ReturnRequest, ReturnStatus};
+use shopstream_domain::{OrderId, PaymentId, Quantity, RefusalFamily, Refused, ReturnId, Timestamp};
+use shopstream_projections::Projection;
+use shopstream_projections::order::{Order, OrderStatus};
+use shopstream_projections::payment::PaymentView;
+use shopstream_projections::returns::ReturnView;
+use shopstream_proto::Validate;
+use shopstream_proto::returns::v1 as wire;
+use shopstream_proto::returns::v1::return_service_server::ReturnService;
+use shopstream_proto::returns::v1::{
+    CreateReturnRequest, CreateReturnResponse, GetReturnRequest, GetReturnResponse,
+};
+use tonic::{Request, Response, Status};
+
+use crate::call::Call;
+use crate::command::{Asked, effective_time};
+use crate::failure::Failure;
+use crate::positions::position;
+use crate::shop::Shop;
+use crate::wire::{id, int, money, time};
+
+#[cfg(test)]
+mod tests;
+
+/// The service.
+pub(crate) struct Returns {
+    pub(crate) shop: Shop,
+}
+
+#[tonic::async_trait]
+impl ReturnService for Returns {
+    async fn create_return(
+        &self,
+        request: Request<CreateReturnRequest>,
+    ) -> Result<Response<CreateReturnResponse>, Status> {
+        let call = Call::of(request.metadata())?;
+        let wanted = Wanted::of(request.into_inner(), &call, self.shop.now())?;
+        let reply = self.create(&call, &wanted).await?;
+        Ok(Response::new(CreateReturnResponse {
+            version: int(reply.version),
+            position: Some(position(reply.position)),
+            return_id: wanted.return_id.as_str().to_owned(),
+        }))
+    }
+
+    async fn get_return(
+        &self,
+        request: Request<GetReturnRequest>,
+    ) -> Result<Response<GetReturnResponse>, Status> {
+        let call = Call::of(request.metadata())?;
+        let request = request.into_inner();
+        request.validate().map_err(Failure::from)?;
+        let return_id = id(ReturnId::new(&request.return_id), "return_id")?;
+        self.shop.see(&call, Projection::ReturnView, &request.min_position).await?;
+        let found = async { Ok(self.shop.reads().goods_return(&call.tenant, &return_id).await?) };
+        let found = call.read_within(found).await?;
+        let found = found.ok_or_else(|| {
+            Failure::not_found("RETURN_NOT_FOUND", format!("there is no return {return_id}"))
+        })?;
+        Ok(Response::new(GetReturnResponse { return_view: Some(view(&found)) }))
+    }
+}
+
+impl Returns {
+    async fn create(&self, call: &Call, wanted: &Wanted) -> Result<Reply, Failure> {
+        let sold = self.sold(call, &wanted.order_id).await?;
+        let command = match wanted.command(call, &sold) {
+            Ok(command) => command,
+            Err(refused) => self.repeat(call, wanted, &sold).await?.ok_or(refused)?,
+        };
+        self.shop.submit(call, command).await
+    }
+
+    /// The order as it is now, with its payments.
+    async fn sold(&self, call: &Call, order_id: &OrderId) -> Result<Sold, Failure> {
+        let stream = order_id.stream(&call.tenant);
+        for projection in [Projection::OrderDetail, Projection::PaymentView] {
+            self.shop.catch_up_on(call, projection, &stream).await?;
+        }
+        let (reads, tenant) = (self.shop.reads(), &call.tenant);
+        let found = async {
+            Ok(futures::try_join!(reads.order(tenant, order_id), reads.payments_of(tenant, order_id))?)
+        };
+        let (order, payments) = call.read_within(found).await?;
+        let order = order.ok_or_else(|| crate::order::not_found(order_id))?;
+        Ok(Sold { order, payment: payments.into_iter().rfind(is_captured) })
+    }
+
+    /// A return that once succeeded is answered as it was then, though its units are no longer there to return
+    /// (`rulings.md` 7). Its lines do not matter: the stored answer wins.
+    async fn repeat(
+        &self,
+        call: &Call,
+        wanted: &Wanted,
+        sold: &Sold,
+    ) -> Result<Option<CommandEnvelope>, Failure> {
+        let command = wanted.request(call, sold, Vec::new());
+        Ok(self.shop.done_before(call, &command).await?.then_some(command))
+    }
+}
+
+/// What was sold, and what paid for it.
+struct Sold {
+    order: Order,
+    /// The payment that took the money; `None` until it has.
+    payment: Option<PaymentView>,
+}
+
+fn is_captured(payment: &PaymentView) -> bool {
+    match payment.status {
+        PaymentStatus::PartiallyCaptured
+        | PaymentStatus::Captured
+        | PaymentStatus::PartiallyRefunded
+        | PaymentStatus::Refunded => true,
+        PaymentStatus::Authorizing
+        | PaymentStatus::OutcomeUnknown
+        | PaymentStatus::Authorized
+        | PaymentStatus::Declined
+        | PaymentStatus::Voided
+        | PaymentStatus::SucceededLate => false,
+    }
+}
+
+/// A return as a request wants it.
+#[derive(Debug)]
+struct Wanted {
+    asked: Asked,
+    return_id: ReturnId,
+    order_id: OrderId,
+    lines: Vec<(u32, Quantity)>,
+    effective_at: Option<Timestamp>,
+}
+
+impl Wanted {
+    fn of(mut request: CreateReturnRequest, call: &Call, now: Timestamp) -> Result<Self, Failure> {
+        let asked = Asked::of(&mut request)?;
+        let return_id = request.return_id.unwrap_or_else(|| asked.derived_id(call, "CreateReturn", "ret_"));
+        let mut seen = HashSet::new();
+        let mut lines = Vec::with_capacity(request.lines.len());
+        for (i, line) in request.lines.iter().enumerate() {
+            if !seen.insert(line.line_index) {
+                return Err(Failure::invalid(
+                    format!("lines[{i}].line_index"),
+                    "this line stands here twice",
+                ));
+            }
+            lines.push((line.line_index, id(Quantity::new(line.quantity), &format!("lines[{i}].quantity"))?));
+        }
+        Ok(Self {
+            return_id: id(ReturnId::new(&return_id), "return_id")?,
+            order_id: id(OrderId::new(&request.order_id), "order_id")?,
+            effective_at: effective_time(request.effective_time.as_ref(), now)?,
+            lines,
+            asked,
+        })
+    }
+
+    /// The command, with the prices that were paid.
+    fn command(&self, call: &Call, sold: &Sold) -> Result<CommandEnvelope, Failure> {
+        let lines = self.lines.iter().enumerate().map(|(i, (line, quantity))| {
+            let placed = sold.order.lines.get(*line as usize).ok_or_else(|| {
+                let description = format!("the order has the lines 0 to {}", sold.order.lines.len() - 1);
+                Failure::invalid(format!("lines[{i}].line_index"), description)
+            })?;
+            let left = placed.quantity.get() - sold.order.units_returned(*line);
+            if quantity.get() > left {
+                let detail = format!("{left} units of line {line} can still be returned");
+                return Err(Failure::precondition(
+                    "RETURN_EXCEEDS_ORDER",
+                    format!("lines[{i}].quantity"),
+                    detail,
+                ));
+            }
+            Ok(ReturnLine {
+                line: *line,
+                sku: placed.sku.clone(),
+                location: placed.location.clone(),
+                quantity: *quantity,
+                unit_price_minor: placed.unit_price_minor,
+            })
+        });
+        let lines = lines.collect::<Result<Vec<_>, Failure>>()?;
+        self.check_settled(sold)?;
+        Ok(self.request(call, sold, lines))
+    }
+
+    /// Only what was sold and paid comes back (`rulings.md` 30); what still may be is worth waiting for.
+    fn check_settled(&self, sold: &Sold) -> Result<(), Failure> {
+        let status = sold.order.detail.status;
+        let refused = |reason, state: &str| Refused {
+            reason,
+            family: RefusalFamily::Precondition,
+            field: Some("order_id".to_owned()),
+            detail: format!("{} {state}", self.order_id),
+        };
+        match (status, &sold.payment) {
+            (OrderStatus::Confirmed, Some(_)) => Ok(()),
+            (OrderStatus::Confirmed, None) => Err(Failure::NotYet(refused(
+                "ORDER_NOT_CAPTURED".into(),
+                "is confirmed, its money not yet taken",
+            ))),
+            (OrderStatus::Draft | OrderStatus::Submitted | OrderStatus::AwaitingPayment, _) => {
+                Err(Failure::NotYet(refused("ORDER_NOT_CONFIRMED".into(), "is not confirmed yet")))
+            }
+            (OrderStatus::Cancelling | OrderStatus::Cancelled, _) => {
+                Err(Failure::Refused(refused("ORDER_CANCELLED".into(), "is cancelled, or about to be")))
+            }
+        }
+    }
+
+    fn request(&self, call: &Call, sold: &Sold, lines: Vec<ReturnLine>) -> CommandEnvelope {
+        let payment_id = |payment: &PaymentView| payment.payment_id.clone();
+        let request = ReturnRequest {
+            return_id: self.return_id.clone(),
+            order_id: self.order_id.clone(),
+            payment_id: sold.payment.as_ref().map_or_else(|| self.first_payment(), payment_id),
+            reservation_id: self.order_id.reservation(),
+            currency: sold.order.detail.currency,
+            lines,
+        };
+        let stream = self.return_id.stream(&call.tenant);
+        let command = self.asked.envelope(call, stream, Command::Request(request));
+        CommandEnvelope { effective_at: self.effective_at, ..command }
+    }
+
+    fn first_payment(&self) -> PaymentId {
+        self.order_id.payment(1)
+    }
+}
+
+fn view(found: &ReturnView) -> wire::Return {
+    wire::Return {
+        return_id: found.return_id.as_str().to_owned(),
+        order_id: found.order_id.as_str().to_owned(),
+        status: status(found.status).into(),
+        lines: found.lines.iter().map(|line| return_line(line, found)).collect(),
+        refund_total: Some(money(found.refund_minor, found.currency)),
+        payment_id: found.payment_id.as_str().to_owned(),
+        create_time: Some(time(found.created_at)),
+        update_time: Some(time(found.updated_at)),
+        effective_time: Some(time(found.effective_at)),
+        version: int(found.version),
+        position: Some(position(found.position())),
+    }
+}
+
+fn return_line(line: &ReturnLine, found: &ReturnView) -> wire::ReturnLine {
+    wire::ReturnLine {
+        line_index: line.line,
+        sku: line.sku.as_str().to_owned(),
+        quantity: line.quantity.get(),
+        // The domain has refused every return in which this overflows.
+        refund: line
+            .unit_price_minor
+            .checked_mul(line.quantity.get())
+            .map(|refund| money(refund, found.currency)),
+    }
+}
+
+const fn status(status: ReturnStatus) -> wire::ReturnStatus {
+    match status {
+        ReturnStatus::Requested | ReturnStatus::Refunded | ReturnStatus::Restocked => {
+            wire::ReturnStatus::Requested
+        }
+        ReturnStatus::Resolved => wire::ReturnStatus::Resolved,
+        // It lost a race for its units: the wire's word for what a person has to look at.
+        ReturnStatus::Refused => wire::ReturnStatus::NeedsAttention,
+    }
+}

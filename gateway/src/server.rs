@@ -1,0 +1,150 @@
+//! The door: all services behind one address, with the limits that keep a stranger from taking more than a share.
+
+use std::future::Future;
+use std::time::Duration;
+
+use shopstream_domain::Context;
+use shopstream_proto::admin::v1::admin_service_server::AdminServiceServer;
+use shopstream_proto::catalog::v1::product_service_server::ProductServiceServer;
+use shopstream_proto::event::v1::event_service_server::EventServiceServer;
+use shopstream_proto::inventory::v1::inventory_service_server::InventoryServiceServer;
+use shopstream_proto::order::v1::order_service_server::OrderServiceServer;
+use shopstream_proto::payment::v1::payment_service_server::PaymentServiceServer;
+use shopstream_proto::returns::v1::return_service_server::ReturnServiceServer;
+use tokio::net::TcpListener;
+use tonic::service::{Routes, RoutesBuilder};
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::admin::Admin;
+use crate::catalog::Catalog;
+use crate::event::Events;
+use crate::inventory::Inventory;
+use crate::order::Orders;
+use crate::payment::Payments;
+use crate::returns::Returns;
+use crate::rpc::{Methods, Watch};
+use crate::shop::{Means, Shop};
+
+/// The largest message that is taken, in bytes.
+pub const MESSAGE_MAX: usize = 4 * 1024 * 1024;
+/// The largest message that is sent, in bytes: an order of 1,000 lines is far below it.
+const ANSWER_MAX: usize = 16 * 1024 * 1024;
+/// Calls at once on one connection.
+const STREAMS_MAX: u32 = 1024;
+/// Bytes of metadata of one call.
+const METADATA_MAX: u32 = 16 * 1024;
+/// Streams that a client opened and reset before they were taken up (CVE-2023-44487).
+const RESETS_MAX: usize = 64;
+/// Between two pings of a connection on which nothing moves.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// The limits that every service has, whatever its type.
+macro_rules! limited {
+    ($service:expr) => {
+        $service
+            .max_decoding_message_size(MESSAGE_MAX)
+            .max_encoding_message_size(ANSWER_MAX)
+            .accept_compressed(tonic::codec::CompressionEncoding::Gzip)
+    };
+}
+/// Why the gateway does not start or has ended.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The protos inside this program do not parse: it was not built right.
+    #[error("the descriptors of the protos do not parse")]
+    Descriptors(#[from] prost::DecodeError),
+    /// Reflection cannot be offered.
+    #[error("reflection does not start")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The network.
+    #[error("the gateway ended")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// All services, ready to be served.
+pub struct Gateway {
+    routes: Routes,
+    methods: Methods,
+    means: Means,
+}
+
+impl Gateway {
+    /// Makes the services and begins to follow the log for them. Within a tokio runtime.
+    ///
+    /// # Errors
+    /// See [`GatewayError`].
+    pub fn new(means: Means) -> Result<Self, GatewayError> {
+        let shop = Shop::open(means.clone());
+        let mut routes = Routes::builder();
+        for context in Context::ALL {
+            add(&mut routes, context, &shop);
+        }
+        routes.add_service(limited!(AdminServiceServer::new(Admin { shop: shop.clone() })));
+        routes.add_service(limited!(EventServiceServer::new(Events { shop })));
+        add_reflection(&mut routes)?;
+        add_health(&mut routes, &means);
+        let methods = Methods::of(shopstream_proto::FILE_DESCRIPTOR_SET)?;
+        Ok(Self { routes: routes.routes().prepare(), methods, means })
+    }
+
+    /// Serves until the means' `stop`, then finishes the calls that are under way: streams end by themselves then,
+    /// and whoever waits for this should do so with patience of his own.
+    ///
+    /// # Errors
+    /// [`GatewayError::Transport`].
+    pub async fn serve(self, listener: TcpListener) -> Result<(), GatewayError> {
+        let stop = self.means.stop.clone();
+        self.serve_until(listener, async move { stop.cancelled().await }).await
+    }
+
+    async fn serve_until(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), GatewayError> {
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let server = Server::builder()
+            .layer(Watch { methods: self.methods })
+            .max_concurrent_streams(STREAMS_MAX)
+            .http2_max_header_list_size(METADATA_MAX)
+            .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
+            .http2_adaptive_window(Some(true))
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .add_routes(self.routes);
+        Ok(server.serve_with_incoming_shutdown(incoming, stop).await?)
+    }
+}
+
+/// The service of a context. A new context stops the build here until somebody says how it is spoken to.
+fn add(routes: &mut RoutesBuilder, context: Context, shop: &Shop) {
+    let shop = shop.clone();
+    match context {
+        Context::Catalog => routes.add_service(limited!(ProductServiceServer::new(Catalog { shop }))),
+        // SetPrice is ProductService's (`rulings.md` 3).
+        Context::Pricing => routes,
+        Context::Inventory => routes.add_service(limited!(InventoryServiceServer::new(Inventory { shop }))),
+        Context::Order => routes.add_service(limited!(OrderServiceServer::new(Orders { shop }))),
+        Context::Payment => routes.add_service(limited!(PaymentServiceServer::new(Payments { shop }))),
+        Context::Returns => routes.add_service(limited!(ReturnServiceServer::new(Returns { shop }))),
+    };
+}
+
+/// Both versions: grpcurl asks for v1, older tools for v1alpha.
+fn add_reflection(routes: &mut RoutesBuilder) -> Result<(), GatewayError> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(shopstream_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    routes.add_service(builder().build_v1()?);
+    routes.add_service(builder().build_v1alpha()?);
+    Ok(())
+}
+
+fn add_health(routes: &mut RoutesBuilder, means: &Means) {
+    let (reporter, service) = tonic_health::server::health_reporter();
+    routes.add_service(service);
+    let Means { commands, read_side, stop, .. } = means.clone();
+    tokio::spawn(crate::health::watch(reporter, commands, read_side, stop));
+}

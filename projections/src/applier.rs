@@ -1,0 +1,193 @@
+//! Applies batches to one view: rows, parked aggregates and checkpoint in one transaction.
+
+use rustc_hash::FxHashSet;
+use shopstream_domain::{Partition, StreamId, Timestamp};
+use shopstream_eventlog::{Cursor, Log, Offset};
+use tracing::error;
+
+use crate::batch::{Batch, Item};
+use crate::checkpoint::{Advance, Checkpoint, CheckpointError};
+use crate::parked::{self, Parked};
+use crate::view::{Fact, Part, Poison};
+use crate::{Database, DatabaseError, Projection, epoch, views};
+
+/// One view in one epoch, at a point of the log.
+pub(crate) struct Applier {
+    projection: Projection,
+    epoch: u32,
+    parts: Vec<Box<dyn Part>>,
+    /// In the order of partitions, all of them.
+    cursors: Vec<Cursor>,
+    parked: FxHashSet<StreamId>,
+}
+
+/// What a transaction did.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    pub(crate) rows: u64,
+    pub(crate) events: u64,
+    /// When the newest event applied was recorded.
+    pub(crate) recorded_at: Option<Timestamp>,
+}
+
+impl Applier {
+    /// Goes on where the view's checkpoint is; makes its tables where there are none.
+    pub(crate) async fn open(
+        database: &Database,
+        log: &Log,
+        projection: Projection,
+        epoch: u32,
+    ) -> Result<Self, DatabaseError> {
+        let parts = views::parts(projection, &projection.schema(epoch));
+        let tables: String = parts.iter().map(|part| part.create()).collect();
+        let mut client = database.client().await?;
+        let transaction = client.transaction().await?;
+        epoch::create(&transaction, projection, epoch, &tables).await?;
+        let start: Vec<Cursor> = (0..log.partitions()).map(|partition| log.start(partition)).collect();
+        let checkpoint = Checkpoint { reader: projection.name(), epoch };
+        let cursors = checkpoint.load_or_start(&transaction, &start).await?;
+        let parked = parked::streams(&transaction, projection, epoch).await?;
+        transaction.commit().await?;
+        Ok(Self { projection, epoch, parts, cursors, parked })
+    }
+
+    /// How far it is, in the order of partitions.
+    pub(crate) fn cursors(&self) -> &[Cursor] {
+        &self.cursors
+    }
+
+    /// The next offset of every partition.
+    pub(crate) fn next(&self) -> impl Iterator<Item = (Partition, Offset)> {
+        self.cursors.iter().map(|cursor| (cursor.partition, cursor.next))
+    }
+
+    /// Whether `batch` begins where this view is, or before; otherwise something between is missing.
+    pub(crate) fn joins(&self, batch: &Batch) -> bool {
+        batch.from().iter().all(|(partition, from)| self.next_of(*partition) >= *from)
+    }
+
+    /// The cursors of the partitions in which this view is not yet at `target`.
+    pub(crate) fn behind(&self, target: &[(Partition, Offset)]) -> impl Iterator<Item = &Cursor> {
+        self.cursors.iter().filter(|cursor| {
+            target.iter().any(|(partition, offset)| cursor.partition == *partition && cursor.next < *offset)
+        })
+    }
+
+    fn next_of(&self, partition: Partition) -> Offset {
+        self.cursors.get(usize::from(partition)).map_or(0, |cursor| cursor.next)
+    }
+
+    /// Applies what is new in `batches`, which follow each other. On an error the view is where it was, as far as
+    /// this process knows: open it again.
+    pub(crate) async fn apply(
+        &mut self,
+        database: &Database,
+        batches: &[impl AsRef<Batch>],
+    ) -> Result<Applied, CheckpointError> {
+        let steps = self.steps(batches);
+        if steps.is_empty() {
+            return Ok(Applied::default());
+        }
+        self.parts.iter_mut().for_each(|part| part.forget());
+        let items: Vec<Item<'_>> =
+            batches.iter().flat_map(|batch| batch.as_ref().items()).filter(|item| self.wants(item)).collect();
+
+        let mut client = database.client().await?;
+        let transaction = client.transaction().await?;
+        // Rows and cursor are lost together in a crash, and folded again.
+        transaction.batch_execute("SET LOCAL synchronous_commit TO off").await?;
+        let facts: Vec<Fact<'_>> = items
+            .iter()
+            .filter_map(|item| match item {
+                Item::Fact(fact) => Some(*fact),
+                Item::Undecodable { .. } => None,
+            })
+            .collect();
+        for part in &mut self.parts {
+            part.load(&transaction, &facts).await?;
+        }
+        let parked = self.fold(&items);
+        let mut rows = 0;
+        for part in &mut self.parts {
+            rows += part.save(&transaction).await?;
+        }
+        parked::insert(&transaction, self.projection, self.epoch, &parked).await?;
+        let checkpoint = Checkpoint { reader: self.projection.name(), epoch: self.epoch };
+        checkpoint.advance(&transaction, &steps).await?;
+        transaction.commit().await?;
+
+        self.parked.extend(parked.into_iter().map(|parked| parked.stream));
+        for step in steps {
+            self.cursors[usize::from(step.to.partition)] = step.to;
+        }
+        let recorded_at = items.iter().map(|item| item.record().commit.recorded_at).max();
+        Ok(Applied { rows, events: items.len() as u64, recorded_at })
+    }
+
+    /// Per partition from where this view is to where the batches end, where that is further.
+    fn steps(&self, batches: &[impl AsRef<Batch>]) -> Vec<Advance> {
+        let mut steps: Vec<Advance> = Vec::new();
+        for to in batches.iter().flat_map(|batch| batch.as_ref().to()) {
+            let Some(from) = self.cursors.get(usize::from(to.partition)) else { continue };
+            if to.next <= from.next {
+                continue;
+            }
+            match steps.iter_mut().find(|step| step.to.partition == to.partition) {
+                Some(step) => step.to = *to,
+                None => steps.push(Advance { from: *from, to: *to }),
+            }
+        }
+        steps
+    }
+
+    /// Whether an event is new here and of a kind that this view folds.
+    fn wants(&self, item: &Item<'_>) -> bool {
+        let record = item.record();
+        let kind = record.commit.stream.kind();
+        record.position.offset >= self.next_of(record.position.partition)
+            && self.parts.iter().any(|part| part.kinds().contains(&kind))
+    }
+
+    /// Folds everything in order and answers the aggregates that have to be parked from here on.
+    fn fold(&mut self, items: &[Item<'_>]) -> Vec<Parked> {
+        let mut parked: Vec<Parked> = Vec::new();
+        let mut waiting = 0;
+        for item in items {
+            let record = item.record();
+            let stream = &record.commit.stream;
+            let is_parked = self.parked.contains(stream) || parked.iter().any(|parked| parked.stream == *stream);
+            if is_parked {
+                waiting += 1;
+                continue;
+            }
+            let (index, folded) = match item {
+                Item::Fact(fact) => (fact.index, fold_one(&mut self.parts, fact)),
+                Item::Undecodable { index, detail, .. } => {
+                    (*index, Err(Poison::Undecodable { detail: (*detail).to_owned() }))
+                }
+            };
+            if let Err(poison) = folded {
+                let version = record.commit.first_version + index as u64;
+                error!(
+                    stream = %stream, version, position = %record.position, projection = %self.projection, %poison,
+                    "parked an aggregate: the projection goes on without it"
+                );
+                parked.push(Parked {
+                    projection: self.projection,
+                    stream: stream.clone(),
+                    from_version: version,
+                    position: record.position,
+                    reason: poison.to_string(),
+                });
+            }
+        }
+        metrics::counter!("shopstream_projection_parked_events_total", "projection" => self.projection.name())
+            .increment(waiting + parked.len() as u64);
+        parked
+    }
+}
+
+fn fold_one(parts: &mut [Box<dyn Part>], fact: &Fact<'_>) -> Result<(), Poison> {
+    let kind = fact.stream().kind();
+    parts.iter_mut().filter(|part| part.kinds().contains(&kind)).try_for_each(|part| part.fold(fact))
+}

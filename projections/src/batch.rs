@@ -1,0 +1,110 @@
+//! A run of commits, decoded once for all views.
+
+use shopstream_domain::Partition;
+use shopstream_domain::model::Event;
+use shopstream_eventlog::{self as eventlog, CommitRecord, Cursor, Offset, schema};
+
+use crate::view::Fact;
+
+/// Commits of several partitions, per partition without a gap.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    commits: Vec<CommitRecord>,
+    /// In the order of the commits.
+    events: Vec<Decoded>,
+    /// Where the batch begins, for each partition that it moves.
+    from: Vec<(Partition, Offset)>,
+    /// Where it ends, for the same.
+    to: Vec<Cursor>,
+}
+
+/// One event of a batch.
+#[derive(Debug)]
+struct Decoded {
+    commit: usize,
+    index: usize,
+    event: Result<Event, String>,
+}
+
+/// What a view is given to fold.
+pub(crate) enum Item<'a> {
+    Fact(Fact<'a>),
+    /// An event that this program cannot read.
+    Undecodable { record: &'a CommitRecord, index: usize, detail: &'a str },
+}
+
+impl Batch {
+    /// Decodes what was read from `before` on, one cursor per partition of it at least.
+    pub(crate) fn decode(read: eventlog::Batch, before: &[Cursor]) -> Self {
+        let from = read
+            .cursors
+            .iter()
+            .filter_map(|after| before.iter().find(|cursor| cursor.partition == after.partition))
+            .map(|cursor| (cursor.partition, cursor.next))
+            .collect();
+        let mut events = Vec::with_capacity(read.commits.len());
+        for (commit, record) in read.commits.iter().enumerate() {
+            let kind = record.commit.stream.kind();
+            for (index, data) in record.commit.events.iter().enumerate() {
+                let event = schema::decode(kind, data).map_err(|error| explain(&error));
+                events.push(Decoded { commit, index, event });
+            }
+        }
+        Self { commits: read.commits, events, from, to: read.cursors }
+    }
+
+    /// This batch without what is beyond `until`, which names the partitions that it holds.
+    pub(crate) fn until(mut self, until: &[Cursor]) -> Self {
+        let end = |partition: Partition| until.iter().find(|cursor| cursor.partition == partition);
+        let commits = &self.commits;
+        self.events.retain(|decoded| {
+            let position = commits[decoded.commit].position;
+            end(position.partition).is_some_and(|end| position.offset < end.next)
+        });
+        for cursor in &mut self.to {
+            if let Some(end) = end(cursor.partition).filter(|end| end.next < cursor.next) {
+                *cursor = *end;
+            }
+        }
+        self
+    }
+
+    pub(crate) fn from(&self) -> &[(Partition, Offset)] {
+        &self.from
+    }
+
+    pub(crate) fn to(&self) -> &[Cursor] {
+        &self.to
+    }
+
+    pub(crate) fn items(&self) -> impl Iterator<Item = Item<'_>> {
+        self.events.iter().map(|decoded| {
+            let record = &self.commits[decoded.commit];
+            match &decoded.event {
+                Ok(event) => Item::Fact(Fact { record, event, index: decoded.index }),
+                Err(detail) => Item::Undecodable { record, index: decoded.index, detail },
+            }
+        })
+    }
+}
+
+impl<'a> Item<'a> {
+    pub(crate) fn record(&self) -> &'a CommitRecord {
+        match self {
+            Self::Fact(fact) => fact.record,
+            Self::Undecodable { record, .. } => record,
+        }
+    }
+}
+
+/// An error with its causes.
+fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,122 @@
+//! The journal at work. It has a reader of its own, so that no view can stall it.
+
+use shopstream_eventlog::{Batch, Cursor, Log};
+use tokio::time::sleep;
+use tracing::{error, warn};
+
+use super::backoff::Backoff;
+use super::feed::RETRY;
+use super::follower::{Follower, Interruption};
+use super::meter::Meter;
+use super::status::{Board, ProjectionState};
+use crate::checkpoint::{Advance, CheckpointError};
+use crate::journal::{CHECKPOINT, append};
+use crate::{Database, DatabaseError, Progress, Projection};
+
+/// Bytes of records per transaction.
+const BATCH_BYTES: usize = 1024 * 1024;
+
+/// What the journal works with.
+pub(super) struct JournalWriter {
+    pub(super) database: Database,
+    pub(super) log: Log,
+    pub(super) board: Board,
+    pub(super) progress: Progress,
+    pub(super) meter: Meter,
+}
+
+impl JournalWriter {
+    /// Where the journal is, in the order of partitions.
+    pub(super) async fn open(database: &Database, log: &Log) -> Result<Vec<Cursor>, DatabaseError> {
+        let start: Vec<Cursor> = (0..log.partitions()).map(|partition| log.start(partition)).collect();
+        let mut client = database.client().await?;
+        let transaction = client.transaction().await?;
+        let cursors = CHECKPOINT.load_or_start(&transaction, &start).await?;
+        transaction.commit().await?;
+        Ok(cursors)
+    }
+
+    /// Follows the log for ever, unless another process does.
+    pub(super) async fn run(self, mut cursors: Vec<Cursor>) {
+        let mut backoff = Backoff::default();
+        loop {
+            let Err(error) = self.follow(cursors.clone(), &mut backoff).await;
+            let cause = error.to_string();
+            if let CheckpointError::Overtaken { .. } = error {
+                error!(%cause, "another process writes the journal: this one stops");
+                self.board.set(Projection::Journal, ProjectionState::Superseded { cause });
+                return;
+            }
+            warn!(%cause, "the journal waits and tries again from its checkpoint");
+            self.board.set(Projection::Journal, ProjectionState::Waiting { cause });
+            // The transaction may have been committed before the answer was lost: the database knows.
+            loop {
+                backoff.pause().await;
+                match Self::open(&self.database, &self.log).await {
+                    Ok(reopened) => {
+                        cursors = reopened;
+                        break;
+                    }
+                    Err(error) => warn!(%error, "the journal still waits"),
+                }
+            }
+            let next = cursors.iter().map(|cursor| (cursor.partition, cursor.next));
+            self.progress.advance(Projection::Journal, next);
+        }
+    }
+
+    async fn follow(
+        &self,
+        cursors: Vec<Cursor>,
+        backoff: &mut Backoff,
+    ) -> Result<std::convert::Infallible, CheckpointError> {
+        let mut follower = Follower::new(self.log.clone(), cursors);
+        loop {
+            let before = follower.cursors().to_vec();
+            match follower.next(BATCH_BYTES).await {
+                Ok(batch) => {
+                    self.write(&before, &batch).await?;
+                    backoff.reset();
+                }
+                Err(Interruption::Away { cause }) => {
+                    warn!(%cause, "the log is away: the journal waits");
+                    self.board.set(Projection::Journal, ProjectionState::Waiting { cause });
+                    sleep(RETRY).await;
+                }
+                Err(Interruption::Halted { partition, halt }) => {
+                    error!(partition, %halt, "the log contradicts its history: the journal leaves the partition out");
+                    self.board.set(Projection::Journal, ProjectionState::Halted { partition, cause: halt });
+                }
+            }
+        }
+    }
+
+    /// Writes one batch and moves the checkpoint, both or neither.
+    async fn write(&self, before: &[Cursor], batch: &Batch) -> Result<(), CheckpointError> {
+        let steps: Vec<Advance> = batch
+            .cursors
+            .iter()
+            .filter_map(|to| {
+                let from = before.iter().find(|cursor| cursor.partition == to.partition)?;
+                (to.next > from.next).then_some(Advance { from: *from, to: *to })
+            })
+            .collect();
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let mut client = self.database.client().await?;
+        let transaction = client.transaction().await?;
+        // Whatever the server's default: owners forget what the journal says it has.
+        transaction.batch_execute("SET LOCAL synchronous_commit TO on").await?;
+        let rows = append(&transaction, &batch.commits).await?;
+        CHECKPOINT.advance(&transaction, &steps).await?;
+        transaction.commit().await?;
+
+        let next = steps.iter().map(|step| (step.to.partition, step.to.next));
+        self.progress.advance(Projection::Journal, next);
+        self.board.set(Projection::Journal, ProjectionState::Running);
+        let newest = batch.commits.iter().map(|record| record.commit.recorded_at).max();
+        self.meter.applied(Projection::Journal, rows, rows, newest);
+        Ok(())
+    }
+}

@@ -1,0 +1,143 @@
+//! One view at work: it lives on the feed while it keeps up, and reads for itself while it does not.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use shopstream_domain::Partition;
+use shopstream_eventlog::{Log, Offset};
+use tokio::time::sleep;
+use tracing::{error, warn};
+
+use super::feed::{BATCH_BYTES, Feed, QUEUE, RETRY, Subscription};
+use super::follower::{Follower, Interruption};
+use super::meter::Meter;
+use super::status::{Board, ProjectionState};
+use super::backoff::Backoff;
+use crate::applier::Applier;
+use crate::batch::Batch;
+use crate::checkpoint::CheckpointError;
+use crate::{Database, DatabaseError, Progress, Projection};
+
+/// Bytes of records per transaction of a view that catches up: as many as one that keeps up finds at most.
+const CATCH_UP_BYTES: usize = QUEUE * BATCH_BYTES;
+
+/// What a view works with.
+pub(super) struct View {
+    pub(super) projection: Projection,
+    pub(super) epoch: u32,
+    pub(super) database: Database,
+    pub(super) log: Log,
+    pub(super) feed: Feed,
+    pub(super) board: Board,
+    pub(super) progress: Progress,
+    pub(super) meter: Meter,
+}
+
+/// Why a view stopped following.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error("a bug: the view panicked, see the lines before")]
+    Panicked,
+}
+
+impl From<DatabaseError> for Trouble {
+    fn from(error: DatabaseError) -> Self {
+        Self::Checkpoint(error.into())
+    }
+}
+
+impl View {
+    /// Follows the log for as long as there is a feed, whatever fails meanwhile.
+    pub(super) async fn run(self, applier: Applier) {
+        let mut applier = Some(applier);
+        let mut backoff = Backoff::default();
+        loop {
+            let followed = AssertUnwindSafe(self.follow(applier.take(), &mut backoff)).catch_unwind().await;
+            let trouble = match followed {
+                Ok(Ok(())) => return,
+                Ok(Err(trouble)) => trouble,
+                Err(_) => Trouble::Panicked,
+            };
+            let cause = trouble.to_string();
+            if let Trouble::Checkpoint(CheckpointError::Overtaken { .. }) = trouble {
+                error!(projection = %self.projection, %cause, "another process projects: this view stops");
+                self.board.set(self.projection, ProjectionState::Superseded { cause });
+                return;
+            }
+            warn!(projection = %self.projection, %cause, "a view waits and tries again from its checkpoint");
+            self.board.set(self.projection, ProjectionState::Waiting { cause });
+            backoff.pause().await;
+        }
+    }
+
+    async fn follow(&self, applier: Option<Applier>, backoff: &mut Backoff) -> Result<(), Trouble> {
+        let mut applier = match applier {
+            Some(applier) => applier,
+            // After an error nobody here knows what was committed; the database does.
+            None => Applier::open(&self.database, &self.log, self.projection, self.epoch).await?,
+        };
+        self.progress.advance(self.projection, applier.next());
+        loop {
+            let reached = self.feed.position().iter().map(|cursor| (cursor.partition, cursor.next)).collect();
+            self.catch_up(&mut applier, reached).await?;
+            let Some(subscription) = self.feed.subscribe(self.projection).await else { return Ok(()) };
+            backoff.reset();
+            self.keep_up(&mut applier, subscription).await?;
+        }
+    }
+
+    /// Applies what the feed brings until it ends the subscription.
+    async fn keep_up(&self, applier: &mut Applier, mut subscription: Subscription) -> Result<(), Trouble> {
+        let mut batches = Vec::with_capacity(QUEUE);
+        while subscription.recv_many(&mut batches, QUEUE).await > 0 {
+            if !applier.joins(&batches[0]) {
+                // The feed went on between the catch-up and the subscription.
+                self.catch_up(applier, batches[0].from().to_vec()).await?;
+            }
+            self.apply(applier, &batches).await?;
+            batches.clear();
+        }
+        Ok(())
+    }
+
+    /// Reads for itself until it is at `target`, or further.
+    async fn catch_up(
+        &self,
+        applier: &mut Applier,
+        mut target: Vec<(Partition, Offset)>,
+    ) -> Result<(), Trouble> {
+        let is_behind =
+            |applier: &Applier, target: &[(Partition, Offset)]| applier.behind(target).next().is_some();
+        if !is_behind(applier, &target) {
+            return Ok(());
+        }
+        let mut follower = Follower::new(self.log.clone(), applier.behind(&target).copied().collect());
+        while is_behind(applier, &target) {
+            let before = follower.cursors().to_vec();
+            match follower.next(CATCH_UP_BYTES).await {
+                Ok(read) => self.apply(applier, &[Arc::new(Batch::decode(read, &before))]).await?,
+                Err(Interruption::Away { cause }) => {
+                    self.board.set(self.projection, ProjectionState::Waiting { cause });
+                    sleep(RETRY).await;
+                }
+                Err(Interruption::Halted { partition, halt }) => {
+                    error!(partition, %halt, projection = %self.projection, "a view leaves a partition out");
+                    self.board.set(self.projection, ProjectionState::Halted { partition, cause: halt });
+                    target.retain(|(halted, _)| *halted != partition);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&self, applier: &mut Applier, batches: &[Arc<Batch>]) -> Result<(), Trouble> {
+        let applied = applier.apply(&self.database, batches).await?;
+        self.progress.advance(self.projection, applier.next());
+        self.board.set(self.projection, ProjectionState::Running);
+        self.meter.applied(self.projection, applied.rows, applied.events, applied.recorded_at);
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! The journal as the write path uses it.
+
+use shopstream_domain::model::Event;
+use shopstream_domain::order::{self, OrderSubmitted};
+use shopstream_domain::{OrderId, StreamId};
+use shopstream_eventlog::{CommandId, EventData, Journal};
+use shopstream_projections::journal::PostgresJournal;
+use shopstream_projections::{DatabaseError, Projector};
+
+use crate::story::{Shop, placement};
+
+fn stream(name: &str) -> StreamId {
+    name.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_committed_comes_back_as_it_was() {
+    let shop = Shop::new(4).await;
+    for n in 1..=20 {
+        shop.order(n, "cus_1", "MUG", u64::from(n - 1) * 2).await;
+    }
+    let projector = shop.project().await;
+    shop.caught_up(&projector.progress()).await;
+    let journal = PostgresJournal::new(shop.db.database.clone(), projector.progress());
+
+    // The log is the truth: every stream's commits, as a reader of the log sees them.
+    let starts: Vec<_> = (0..4).map(|partition| shop.log.log.start(partition)).collect();
+    let mut reader = shop.log.log.reader(&starts).await.unwrap();
+    let mut on_the_log = Vec::new();
+    // Twenty orders of eight commits each.
+    while on_the_log.len() < 160 {
+        on_the_log.extend(reader.next(1 << 20).await.unwrap().commits);
+    }
+    let asked = ["default/order/ord_3", "default/stock/MUG@main", "default/order/none"].map(stream);
+    let found = journal.load(&asked).await.unwrap();
+    for (asked, found) in asked.iter().zip(&found) {
+        let expected: Vec<_> = on_the_log.iter().filter(|record| record.commit.stream == *asked).cloned().collect();
+        assert_eq!(*found, expected, "{asked}");
+    }
+    assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [2, 20, 0]);
+
+    let wanted = &on_the_log[77];
+    let (asked, command) = (&wanted.commit.stream, wanted.commit.command_id);
+    assert_eq!(journal.find(asked, command).await.unwrap().as_ref(), Some(wanted));
+    assert_eq!(journal.find(&stream("default/order/none"), command).await.unwrap(), None);
+    assert_eq!(journal.find(asked, CommandId::derive(&["never"])).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payload_comes_back_byte_for_byte() {
+    let shop = Shop::new(1).await;
+    // Neither the order of keys, nor spaces, nor escapes survive jsonb.
+    let payload = br#"{ "b":1, "a" : 1.10, "u":"\u0000\u00e9", "a":2 }"#.as_slice();
+    let event = EventData { event_type: "Odd".into(), schema_version: 7, payload: payload.into() };
+    shop.log.append_raw("default/order/ord_1", 1, vec![event]).await;
+    let projector = shop.project().await;
+    shop.caught_up(&projector.progress()).await;
+    let journal = PostgresJournal::new(shop.db.database.clone(), projector.progress());
+    let found = journal.load(&[stream("default/order/ord_1")]).await.unwrap();
+    assert_eq!(found[0][0].commit.events[0].payload, payload);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_and_cursors_are_known_by_partition() {
+    let shop = Shop::new(4).await;
+    for n in 1..=20 {
+        shop.order(n, "cus_1", "MUG", u64::from(n - 1) * 2).await;
+    }
+    let projector = shop.project().await;
+    shop.caught_up(&projector.progress()).await;
+    let journal = PostgresJournal::new(shop.db.database.clone(), projector.progress());
+
+    let mut names = Vec::new();
+    for partition in 0..4 {
+        let mut here = Vec::new();
+        journal.streams(partition, &mut |name| here.push(name.to_owned())).await.unwrap();
+        assert!(here.iter().all(|name| stream(name).partition(4) == partition), "{here:?}");
+        names.append(&mut here);
+
+        let cursor = journal.cursor(partition).await.unwrap().unwrap();
+        assert_eq!(cursor.next, shop.log.log.end(partition).await.unwrap());
+        assert_eq!(cursor.next, journal.progress().borrow()[usize::from(partition)]);
+    }
+    names.sort();
+    // Order, checkout, reservation and payment of each, and one stock item.
+    assert_eq!(names.len(), 81);
+    names.dedup();
+    assert_eq!(names.len(), 81);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_es_finds_its_columns() {
+    let shop = Shop::new(1).await;
+    let order_id = OrderId::new("ord_1").unwrap();
+    let submitted = OrderSubmitted { placement: placement(&order_id, "cus_1", "MUG") };
+    let event = Event::Order(order::Event::Submitted(submitted));
+    shop.log.append("default/order/ord_1", 1, &[event]).await;
+    let projector = shop.project().await;
+    shop.caught_up(&projector.progress()).await;
+    let found = "SELECT count(*) FROM events WHERE aggregate_type = 'order' AND aggregate_id = 'default/ord_1' \
+         AND sequence = 1 AND event_type = 'OrderSubmitted' AND event_version = '1' \
+         AND payload->>'order_id' = 'ord_1' AND metadata->>'actor' = 'tester'";
+    assert_eq!(shop.count(found).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_of_another_log_is_refused() {
+    let shop = Shop::new(1).await;
+    shop.project().await.stop().await;
+    let other = shopstream_projections::testing::TestLog::new(1).await;
+    let started = Projector::start(other.log.clone(), shop.db.database.clone(), Default::default).await;
+    match started {
+        Err(DatabaseError::OtherLog { stored, found }) => {
+            assert_eq!((stored, found), (shop.log.log.topology().log, other.log.topology().log));
+        }
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it was accepted"),
+    }
+}

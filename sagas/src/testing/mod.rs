@@ -1,0 +1,9 @@
+//! A whole shop in memory: real shards over a simulated log, real processes, a scripted provider.
+
+mod provider;
+mod shop;
+mod store;
+
+pub use provider::ScriptedProvider;
+pub use shop::{Shop, TestClock, client};
+pub use store::MemoryStore;

@@ -1,0 +1,356 @@
+//! A shop that a test places orders in, breaks off and starts again.
+
+use std::sync::Arc;
+
+use shopstream_command_handlers::testing::{MemoryJournal, options};
+use shopstream_command_handlers::{
+    Clock, CommandEnvelope, CommandError, Commands, Origin, Reply, Shards, body_hash,
+};
+use shopstream_domain::inventory::{Reservation, ReservationStatus, StockCommand, StockItem};
+use shopstream_domain::order::{Checkout, Order, OrderLine, Placement, PriceSource};
+use shopstream_domain::payment::PaymentIntent;
+use shopstream_domain::returns::Return;
+use shopstream_domain::{
+    Aggregate, Currency, CustomerId, LocationId, OrderId, Quantity, Sku, StreamId, TenantId, Timestamp, model,
+};
+use shopstream_eventlog::sim::{Chaos, Faults, SimLog};
+use shopstream_eventlog::writer::Identity;
+use shopstream_eventlog::{CommandId, Log, LogId};
+
+use super::store::fold;
+use super::{MemoryStore, ScriptedProvider};
+use crate::known::FromModel;
+use crate::ports::PaymentProvider;
+use crate::{Parts, Sagas, Settings};
+
+const PARTITIONS: u16 = 4;
+/// Longer than anything in here takes; reached only where something never comes, for the clock does not wait.
+const NEVER: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
+
+/// Time as tokio has it: a test that pauses tokio's clock pauses this one too.
+pub struct TestClock {
+    began: tokio::time::Instant,
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        const MONDAY: i64 = 1_767_600_000;
+        let passed = i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX);
+        Timestamp::from_micros(MONDAY * 1_000_000 + passed)
+    }
+}
+
+/// A running shop.
+pub struct Shop {
+    /// Makes the log fail.
+    pub faults: Faults,
+    /// History by stream.
+    pub journal: Arc<MemoryJournal>,
+    /// What the processes remember.
+    pub store: Arc<MemoryStore>,
+    /// Who moves money.
+    pub provider: Arc<ScriptedProvider>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Whose shop it is.
+    pub tenant: TenantId,
+    settings: Settings,
+    log: Log,
+    shards: Option<Shards>,
+    sagas: Option<Sagas>,
+    commands_sent: u64,
+}
+
+impl Shop {
+    /// An empty shop, open.
+    ///
+    /// # Panics
+    /// The log cannot be made, which in memory it can.
+    pub async fn open(settings: Settings) -> Self {
+        Self::over(SimLog::new(PARTITIONS), settings).await
+    }
+
+    /// An empty shop over a log that fails by chance from the first order on.
+    ///
+    /// # Panics
+    /// As [`Shop::open`].
+    pub async fn open_in(chaos: Chaos, settings: Settings) -> Self {
+        Self::over(SimLog::with_chaos(PARTITIONS, chaos), settings).await
+    }
+
+    async fn over(sim: SimLog, settings: Settings) -> Self {
+        let faults = sim.faults();
+        let id = LogId(CommandId::derive(&["shop"]).0);
+        let log = make(sim, id).await;
+        let journal = MemoryJournal::follow(&log);
+        let mut shop = Self {
+            faults,
+            store: MemoryStore::new(journal.clone()),
+            journal,
+            provider: ScriptedProvider::new(),
+            clock: Arc::new(TestClock { began: tokio::time::Instant::now() }),
+            tenant: TenantId::default_tenant(),
+            settings,
+            log,
+            shards: None,
+            sagas: None,
+            commands_sent: 0,
+        };
+        shop.start_shards().await;
+        shop.start_sagas();
+        shop
+    }
+
+    async fn start_shards(&mut self) {
+        let journal: Arc<dyn shopstream_eventlog::Journal> = self.journal.clone();
+        let identity = Identity { node: "test".to_owned(), address: String::new() };
+        let shards = Shards::start(&self.log, &journal, &self.clock, &identity, &options());
+        shards.ready().await;
+        self.shards = Some(shards);
+    }
+
+    /// Starts the processes.
+    pub fn start_sagas(&mut self) {
+        let provider: Arc<dyn PaymentProvider> = self.provider.clone();
+        self.sagas = Some(Sagas::start(Parts {
+            log: self.log.clone(),
+            commands: self.commands(),
+            journal: self.journal.clone(),
+            store: self.store.clone(),
+            provider,
+            clock: self.clock.clone(),
+            settings: self.settings.clone(),
+        }));
+    }
+
+    /// Breaks the processes off wherever they are.
+    pub async fn crash_sagas(&mut self) {
+        if let Some(sagas) = self.sagas.take() {
+            sagas.stop().await;
+        }
+    }
+
+    /// Breaks everything off and starts it again from the log.
+    pub async fn restart(&mut self) {
+        self.crash_sagas().await;
+        if let Some(shards) = self.shards.take() {
+            shards.stop().await;
+        }
+        self.journal = MemoryJournal::follow(&self.log);
+        self.store.set_journal(self.journal.clone());
+        self.start_shards().await;
+        self.start_sagas();
+    }
+
+    /// The processes.
+    ///
+    /// # Panics
+    /// They are not running.
+    pub fn sagas(&self) -> &Sagas {
+        self.sagas.as_ref().expect("the processes run")
+    }
+
+    /// The door of the write path.
+    ///
+    /// # Panics
+    /// The shards are not running.
+    pub fn commands(&self) -> Commands {
+        self.shards.as_ref().expect("the shards run").commands()
+    }
+
+    /// Sends a command as a client does, again where it was not taken.
+    ///
+    /// # Panics
+    /// It was refused, or not taken for very long.
+    pub async fn send(&mut self, stream: StreamId, command: impl Into<model::Command>) -> Reply {
+        self.commands_sent += 1;
+        let command_id = CommandId::derive(&["client", &self.commands_sent.to_string()]);
+        let envelope = CommandEnvelope {
+            stream,
+            command_id,
+            body_hash: body_hash(command_id.0.as_bytes()),
+            expected_version: None,
+            effective_at: None,
+            origin: client(),
+            command: command.into(),
+        };
+        for _ in 0..1_000 {
+            match self.commands().submit(envelope.clone()).await {
+                Ok(reply) => return reply,
+                Err(CommandError::NotApplied | CommandError::Unavailable { .. }) => {
+                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("never carried out");
+    }
+
+    /// Puts units on the shelf.
+    pub async fn receive(&mut self, sku: &str, units: i64) {
+        let (sku, location) = (sku_of(sku), LocationId::main());
+        let stream = sku.stock_stream(&self.tenant, &location);
+        let quantity = Quantity::new(units).expect("a quantity");
+        self.send(stream, StockCommand::Receive { sku, location, quantity, reference: None }).await;
+    }
+
+    /// Submits an order of these units at 100 each.
+    pub async fn order(&mut self, order_id: &str, lines: &[(&str, i64)], token: &str) -> OrderId {
+        let order_id = OrderId::new(order_id).expect("an order id");
+        let lines = lines.iter().map(|(sku, units)| OrderLine {
+            sku: sku_of(sku),
+            product_id: None,
+            location: LocationId::main(),
+            quantity: Quantity::new(*units).expect("a quantity"),
+            unit_price_minor: 100,
+            price_source: PriceSource::List,
+            price_version: None,
+        });
+        let customer = CustomerId::new("guest").expect("a customer id");
+        let currency = Currency::new("GBP").expect("a currency");
+        let token = Some(token.to_owned());
+        let placement = Placement::new(order_id.clone(), customer, currency, lines.collect(), token);
+        let placement = placement.expect("an order");
+        let stream = order_id.stream(&self.tenant);
+        self.send(stream, shopstream_domain::order::Command::Submit(placement)).await;
+        order_id
+    }
+
+    /// Waits until `fact` holds of what the journal has.
+    ///
+    /// # Panics
+    /// It never does.
+    pub async fn until<T>(&self, what: &str, mut fact: impl FnMut(&Self) -> Option<T>) -> T {
+        use shopstream_eventlog::Journal as _;
+        let mut progress = self.journal.progress();
+        let waiting = async {
+            loop {
+                if let Some(found) = fact(self) {
+                    return found;
+                }
+                progress.changed().await.expect("the journal goes on");
+            }
+        };
+        match tokio::time::timeout(NEVER, waiting).await {
+            Ok(found) => found,
+            Err(_) => panic!("never {what}; {:#?}", self.story()),
+        }
+    }
+
+    /// Every stream with the types of its events, for people.
+    pub fn story(&self) -> Vec<(String, Vec<String>)> {
+        let types = |records: Vec<shopstream_eventlog::CommitRecord>| {
+            let events = records.into_iter().flat_map(|record| record.commit.events);
+            events.map(|event| event.event_type).collect()
+        };
+        let mut story: Vec<_> = self
+            .journal
+            .all()
+            .into_iter()
+            .map(|(stream, records)| (stream.to_string(), types(records)))
+            .collect();
+        story.sort();
+        story
+    }
+
+    /// How many records were written in all.
+    pub fn records(&self) -> usize {
+        self.journal.all().values().map(Vec::len).sum()
+    }
+
+    /// The order as the journal has it.
+    pub fn order_state(&self, id: &OrderId) -> Order {
+        self.state(&id.stream(&self.tenant))
+    }
+
+    /// The checkout as the journal has it.
+    pub fn checkout(&self, id: &OrderId) -> Checkout {
+        self.state(&id.checkout_stream(&self.tenant))
+    }
+
+    /// The reservation as the journal has it.
+    pub fn reservation(&self, id: &OrderId) -> Reservation {
+        self.state(&id.reservation().stream(&self.tenant))
+    }
+
+    /// A payment as the journal has it.
+    pub fn payment(&self, id: &OrderId, attempt: u32) -> PaymentIntent {
+        self.state(&id.payment(attempt).stream(&self.tenant))
+    }
+
+    /// A return as the journal has it.
+    pub fn goods_return(&self, stream: &StreamId) -> Return {
+        self.state(stream)
+    }
+
+    /// A stock item as the journal has it.
+    pub fn stock(&self, sku: &str) -> StockItem {
+        self.state(&sku_of(sku).stock_stream(&self.tenant, &LocationId::main()))
+    }
+
+    fn state<A: Aggregate<Event: FromModel>>(&self, stream: &StreamId) -> A {
+        fold::<A>(&self.journal, stream).expect("a history").into_state()
+    }
+
+    /// Whether no process has anything left to do, and what must hold then: nothing is held, every bucket adds up.
+    ///
+    /// # Panics
+    /// A law is broken.
+    pub fn assert_conserved(&self) {
+        for stream in self.journal.all().into_keys() {
+            match stream.kind() {
+                shopstream_domain::StreamKind::Stock => {
+                    let stock: StockItem = self.state(&stream);
+                    assert_eq!(stock.reserved(), 0, "{stream} is reserved; {:#?}", self.story());
+                    assert_eq!(stock.on_hand(), stock.available() + stock.committed(), "{stream}");
+                }
+                shopstream_domain::StreamKind::Reservation => {
+                    let reservation: Reservation = self.state(&stream);
+                    let open = matches!(
+                        reservation.status(),
+                        ReservationStatus::Requested | ReservationStatus::Held
+                    );
+                    assert!(!open && !reservation.is_unsettled(), "{stream} is open; {:#?}", self.story());
+                }
+                _ => {}
+            }
+        }
+        for key in self.provider.calls().into_iter().map(|(_, key)| key) {
+            let started = |record: &shopstream_eventlog::CommitRecord| {
+                let payload = |event: &shopstream_eventlog::EventData| {
+                    event.event_type == "ProviderOperationStarted"
+                        && String::from_utf8_lossy(&event.payload).contains(&format!("\"{key}\""))
+                };
+                record.commit.events.iter().any(payload)
+            };
+            let count = self.journal.all().values().flatten().filter(|record| started(record)).count();
+            assert_eq!(count, 1, "{key} was started {count} times");
+        }
+    }
+}
+
+/// Making a log may be repeated, so one that fails by chance is made in the end.
+async fn make(sim: SimLog, id: LogId) -> Log {
+    let mut tries = 0;
+    loop {
+        match Log::create(Arc::new(sim.clone()), id, 1).await {
+            Ok(log) => return log,
+            Err(_) if tries < 100 => tries += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// A client of the shop.
+pub fn client() -> Origin {
+    Origin {
+        actor: "client".into(),
+        correlation_id: "".into(),
+        causation_id: "".into(),
+        traceparent: "".into(),
+    }
+}
+
+fn sku_of(text: &str) -> Sku {
+    Sku::new(text).expect("a SKU")
+}

@@ -1,0 +1,447 @@
+//! Every branch of the checkout that can be reached today (`commerce.md` C.5.3), to its end state and with nothing
+//! left over. Time is tokio's, paused: it passes only while nobody has anything to do.
+
+use shopstream_domain::OrderId;
+use shopstream_domain::inventory::{ReleaseReason, ReservationCommand, ReservationStatus};
+use shopstream_domain::order::{CancelReason, Command, OrderStatus, Stage};
+use shopstream_domain::payment::{self, Answer, PaymentStatus};
+use shopstream_sagas::Settings;
+use shopstream_sagas::testing::{Shop, client};
+
+async fn shop() -> Shop {
+    shop_with(Settings::default()).await
+}
+
+async fn shop_with(settings: Settings) -> Shop {
+    let mut shop = Shop::open(settings).await;
+    shop.receive("MUG", 10).await;
+    shop.receive("PEN", 10).await;
+    shop
+}
+
+/// Waits until the checkout is at `stage`.
+async fn at(shop: &Shop, order: &OrderId, stage: Stage) {
+    shop.until(&format!("{stage:?}"), |shop| (shop.checkout(order).stage() == Some(stage)).then_some(()))
+        .await;
+}
+
+async fn ends_cancelled(shop: &Shop, order: &OrderId, reason: CancelReason) {
+    at(shop, order, Stage::Cancelled).await;
+    assert_eq!(shop.checkout(order).reason(), Some(reason), "{:#?}", shop.story());
+    assert_eq!(shop.order_state(order).status(), Some(OrderStatus::Cancelled));
+    shop.assert_conserved();
+    assert_eq!((shop.stock("MUG").available(), shop.stock("PEN").available()), (10, 10));
+}
+
+async fn ends_done(shop: &Shop, order: &OrderId) {
+    at(shop, order, Stage::Done).await;
+    assert_eq!(shop.order_state(order).status(), Some(OrderStatus::Confirmed));
+    shop.assert_conserved();
+    assert_eq!(shop.stock("MUG").committed(), 2);
+    assert_eq!(shop.provider.carried_out("captured").len(), 1, "one charge");
+}
+
+const LINES: &[(&str, i64)] = &[("MUG", 2), ("PEN", 1)];
+
+#[tokio::test(start_paused = true)]
+async fn a_clean_checkout_confirms_and_captures_within_its_budget() {
+    let mut shop = shop().await;
+    let before = shop.until("received", |shop| (shop.records() == 2).then_some(2)).await;
+    let order = shop.order("ord_1", LINES, "tok_approve").await;
+    ends_done(&shop, &order).await;
+    assert_eq!(shop.payment(&order, 1).status(), Some(PaymentStatus::Captured));
+    assert!(shop.records() - before <= 14 + 2 * LINES.len(), "{:#?}", shop.story());
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_of_one_sku_are_one_share() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", &[("MUG", 1), ("MUG", 1)], "tok_approve").await;
+    ends_done(&shop, &order).await;
+    assert_eq!(shop.reservation(&order).keys().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f02_short_stock_cancels_and_says_what_there_was() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", &[("MUG", 2), ("PEN", 11)], "tok_approve").await;
+    ends_cancelled(&shop, &order, CancelReason::OutOfStock).await;
+    assert_eq!(shop.reservation(&order).status(), ReservationStatus::Rejected);
+    let rejected = shop.journal.history(&order.reservation().stream(&shop.tenant));
+    let text = rejected
+        .iter()
+        .flat_map(|record| &record.commit.events)
+        .find(|event| event.event_type == "ReservationRejected");
+    let text = String::from_utf8_lossy(&text.expect("it was rejected").payload).into_owned();
+    assert!(text.contains("\"requested\":11") && text.contains("\"available\":10"), "{text}");
+    assert_eq!(shop.provider.calls(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f04_stock_that_does_not_answer_is_released_first() {
+    let settings = Settings { resends_max: 2, ..Settings::default() };
+    let mut shop = shop_with(settings).await;
+    let (pen, order) = distant(&shop);
+    // Whatever reaches the partition of the stock is lost, for longer than a checkout is patient.
+    shop.faults.next(pen, std::iter::repeat_n(lost(), 1_000));
+    let order = shop.order(&order, &[("PEN", 1)], "tok_approve").await;
+    at(&shop, &order, Stage::Compensating).await;
+    assert_eq!(shop.stock("PEN").available(), 10, "not reached");
+    shop.faults.heal();
+    ends_cancelled(&shop, &order, CancelReason::Timeout).await;
+    assert_eq!(
+        shop.reservation(&order).status(),
+        ReservationStatus::Released { reason: ReleaseReason::Timeout },
+        "{:#?}",
+        shop.story()
+    );
+    assert_eq!(shop.provider.calls(), []);
+}
+
+fn lost() -> shopstream_eventlog::sim::Fate {
+    shopstream_eventlog::sim::Fate::Lose(shopstream_eventlog::raw::RawError::Unavailable {
+        detail: "test".to_owned(),
+    })
+}
+
+/// The partition of the pens, and an order that is elsewhere.
+fn distant(shop: &Shop) -> (u16, String) {
+    let partitions = shop.commands().partitions();
+    let pen = shopstream_domain::Sku::new("PEN").unwrap();
+    let pen = pen.stock_stream(&shop.tenant, &shopstream_domain::LocationId::main()).partition(partitions);
+    let elsewhere = (0..)
+        .map(|n| format!("ord_{n}"))
+        .find(|id| OrderId::new(id).unwrap().stream(&shop.tenant).partition(partitions) != pen);
+    (pen, elsewhere.unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn f08_a_final_decline_cancels() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_decline").await;
+    ends_cancelled(&shop, &order, CancelReason::PaymentDeclined).await;
+    assert_eq!(shop.provider.carried_out("declined").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f08_a_retryable_decline_waits_for_another_method() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_decline_retryable").await;
+    at(&shop, &order, Stage::AwaitingCustomer).await;
+    assert_eq!(shop.order_state(&order).status(), Some(OrderStatus::AwaitingPayment));
+    pay_again(&mut shop, &order, 2, "tok_approve").await;
+    ends_done(&shop, &order).await;
+    assert_eq!(shop.payment(&order, 2).status(), Some(PaymentStatus::Captured));
+}
+
+/// What the gateway does for `ProcessPayment`.
+async fn pay_again(shop: &mut Shop, order: &OrderId, attempt: u32, token: &str) {
+    let payment_id = order.payment(attempt);
+    let (amount_minor, currency) =
+        (shop.payment(order, 1).amount_minor(), shop.payment(order, 1).currency().unwrap());
+    let initiate = payment::Command::Initiate {
+        payment_id: payment_id.clone(),
+        order_id: order.clone(),
+        amount_minor,
+        currency,
+        method_token: token.to_owned(),
+    };
+    shop.send(payment_id.stream(&shop.tenant), initiate).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f08_after_the_last_attempt_it_is_over() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_decline_retryable").await;
+    for attempt in 2..=3 {
+        at(&shop, &order, Stage::AwaitingCustomer).await;
+        let of = |shop: &Shop| shop.checkout(&order).attempt() == attempt - 1;
+        shop.until("the attempt", |shop| of(shop).then_some(())).await;
+        pay_again(&mut shop, &order, attempt, "tok_decline_retryable").await;
+        shop.until("adopted", |shop| (shop.checkout(&order).attempt() == attempt).then_some(())).await;
+    }
+    ends_cancelled(&shop, &order, CancelReason::PaymentDeclined).await;
+    assert_eq!(shop.provider.carried_out("declined").len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f08_a_customer_who_never_comes_back_loses_the_hold_at_its_end() {
+    let mut shop = shop().await;
+    let began = shop.clock.now();
+    let order = shop.order("ord_1", LINES, "tok_decline_retryable").await;
+    ends_cancelled(&shop, &order, CancelReason::PaymentDeclined).await;
+    let passed = shop.clock.now().since(began).micros() / 1_000_000;
+    assert!((1800..1810).contains(&passed), "{passed} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f10_a_charge_that_nobody_heard_of_is_found_by_its_key() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_timeout_after_charge").await;
+    ends_done(&shop, &order).await;
+    assert_eq!(shop.provider.carried_out("authorized").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f10_a_slow_answer_is_waited_for() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_slow").await;
+    at(&shop, &order, Stage::PaymentUnknown).await;
+    shop.provider
+        .settle("pay_1.1:authorize:1", Answer::Authorized { amount_minor: 300, capture_before: None });
+    ends_done(&shop, &order).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f10_what_stays_unknown_is_voided_when_the_stock_can_be_held_no_longer() {
+    let mut shop = shop().await;
+    let began = shop.clock.now();
+    let order = shop.order("ord_1", LINES, "tok_unknown").await;
+    ends_cancelled(&shop, &order, CancelReason::PaymentUnknown).await;
+    assert_eq!(shop.provider.carried_out("voided").len(), 1);
+    let keys: std::collections::BTreeSet<_> = shop.provider.calls().into_iter().map(|(_, key)| key).collect();
+    assert_eq!(keys.len(), 2, "no second charge: {keys:?}");
+    let passed = shop.clock.now().since(began).micros() / 1_000_000;
+    assert!((6_000..7_300).contains(&passed), "held on to the hard maximum: {passed} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f10_a_void_that_stays_unknown_needs_attention_and_keeps_the_order() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_unknown_void").await;
+    at(&shop, &order, Stage::NeedsAttention).await;
+    assert_eq!(shop.order_state(&order).status(), Some(OrderStatus::Submitted));
+    // The operator finds that it was voided, says so to the provider's side, and lets it go on.
+    shop.provider.settle("pay_1.1:void:1", Answer::Voided);
+    let resumed = shopstream_domain::order::CheckoutResumed { timer: None };
+    let resume =
+        shopstream_domain::order::CheckoutCommand::Record(shopstream_domain::order::Step::Resumed(resumed));
+    shop.send(order.checkout_stream(&shop.tenant), resume).await;
+    ends_cancelled(&shop, &order, CancelReason::PaymentUnknown).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f10_a_report_of_the_provider_settles_it() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_unknown").await;
+    at(&shop, &order, Stage::PaymentUnknown).await;
+    report(&mut shop, &order, "pay_1.1:authorize:1").await;
+    ends_done(&shop, &order).await;
+}
+
+/// What the gateway does for `RecordProviderSignal`.
+async fn report(shop: &mut Shop, order: &OrderId, key: &str) {
+    let signal = payment::Command::RecordSignal {
+        provider_event_id: "evt_1".to_owned(),
+        key: key.to_owned(),
+        answer: Answer::Authorized { amount_minor: 300, capture_before: None },
+        sequence: 1,
+    };
+    shop.send(order.payment(1).stream(&shop.tenant), signal).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f11_money_that_comes_after_the_end_goes_back() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_decline").await;
+    at(&shop, &order, Stage::Cancelled).await;
+    report(&mut shop, &order, "pay_1.1:authorize:1").await;
+    let voided = |shop: &Shop| shop.payment(&order, 1).status() == Some(PaymentStatus::Voided);
+    shop.until("voided", |shop| voided(shop).then_some(())).await;
+    ends_cancelled(&shop, &order, CancelReason::PaymentDeclined).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f12_a_second_answer_changes_nothing() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_answer_twice").await;
+    ends_done(&shop, &order).await;
+    for _ in 0..2 {
+        report(&mut shop, &order, "pay_1.1:authorize:1").await;
+    }
+    ends_done(&shop, &order).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f13_a_hold_that_ran_out_under_a_secured_payment_is_taken_again() {
+    // Longer than the hold: it runs out while the provider is asked.
+    let settings = Settings {
+        hold_seconds: 20,
+        hard_max_seconds: 20,
+        provider_timeout: secs(90),
+        ..Settings::default()
+    };
+    let mut shop = shop_with(settings).await;
+    let order = shop.order("ord_1", LINES, "tok_slow").await;
+    ends_done(&shop, &order).await;
+    assert_eq!(
+        shop.reservation(&order).status(),
+        ReservationStatus::Released { reason: ReleaseReason::Expired }
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn f13_without_stock_for_another_hold_everything_is_undone() {
+    let settings = Settings {
+        hold_seconds: 20,
+        hard_max_seconds: 20,
+        provider_timeout: secs(90),
+        ..Settings::default()
+    };
+    let mut shop = shop_with(settings).await;
+    let order = shop.order("ord_1", &[("MUG", 10)], "tok_slow").await;
+    at(&shop, &order, Stage::PaymentPending).await;
+    tokio::time::sleep(secs(25)).await;
+    // The hold ends and somebody else gets the mugs while the money is on its way.
+    let (reservation, reason) = (order.reservation(), ReleaseReason::Requested);
+    shop.send(reservation.stream(&shop.tenant), ReservationCommand::Expire).await;
+    shop.sagas().stock().release(&shop.tenant, &reservation, reason, &client()).await.unwrap();
+    let rival = shop.order("ord_2", &[("MUG", 10)], "tok_approve").await;
+    at(&shop, &rival, Stage::Done).await;
+    at(&shop, &order, Stage::Cancelled).await;
+    assert_eq!(
+        shop.checkout(&order).reason(),
+        Some(CancelReason::OutOfStockAfterPayment),
+        "{:#?}",
+        shop.story()
+    );
+    assert_eq!(shop.provider.carried_out("voided"), ["pay_1.1:void:1"]);
+    shop.assert_conserved();
+}
+
+fn secs(seconds: u64) -> std::time::Duration {
+    std::time::Duration::from_secs(seconds)
+}
+
+async fn cancel(shop: &mut Shop, order: &OrderId) {
+    let command = Command::RequestCancellation { reason: CancelReason::Customer };
+    shop.send(order.stream(&shop.tenant), command).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f14_a_cancellation_after_the_end_refunds_and_restocks() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_approve").await;
+    at(&shop, &order, Stage::Done).await;
+    cancel(&mut shop, &order).await;
+    ends_cancelled(&shop, &order, CancelReason::Customer).await;
+    assert_eq!(shop.payment(&order, 1).status(), Some(PaymentStatus::Refunded));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f14_a_cancellation_at_any_record_ends_cancelled() {
+    for records in 3..=20 {
+        let mut shop = shop().await;
+        let order = shop.order("ord_1", LINES, "tok_approve").await;
+        let done = |shop: &Shop| shop.checkout(&order).stage() == Some(Stage::Done);
+        shop.until("so many records", |shop| (shop.records() >= records || done(shop)).then_some(())).await;
+        cancel(&mut shop, &order).await;
+        ends_cancelled(&shop, &order, CancelReason::Customer).await;
+        let captured = shop.provider.carried_out("captured").len();
+        assert_eq!(shop.provider.carried_out("refunded").len(), captured, "{records}: {:#?}", shop.story());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f14_a_cancellation_while_the_customer_is_awaited() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_decline_retryable").await;
+    at(&shop, &order, Stage::AwaitingCustomer).await;
+    cancel(&mut shop, &order).await;
+    ends_cancelled(&shop, &order, CancelReason::Customer).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_capture_that_fails_is_tried_again_under_a_new_key() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_capture_fails_once").await;
+    ends_done(&shop, &order).await;
+    assert_eq!(shop.provider.carried_out("captured"), ["pay_1.1:capture:2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f22_a_crash_at_any_record_of_a_clean_checkout() {
+    for records in 2..=20 {
+        let mut shop = shop().await;
+        let order = shop.order("ord_1", LINES, "tok_approve").await;
+        let done = |shop: &Shop| shop.checkout(&order).stage() == Some(Stage::Done);
+        shop.until("so many records", |shop| (shop.records() >= records || done(shop)).then_some(())).await;
+        shop.restart().await;
+        ends_done(&shop, &order).await;
+        assert_eq!(shop.provider.carried_out("authorized").len(), 1);
+        assert!(shop.records() <= 2 + 14 + 2 * LINES.len(), "{records}: {:#?}", shop.story());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f22_a_crash_while_the_provider_hangs() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_hang").await;
+    shop.until("called", |shop| (shop.provider.calls().len() == 1).then_some(())).await;
+    shop.restart().await;
+    at(&shop, &order, Stage::PaymentUnknown).await;
+    shop.provider
+        .settle("pay_1.1:authorize:1", Answer::Authorized { amount_minor: 300, capture_before: None });
+    shop.restart().await;
+    let capture = "pay_1.1:capture:1".to_owned();
+    shop.until("captured", |shop| {
+        shop.provider.calls().contains(&("capture", capture.clone())).then_some(())
+    })
+    .await;
+    shop.restart().await;
+    shop.provider.settle("pay_1.1:capture:1", Answer::Captured { amount_minor: 300 });
+    ends_done(&shop, &order).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f22_a_crash_at_any_record_of_a_decline_or_a_cancellation() {
+    for records in 2..=24 {
+        for token in ["tok_decline", "tok_approve"] {
+            let mut shop = shop().await;
+            let order = shop.order("ord_1", LINES, token).await;
+            if token == "tok_approve" {
+                at(&shop, &order, Stage::PaymentSecured).await;
+                cancel(&mut shop, &order).await;
+            }
+            let cancelled = |shop: &Shop| shop.checkout(&order).stage() == Some(Stage::Cancelled);
+            shop.until("so many records", |shop| {
+                (shop.records() >= records || cancelled(shop)).then_some(())
+            })
+            .await;
+            shop.restart().await;
+            let reason =
+                if token == "tok_decline" { CancelReason::PaymentDeclined } else { CancelReason::Customer };
+            ends_cancelled(&shop, &order, reason).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_goes_on_waiting_for_the_customer() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_decline_retryable").await;
+    at(&shop, &order, Stage::AwaitingCustomer).await;
+    shop.restart().await;
+    shop.until("seen again", |shop| {
+        (shop.checkout(&order).stage() == Some(Stage::AwaitingCustomer)).then_some(())
+    })
+    .await;
+    pay_again(&mut shop, &order, 2, "tok_approve").await;
+    ends_done(&shop, &order).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_orders_never_sell_more_than_there_is() {
+    let settings = Settings { in_flight_max: 4, ..Settings::default() };
+    let mut shop = shop_with(settings).await;
+    let mut orders = Vec::new();
+    for n in 0..30 {
+        orders.push(shop.order(&format!("ord_{n}"), &[("MUG", 1), ("PEN", 1)], "tok_approve").await);
+    }
+    let stage = |shop: &Shop, order| shop.checkout(order).stage();
+    let over = |stage| matches!(stage, Some(Stage::Done | Stage::Cancelled));
+    shop.until("over", |shop| orders.iter().all(|order| over(stage(shop, order))).then_some(())).await;
+    let done = orders.iter().filter(|order| stage(&shop, order) == Some(Stage::Done)).count();
+    assert_eq!((done, shop.stock("MUG").committed(), shop.stock("MUG").available()), (10, 10, 0));
+    shop.assert_conserved();
+}

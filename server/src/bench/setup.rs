@@ -1,0 +1,60 @@
+//! What the shop sells before it is measured.
+
+use anyhow::Context as _;
+use futures::{StreamExt, TryStreamExt, stream};
+use shopstream_proto::catalog::v1::{CreateProductRequest, GetProductRequest, NewVariant};
+use shopstream_proto::r#type::v1::Money;
+
+use super::acknowledged::Acknowledged;
+use super::calls::{CURRENCY, HOT_SKU, Numbers, SKUS};
+use crate::client::Client;
+
+const PRICE: i64 = 1295;
+
+/// Publishes a product with every SKU, waits until orders can name it, and receives `units` of each SKU.
+///
+/// # Errors
+/// The shop refuses.
+pub(super) async fn stock_up(
+    client: &Client,
+    numbers: &Numbers,
+    units: i64,
+    acknowledged: &mut Acknowledged,
+) -> anyhow::Result<()> {
+    let skus = || SKUS.into_iter().chain([HOT_SKU]);
+    let variant = |sku: &str| NewVariant {
+        sku: sku.into(),
+        title: "Mug".into(),
+        list_price: Some(Money { currency_code: CURRENCY.into(), amount_minor: PRICE }),
+    };
+    let product = CreateProductRequest {
+        request_id: format!("bench-{}-product", numbers.run()),
+        product_id: format!("prd_bench-{}", numbers.run()),
+        title: "A mug for benchmarks".into(),
+        variants: skus().map(variant).collect(),
+        ..CreateProductRequest::default()
+    };
+    let made = client
+        .call(product, async |mut shop, request| shop.products.create_product(request).await)
+        .await
+        .context("making the product")?;
+    let seen = GetProductRequest {
+        product_id: made.product_id,
+        min_position: made.position.into_iter().collect(),
+        ..GetProductRequest::default()
+    };
+    client.call(seen, async |mut shop, request| shop.products.get_product(request).await).await?;
+    let received: Vec<_> = stream::iter(skus())
+        .map(async |sku| {
+            let number = numbers.next();
+            let receive = numbers.receive(number, sku, units);
+            let answer = client.call(receive, async |mut shop, request| shop.inventory.update_stock(request).await);
+            anyhow::Ok((number, answer.await?.position))
+        })
+        .buffer_unordered(SKUS.len() + 1)
+        .try_collect()
+        .await
+        .context("receiving stock")?;
+    received.into_iter().for_each(|(number, position)| acknowledged.add(number, position));
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! The processes' memory in Postgres: their cursors in the checkpoint table, their unfinished work from the views.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use shopstream_domain::order::Timer;
+use shopstream_eventlog::{Cursor, Position};
+use shopstream_projections::inventory::ReservationStatus;
+use shopstream_projections::{Checkpoint, CheckpointError, Database, DatabaseError, Projection, ReadModels};
+use shopstream_sagas::ports::{
+    CursorMove, SagaStore, StoreError, Unfinished, UnfinishedCheckout, UnfinishedReservation,
+};
+use tokio::time::Instant;
+
+const CHECKPOINT: Checkpoint<'static> = Checkpoint { reader: "sagas", epoch: 1 };
+/// Rows of one page.
+const PAGE: u32 = 1000;
+/// How long the views may need to show what the log holds.
+const CATCH_UP: Duration = Duration::from_secs(30);
+
+/// See [`SagaStore`].
+pub(super) struct PostgresSagaStore {
+    pub(super) database: Database,
+    pub(super) reads: ReadModels,
+}
+
+#[async_trait]
+impl SagaStore for PostgresSagaStore {
+    async fn cursors(&self) -> Result<Vec<Cursor>, StoreError> {
+        CHECKPOINT.load(&self.database).await.map_err(unavailable)
+    }
+
+    async fn save(&self, moves: &[CursorMove]) -> Result<(), StoreError> {
+        let moves: Vec<_> = moves.iter().map(|step| (step.from, step.to)).collect();
+        CHECKPOINT.save(&self.database, &moves).await.map_err(|error| match error {
+            CheckpointError::Overtaken { partition, .. } => StoreError::Moved { partition },
+            CheckpointError::Database(error) => unavailable(error),
+        })
+    }
+
+    async fn unfinished(&self, at_least: &[Position]) -> Result<Unfinished, StoreError> {
+        let deadline = Instant::now() + CATCH_UP;
+        let views =
+            [Projection::SagaBoard, Projection::ReservationView, Projection::PaymentView, Projection::ReturnView];
+        for view in views {
+            let waited = self.reads.wait_for(view, at_least, deadline).await;
+            waited.map_err(|behind| StoreError::Unavailable { detail: behind.to_string() })?;
+        }
+        let mut unfinished = Unfinished::default();
+        self.checkouts(&mut unfinished).await.map_err(unavailable)?;
+        self.reservations(&mut unfinished).await.map_err(unavailable)?;
+        self.payments(&mut unfinished).await.map_err(unavailable)?;
+        self.returns(&mut unfinished).await.map_err(unavailable)?;
+        Ok(unfinished)
+    }
+}
+
+impl PostgresSagaStore {
+    async fn checkouts(&self, unfinished: &mut Unfinished) -> Result<(), DatabaseError> {
+        let mut last = None;
+        loop {
+            let after = last.as_ref().map(|(tenant, id): &(_, String)| (tenant, id.as_str()));
+            let page = self.reads.unfinished_checkouts(after, PAGE).await?;
+            last = page.last().map(|row| (row.tenant_id.clone(), row.checkout_id.clone()));
+            unfinished.checkouts.extend(page.iter().map(|row| UnfinishedCheckout {
+                stream: row.stream(),
+                stage: row.stage,
+                timer: row.timer_kind.zip(row.timer_due_at).map(|(kind, due_at)| Timer { kind, due_at }),
+            }));
+            if page.len() < PAGE as usize {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn reservations(&self, unfinished: &mut Unfinished) -> Result<(), DatabaseError> {
+        let mut last = None;
+        loop {
+            let after = last.as_ref().map(|(tenant, id)| (tenant, id));
+            let page = self.reads.open_reservations(after, PAGE).await?;
+            last = page.last().map(|row| (row.tenant_id.clone(), row.reservation_id.clone()));
+            unfinished.reservations.extend(page.iter().map(|row| UnfinishedReservation {
+                stream: row.reservation_id.stream(&row.tenant_id),
+                held_until: row.until.filter(|_| row.status == ReservationStatus::Held),
+            }));
+            if page.len() < PAGE as usize {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn payments(&self, unfinished: &mut Unfinished) -> Result<(), DatabaseError> {
+        let mut last = None;
+        loop {
+            let after = last.as_ref().map(|(tenant, id)| (tenant, id));
+            let page = self.reads.open_payments(after, PAGE).await?;
+            last = page.last().map(|row| (row.tenant_id.clone(), row.payment_id.clone()));
+            unfinished.payments.extend(page.iter().map(|row| row.payment_id.stream(&row.tenant_id)));
+            if page.len() < PAGE as usize {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn returns(&self, unfinished: &mut Unfinished) -> Result<(), DatabaseError> {
+        let mut last = None;
+        loop {
+            let after = last.as_ref().map(|(tenant, id)| (tenant, id));
+            let page = self.reads.unfinished_returns(after, PAGE).await?;
+            last = page.last().map(|row| (row.tenant_id.clone(), row.return_id.clone()));
+            unfinished.returns.extend(page.iter().map(|row| row.return_id.stream(&row.tenant_id)));
+            if page.len() < PAGE as usize {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn unavailable(error: DatabaseError) -> StoreError {
+    StoreError::Unavailable { detail: error.to_string() }
+}

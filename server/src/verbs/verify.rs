@@ -1,0 +1,193 @@
+//! `shopstream verify`: are the books right?
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use shopstream_domain::StreamId;
+use shopstream_eventlog::{EventData, Position, schema};
+use shopstream_proto::admin::v1::VerifyReadModelsRequest;
+use shopstream_proto::admin::v1::verify_read_models_response::Event;
+use shopstream_proto::event::v1::{self as wire, GetLogStatusRequest, PartitionRange, ReadRequest};
+use shopstream_proto::provider::v1::ListCallsRequest;
+use shopstream_proto::provider::v1::provider_service_client::ProviderServiceClient;
+use tonic::Request;
+
+use super::Connected;
+use crate::client::{Client, describe};
+use crate::config::Config;
+use crate::node::provider;
+use crate::verify::{Findings, Laws, ProviderCall, Seen, Violation};
+
+/// Calls of the provider that are asked for at once.
+const PAGE: i32 = 1000;
+
+/// How strictly to check.
+#[derive(Args, Clone, Debug)]
+pub struct VerifyOptions {
+    /// Unfinished work is a failure too: for a shop at rest
+    #[arg(long)]
+    quiesced: bool,
+    /// Leave the read models out
+    #[arg(long)]
+    skip_read_models: bool,
+}
+
+/// Checks the conservation laws of the whole log up to now, and says what it found. Exit 1 where one is broken.
+///
+/// # Errors
+/// The node or the provider does not answer.
+pub async fn run(config: &Config, options: &VerifyOptions) -> anyhow::Result<ExitCode> {
+    let connected = Connected::open(config).await?;
+    let verified = verify(&connected, config, options).await;
+    connected.close().await?;
+    verified
+}
+
+async fn verify(connected: &Connected, config: &Config, options: &VerifyOptions) -> anyhow::Result<ExitCode> {
+    let client = &connected.client;
+    let folded = match fold(client).await? {
+        Ok(folded) => folded,
+        Err(violation) => {
+            println!("BROKEN  {violation}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let calls = match provider::url(config) {
+        Some(url) => Some(provider_calls(&url).await?),
+        None => None,
+    };
+    let findings = folded.laws.conclude(calls.as_deref());
+    let read_models = if options.skip_read_models { true } else { check_read_models(client).await? };
+    Ok(report(&folded, &findings, calls.as_deref(), read_models, options))
+}
+
+fn report(
+    folded: &Folded,
+    findings: &Findings,
+    calls: Option<&[ProviderCall]>,
+    read_models: bool,
+    options: &VerifyOptions,
+) -> ExitCode {
+    for violation in &findings.violations {
+        println!("BROKEN  {violation}");
+    }
+    for stream in &findings.skipped {
+        println!("unfinished  {stream}");
+    }
+    println!(
+        "{} events, {} provider calls: laws 1 to 6 and 9 {}; {} unfinished",
+        folded.events,
+        calls.map_or_else(|| "no".into(), |calls| calls.len().to_string()),
+        if findings.violations.is_empty() { "hold" } else { "are BROKEN" },
+        findings.skipped.len()
+    );
+    let unfinished = options.quiesced && !findings.skipped.is_empty();
+    if findings.violations.is_empty() && read_models && !unfinished { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+struct Folded {
+    laws: Laws,
+    events: u64,
+}
+
+/// Folds every event up to the end of the log as it is now.
+async fn fold(client: &Client) -> anyhow::Result<Result<Folded, Violation>> {
+    let request = GetLogStatusRequest::default();
+    let status = client.call(request, async |mut shop, request| shop.events.get_log_status(request).await).await?;
+    let ranges: Vec<PartitionRange> = status
+        .partitions
+        .iter()
+        .map(|partition| PartitionRange {
+            partition: partition.partition,
+            from_offset: 0,
+            to_offset: Some(partition.end_offset),
+        })
+        .collect();
+    let bar = progress_bar(status.partitions.iter().map(|partition| partition.end_offset.max(0) as u64).sum());
+    let refused = |status: tonic::Status| anyhow::anyhow!(describe(&status));
+    let request = ReadRequest { partitions: ranges, ..ReadRequest::default() };
+    let mut batches = client.shop().events.read(Request::new(request)).await.map_err(refused)?.into_inner();
+    let mut folded = Folded { laws: Laws::default(), events: 0 };
+    while let Some(batch) = batches.message().await.map_err(refused)? {
+        for event in &batch.events {
+            if let Err(violation) = folded.laws.see(&seen(event)?) {
+                bar.finish_and_clear();
+                return Ok(Err(violation));
+            }
+            folded.events += 1;
+        }
+        bar.set_position(batch.next.iter().map(|next| next.offset.max(0) as u64).sum());
+    }
+    bar.finish_and_clear();
+    Ok(Ok(folded))
+}
+
+fn seen(event: &wire::Event) -> anyhow::Result<Seen> {
+    let stream: StreamId = event.stream_id.parse()?;
+    let place = event.position.as_ref().context("an event without a position")?;
+    let data = EventData {
+        event_type: event.event_type.clone(),
+        schema_version: event.schema_version as u16,
+        payload: event.payload_json.clone().into(),
+    };
+    let position = Position { partition: place.partition as u16, offset: place.offset as u64 };
+    let event = schema::decode(stream.kind(), &data).with_context(|| format!("at {position}"))?;
+    Ok(Seen { position, stream, event })
+}
+
+/// Law 10: every read model equals a replay of the log.
+async fn check_read_models(client: &Client) -> anyhow::Result<bool> {
+    let refused = |status: tonic::Status| anyhow::anyhow!(describe(&status));
+    let request = Request::new(VerifyReadModelsRequest::default());
+    let mut answers = client.shop().admin.verify_read_models(request).await.map_err(refused)?.into_inner();
+    let bar = progress_bar(0);
+    let mut all_equal = true;
+    while let Some(answer) = answers.message().await.map_err(refused)? {
+        match answer.event {
+            Some(Event::Progress(progress)) => {
+                bar.set_message(answer.name);
+                bar.set_length(progress.total_count.unsigned_abs());
+                bar.set_position(progress.done_count.unsigned_abs());
+            }
+            Some(Event::Verdict(verdict)) if verdict.equal => {
+                bar.suspend(|| println!("{}: {} rows equal their replay", answer.name, verdict.row_count));
+            }
+            Some(Event::Verdict(verdict)) => {
+                all_equal = false;
+                bar.suspend(|| println!("BROKEN  law 10: {}: {}", answer.name, verdict.difference));
+            }
+            None => {}
+        }
+    }
+    bar.finish_and_clear();
+    Ok(all_equal)
+}
+
+async fn provider_calls(url: &str) -> anyhow::Result<Vec<ProviderCall>> {
+    let mut provider =
+        ProviderServiceClient::connect(url.to_owned()).await.with_context(|| format!("no provider answers at {url}"))?;
+    let mut calls = Vec::new();
+    loop {
+        let request = ListCallsRequest { skip: calls.len() as i64, page_size: PAGE };
+        let page = provider.list_calls(request).await?.into_inner().calls;
+        let last = page.len() < PAGE as usize;
+        calls.extend(page.into_iter().map(|call| ProviderCall {
+            question: call.operation == "get",
+            key: call.key,
+            effective: call.effective,
+        }));
+        if last {
+            return Ok(calls);
+        }
+    }
+}
+
+fn progress_bar(length: u64) -> ProgressBar {
+    let bar = ProgressBar::new(length).with_message("records");
+    match ProgressStyle::with_template("{msg:>10} {wide_bar} {pos}/{len} {per_sec}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

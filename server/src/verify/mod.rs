@@ -1,0 +1,9 @@
+//! Whether a shop's books are right: the conservation laws over the whole log.
+
+mod laws;
+mod money;
+mod stock;
+#[cfg(test)]
+mod tests;
+
+pub use laws::{Findings, Laws, ProviderCall, Seen, Violation};

@@ -1,0 +1,72 @@
+//! The requests that most tests begin with.
+
+use shopstream_proto::catalog::v1::{CreateProductRequest, GetProductRequest, NewVariant};
+use shopstream_proto::inventory::v1::update_stock_request::Change;
+use shopstream_proto::inventory::v1::{ReceiveStock, UpdateStockRequest};
+use shopstream_proto::order::v1::{CreateOrderRequest, NewOrderLine};
+use shopstream_proto::r#type::v1::Money;
+use shopstream_server::client::Client;
+
+/// The currency of all of them.
+pub const CURRENCY: &str = "EUR";
+
+/// `amount_minor` of it.
+pub fn money(amount_minor: i64) -> Money {
+    Money { currency_code: CURRENCY.into(), amount_minor }
+}
+
+/// A product of one SKU at a list price.
+pub fn product(sku: &str, price: i64) -> CreateProductRequest {
+    let variant = NewVariant { sku: sku.into(), title: sku.into(), list_price: Some(money(price)) };
+    CreateProductRequest {
+        request_id: format!("product:{sku}"),
+        product_id: Some(format!("prd_{sku}")),
+        title: sku.into(),
+        variants: vec![variant],
+        ..CreateProductRequest::default()
+    }
+}
+
+/// `quantity` units come in.
+pub fn stock(request_id: &str, sku: &str, quantity: i64) -> UpdateStockRequest {
+    UpdateStockRequest {
+        request_id: request_id.into(),
+        sku: sku.into(),
+        location: "main".into(),
+        change: Some(Change::Receive(ReceiveStock { quantity })),
+        ..UpdateStockRequest::default()
+    }
+}
+
+/// An order of `quantity` units at the list price.
+pub fn order(order_id: &str, sku: &str, quantity: i64, token: &str) -> CreateOrderRequest {
+    CreateOrderRequest {
+        request_id: format!("create:{order_id}"),
+        order_id: Some(order_id.into()),
+        customer_id: "cus_test".into(),
+        currency_code: CURRENCY.into(),
+        lines: vec![line(sku, quantity)],
+        payment_method_token: token.into(),
+        ..CreateOrderRequest::default()
+    }
+}
+
+/// One line at the list price.
+pub fn line(sku: &str, quantity: i64) -> NewOrderLine {
+    NewOrderLine { sku: sku.into(), quantity, unit_price: None }
+}
+
+/// Makes a product at 500 with units in stock, and waits until it can be ordered.
+///
+/// # Errors
+/// The shop refuses.
+pub async fn sell(client: &Client, sku: &str, units: i64) -> anyhow::Result<()> {
+    let made = product(sku, 500);
+    let made = client.call(made, async |mut shop, request| shop.products.create_product(request).await).await?;
+    let (min_position, product_id) = (made.position.into_iter().collect(), made.product_id);
+    let seen = GetProductRequest { min_position, product_id };
+    client.call(seen, async |mut shop, request| shop.products.get_product(request).await).await?;
+    let stock = stock(&format!("stock:{sku}"), sku, units);
+    client.call(stock, async |mut shop, request| shop.inventory.update_stock(request).await).await?;
+    Ok(())
+}

@@ -1,0 +1,267 @@
+//! A shop of its own for a test: the real program, its data in a temporary folder, its ports free ones.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use shopstream_server::client::Client;
+use tempfile::TempDir;
+
+use crate::{Process, Said, program, tied};
+
+/// How long a node may take to start or to stop, on a machine that does other things too.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a verb may take.
+const VERB: Duration = Duration::from_secs(600);
+
+/// What a node runs with, beyond the defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    log: Option<String>,
+    provider: Option<String>,
+}
+
+impl Setup {
+    /// On the log at this URL; makes its topic.
+    ///
+    /// # Panics
+    /// The topic cannot be made.
+    pub fn on(log: &str) -> Self {
+        let mut command = tied(program());
+        command.args(["topics", "apply", "--log", log, "--power", "independent"]);
+        let made = Process::spawn("topics apply", command).finish(VERB);
+        assert!(made.status.success(), "topics apply: {made:?}");
+        Self { log: Some(log.to_owned()), provider: None }
+    }
+
+    /// With the payment provider of another node.
+    pub fn paid_through(self, provider: &str) -> Self {
+        Self { provider: Some(provider.to_owned()), ..self }
+    }
+}
+
+/// A shop that runs, and everything it has.
+pub struct TestShop {
+    node: Process,
+    setup: Setup,
+    listen: String,
+    admin: String,
+    provider: String,
+    data: PathBuf,
+    _folder: TempDir,
+}
+
+/// What a node says when it is ready.
+struct Ready {
+    node: Process,
+    listen: String,
+    admin: String,
+    provider: String,
+}
+
+impl TestShop {
+    /// A shop on the embedded log.
+    pub fn start() -> Self {
+        Self::start_with(Setup::default())
+    }
+
+    /// A shop that runs with this setup.
+    ///
+    /// # Panics
+    /// It does not get ready.
+    pub fn start_with(setup: Setup) -> Self {
+        // Its Postgres runs as another user where we are root, and that one must come in.
+        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        let folder = tempfile::Builder::new().prefix("shopstream-it-").permissions(everybody).tempdir();
+        let folder = folder.expect("a temporary folder");
+        let data = folder.path().join("data");
+        let Ready { node, listen, admin, provider } = serve(&data, &setup, "127.0.0.1:0", "127.0.0.1:0");
+        Self { node, setup, listen, admin, provider, data, _folder: folder }
+    }
+
+    /// The folder of everything that lasts.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The URL of its metrics.
+    pub fn metrics_url(&self) -> String {
+        format!("http://{}/metrics", self.admin)
+    }
+
+    /// The URL of its gRPC services.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.listen)
+    }
+
+    /// The URL of its payment provider.
+    pub fn provider_url(&self) -> &str {
+        &self.provider
+    }
+
+    /// A client of the running node.
+    ///
+    /// # Panics
+    /// Nobody answers.
+    pub async fn client(&self) -> Client {
+        Client::connect(&self.url()).await.expect("a node that is ready")
+    }
+
+    /// Whether the node has not ended.
+    pub fn is_alive(&mut self) -> bool {
+        self.node.is_alive()
+    }
+
+    /// Starts a verb on this shop.
+    pub fn start_verb(&self, verb: &[&str]) -> Process {
+        let mut command = tied(program());
+        command.args(verb).args(["--listen", &self.listen]).arg("--data").arg(&self.data);
+        if let Some(log) = &self.setup.log {
+            command.args(["--log", log]);
+        }
+        if let Some(provider) = &self.setup.provider {
+            command.args(["--provider", provider]);
+        }
+        Process::spawn(&verb.join(" "), command)
+    }
+
+    /// Carries out a verb on this shop.
+    pub fn verb(&self, verb: &[&str]) -> Said {
+        self.start_verb(verb).finish(VERB)
+    }
+
+    /// The books are right and nothing is unfinished; read models are what the log says.
+    ///
+    /// # Panics
+    /// They are not.
+    pub fn verify(&self) {
+        let said = self.verb(&["verify", "--quiesced"]);
+        assert!(said.status.success(), "verify --quiesced: {}{}", said.out, said.err);
+    }
+
+    /// Another node with the same settings, which should not come up; what it says.
+    pub fn second_node(&self) -> Said {
+        let mut command = tied(program());
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data"]).arg(&self.data);
+        Process::spawn("a second node", command).finish(PATIENCE)
+    }
+
+    /// Ends the node as a power button would.
+    pub fn kill9(&mut self) {
+        self.node.signal(Signal::SIGKILL);
+        self.node.wait(PATIENCE);
+    }
+
+    /// Starts the node again, after [`TestShop::kill9`], on the same data and ports.
+    pub fn restart(&mut self) {
+        let ready = serve(&self.data, &self.setup, &self.listen, &self.admin);
+        (self.node, self.provider) = (ready.node, ready.provider);
+    }
+
+    /// The id of the postmaster of the private Postgres.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn postgres(&self) -> Pid {
+        let path = self.data.join("postgres/pgdata/postmaster.pid");
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let pid = text.lines().next().and_then(|line| line.trim().parse().ok()).expect("a process id");
+        Pid::from_raw(pid)
+    }
+
+    /// Checks the books and stops the node in order.
+    ///
+    /// # Panics
+    /// Something is wrong with either.
+    pub fn finish(mut self) {
+        self.verify();
+        self.node.signal(Signal::SIGTERM);
+        let status = self.node.wait(PATIENCE);
+        let complaints = self.node.complaints();
+        assert!(status.success(), "the node stopped with {status}: {complaints}");
+        assert!(!complaints.contains("panicked at"), "{complaints}");
+    }
+}
+
+impl Drop for TestShop {
+    fn drop(&mut self) {
+        if self.node.is_alive() {
+            self.node.signal(Signal::SIGTERM);
+            self.node.wait(PATIENCE);
+        }
+        // A node that was killed leaves its provider behind, as it should.
+        let address = std::fs::read_to_string(self.data.join("provider/address")).unwrap_or_default();
+        if let Some(pid) = address.lines().nth(1).and_then(|line| line.trim().parse().ok()) {
+            let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if command.contains("provider-simulator") {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            }
+        }
+    }
+}
+
+fn serve(data: &Path, setup: &Setup, listen: &str, admin: &str) -> Ready {
+    let mut command = tied(program());
+    command.args(["serve", "--listen", listen, "--admin", admin, "--data"]).arg(data);
+    if let Some(log) = &setup.log {
+        command.args(["--log", log]);
+    }
+    if let Some(provider) = &setup.provider {
+        command.args(["--provider", provider]);
+    }
+    let node = Process::spawn("serve", command);
+    let mut said = Vec::new();
+    while let Some(line) = node.line(PATIENCE) {
+        if line.starts_with("ready") {
+            let url = |name: &str| url_of(&said, name);
+            let (listen, admin, provider) = (url("grpc"), url("metrics"), url("provider"));
+            let admin = admin.trim_end_matches("/metrics");
+            let address = |url: &str| url.trim_start_matches("http://").to_owned();
+            return Ready { listen: address(&listen), admin: address(admin), provider, node };
+        }
+        said.push(line);
+    }
+    panic!("serve ended before it was ready: {}", node.complaints());
+}
+
+fn url_of(said: &[String], name: &str) -> String {
+    let line = said.iter().find_map(|line| line.strip_prefix(name));
+    line.unwrap_or_else(|| panic!("serve names no {name}: {said:?}")).trim().to_owned()
+}
+
+/// A shop that tests share which leave it as it was for the others. It lasts while one of them has it; the last one
+/// checks its books.
+pub struct Shared(Option<TestShop>);
+
+impl Shared {
+    /// The shop that is shared now, or a new one.
+    pub fn shop() -> Arc<Self> {
+        static CURRENT: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
+        let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+        current.upgrade().unwrap_or_else(|| {
+            let shop = Arc::new(Self(Some(TestShop::start())));
+            *current = Arc::downgrade(&shop);
+            shop
+        })
+    }
+}
+
+impl std::ops::Deref for Shared {
+    type Target = TestShop;
+
+    fn deref(&self) -> &TestShop {
+        self.0.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(shop) = self.0.take()
+            && !std::thread::panicking()
+        {
+            shop.finish();
+        }
+    }
+}
