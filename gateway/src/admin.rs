@@ -44,7 +44,8 @@ impl AdminService for Admin {
             for view in views {
                 let verdict = verify(&shop, view, &reports).await;
                 let failed = verdict.is_err();
-                let answer = verdict.map(|verdict| response(view, Event::Verdict(verdict))).map_err(Status::from);
+                let answer =
+                    verdict.map(|verdict| response(view, Event::Verdict(verdict))).map_err(Status::from);
                 // Nobody listens any more: the rest would be for nothing.
                 if reports.send(answer).await.is_err() || failed {
                     return;
@@ -60,9 +61,9 @@ fn named(names: &[String]) -> Result<Vec<Projection>, Failure> {
         return Ok(Projection::views().collect());
     }
     let view = |(index, name): (usize, &String)| {
-        Projection::views()
-            .find(|view| view.name() == name)
-            .ok_or_else(|| Failure::invalid(format!("names[{index}]"), format!("there is no read model {name:?}")))
+        Projection::views().find(|view| view.name() == name).ok_or_else(|| {
+            Failure::invalid(format!("names[{index}]"), format!("there is no read model {name:?}"))
+        })
     };
     names.iter().enumerate().map(view).collect()
 }
@@ -110,7 +111,9 @@ fn response(view: Projection, event: Event) -> VerifyReadModelsResponse {
 fn broken_off(error: RebuildError) -> Failure {
     match error {
         RebuildError::Away { .. } => Failure::Away { what: "the log" },
-        RebuildError::Halted { partition, halt } => Failure::LogHalted { partition, detail: halt.to_string() },
+        RebuildError::Halted { partition, halt } => {
+            Failure::LogHalted { partition, detail: halt.to_string() }
+        }
         RebuildError::Checkpoint(error) => Failure::Internal(error.to_string()),
     }
 }

@@ -1,5 +1,6 @@
 //! ProductService: products, their variants, and list prices (the context `pricing` has no service of its own).
 
+use futures::future::try_join_all;
 use shopstream_command_handlers::{CommandEnvelope, Reply};
 use shopstream_domain::catalog::{ProductCommand, SkuClaimCommand, Variant};
 use shopstream_domain::pricing::PriceCommand;
@@ -73,7 +74,7 @@ impl ProductService for Catalog {
         request: Request<DeleteProductRequest>,
     ) -> Result<Response<DeleteProductResponse>, Status> {
         let call = Call::of(request.metadata())?;
-        let reply = self.shop.submit(&call, delete(request.into_inner(), &call)?).await?;
+        let reply = self.shop.submit_offer(&call, delete(request.into_inner(), &call)?).await?;
         Ok(Response::new(DeleteProductResponse {
             version: int(reply.version),
             position: Some(position(reply.position)),
@@ -87,7 +88,7 @@ impl ProductService for Catalog {
         let call = Call::of(request.metadata())?;
         let price = NewPrice::of(request.into_inner(), &call, self.shop.now())?;
         self.check_price(&call, &price).await?;
-        let reply = self.shop.submit(&call, price.command).await?;
+        let reply = self.shop.submit_offer(&call, price.command).await?;
         Ok(Response::new(SetPriceResponse {
             version: int(reply.version),
             position: Some(position(reply.position)),
@@ -101,10 +102,8 @@ impl Catalog {
     async fn create(&self, call: &Call, new: &NewProduct) -> Result<Reply, Failure> {
         self.refuse_taken(call, new).await?;
         self.claim(call, new.claims(call)).await?;
-        let reply = self.shop.submit(call, new.create(call)).await?;
-        for priced in self.shop.submit_all(call, new.prices(call)).await? {
-            priced?;
-        }
+        let reply = self.shop.submit_offer(call, new.create(call)).await?;
+        try_join_all(new.prices(call).into_iter().map(|price| self.shop.submit_offer(call, price))).await?;
         Ok(reply)
     }
 
@@ -150,7 +149,7 @@ impl Catalog {
         self.claim(call, update.claims(call)).await?;
         let mut last = None;
         for command in commands {
-            last = Some(self.shop.submit(call, command).await?);
+            last = Some(self.shop.submit_offer(call, command).await?);
         }
         last.ok_or_else(|| Failure::Internal("an update without a command".to_owned()))
     }

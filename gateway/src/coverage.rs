@@ -70,6 +70,7 @@ const TESTED: &[(&str, &str, &str)] = &[
 
 /// What only a running shop can show; the tests of the whole shop do.
 const WHOLE_SHOP: &[&str] = &[
+    "admin.v1.AdminService/VerifyReadModels",
     "catalog.v1.ProductService/GetProduct",
     "inventory.v1.InventoryService/GetStock",
     "inventory.v1.InventoryService/StreamStockUpdates",

@@ -7,8 +7,8 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
-use shopstream_domain::{Currency, ProductId, Sku, StreamKind, TenantId, Version};
-use shopstream_eventlog::{CommitRecord, Offset};
+use shopstream_domain::{Currency, ProductId, Sku, StreamId, StreamKind, TenantId, Version};
+use shopstream_eventlog::{CommitRecord, Offset, Position};
 use tracing::warn;
 
 use crate::failure::Failure;
@@ -57,8 +57,8 @@ pub struct Offers {
 
 struct Kept {
     offers: LruCache<Key, Arc<Offer>>,
-    /// By partition, the offset after the last change that was seen on the log. A row read from a view that had not
-    /// got there may be older than the change. `None` while the log is not followed: then nothing is kept.
+    /// By partition, the offset after the last change that is known. A row read from a view that had not got there
+    /// may be older than the change. `None` while the log is not followed: then nothing is kept.
     changed: Option<Vec<Offset>>,
 }
 
@@ -123,45 +123,26 @@ impl Offers {
     fn forget<'a>(&self, commits: impl Iterator<Item = &'a CommitRecord>) {
         let mut kept = self.kept();
         for record in commits {
-            let stream = &record.commit.stream;
-            let tenant = stream.tenant_str();
-            match stream.kind() {
-                // Nobody can have read a product or SKU that has only just come to be.
-                StreamKind::Product if record.commit.first_version == 1 => continue,
-                StreamKind::Product => {
-                    let of_product = |key: &Key, offer: &Offer| {
-                        key.0.as_str() == tenant && offer.product_id.as_str() == stream.id()
-                    };
-                    let gone: Vec<Key> = kept
-                        .offers
-                        .iter()
-                        .filter(|(k, o)| of_product(k, o))
-                        .map(|(k, _)| k.clone())
-                        .collect();
-                    for key in gone {
-                        kept.offers.pop(&key);
-                    }
-                }
-                StreamKind::Price => {
-                    // `SKU.GBP`; what does not parse was never a key.
-                    let sku = stream.id().rsplit_once('.').and_then(|(sku, _)| Sku::new(sku).ok());
-                    if let Some(sku) = sku {
-                        kept.offers.pop(&(stream.tenant(), sku));
-                    }
-                }
-                StreamKind::Sku
-                | StreamKind::Stock
-                | StreamKind::Reservation
-                | StreamKind::Order
-                | StreamKind::Checkout
-                | StreamKind::Payment
-                | StreamKind::Return => continue,
-            }
-            let place = usize::from(record.position.partition);
-            if let Some(changed) = kept.changed.as_mut().and_then(|changed| changed.get_mut(place)) {
-                *changed = record.position.offset + 1;
+            // Nobody can have read a product that has only just come to be.
+            let new = record.commit.stream.kind() == StreamKind::Product && record.commit.first_version == 1;
+            if !new {
+                kept.change(&record.commit.stream, record.position);
             }
         }
+    }
+
+    /// A command of this node changed this stream: known here before the log shows it.
+    pub fn changed(&self, stream: &StreamId, position: Position) {
+        self.kept().change(stream, position);
+    }
+
+    /// What a view must have got to before its rows are worth reading.
+    pub fn changes(&self) -> Vec<Position> {
+        let kept = self.kept();
+        let changed = (0..).zip(kept.changed.iter().flatten());
+        changed
+            .filter_map(|(partition, next)| Some(Position { partition, offset: next.checked_sub(1)? }))
+            .collect()
     }
 
     fn distrust(&self) {
@@ -175,10 +156,45 @@ impl Offers {
     }
 }
 
+impl Kept {
+    fn change(&mut self, stream: &StreamId, position: Position) {
+        match stream.kind() {
+            StreamKind::Product => {
+                let (tenant, product) = (stream.tenant_str(), stream.id());
+                let of_it = |(key, offer): &(&Key, &Arc<Offer>)| {
+                    key.0.as_str() == tenant && offer.product_id.as_str() == product
+                };
+                let gone: Vec<Key> = self.offers.iter().filter(of_it).map(|(key, _)| key.clone()).collect();
+                for key in gone {
+                    self.offers.pop(&key);
+                }
+            }
+            StreamKind::Price => {
+                // `SKU.GBP`; what does not parse was never a key.
+                if let Some(sku) = stream.id().rsplit_once('.').and_then(|(sku, _)| Sku::new(sku).ok()) {
+                    self.offers.pop(&(stream.tenant(), sku));
+                }
+            }
+            StreamKind::Sku
+            | StreamKind::Stock
+            | StreamKind::Reservation
+            | StreamKind::Order
+            | StreamKind::Checkout
+            | StreamKind::Payment
+            | StreamKind::Return => return,
+        }
+        let changed =
+            self.changed.as_mut().and_then(|changed| changed.get_mut(usize::from(position.partition)));
+        if let Some(changed) = changed {
+            *changed = (*changed).max(position.offset + 1);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use shopstream_domain::{StreamId, Timestamp};
-    use shopstream_eventlog::{CommandId, Commit, Position};
+    use shopstream_domain::Timestamp;
+    use shopstream_eventlog::{CommandId, Commit};
 
     use super::*;
 

@@ -96,6 +96,18 @@ impl Shop {
         call.within(async { Ok(self.means.commands.submit(envelope).await?) }).await
     }
 
+    /// As [`Shop::submit`], for what an offer is made of.
+    pub(crate) async fn submit_offer(
+        &self,
+        call: &Call,
+        envelope: CommandEnvelope,
+    ) -> Result<Reply, Failure> {
+        let stream = envelope.stream.clone();
+        let reply = self.submit(call, envelope).await?;
+        self.offers.changed(&stream, reply.position);
+        Ok(reply)
+    }
+
     /// Carries several out side by side, and answers each in its place.
     pub(crate) async fn submit_all(
         &self,
@@ -202,6 +214,8 @@ impl Shop {
         if wanted.is_empty() {
             return Ok(HashMap::new());
         }
+        // Whoever changed a price is charged that price.
+        self.wait_for(call, Projection::ProductView, &self.offers.changes()).await?;
         let view = self.reads().progress().watch(Projection::ProductView).borrow().clone();
         let rows = call.read_within(async { Ok(self.reads().offers(&call.tenant, &wanted).await?) }).await?;
         let found: HashMap<_, _> =

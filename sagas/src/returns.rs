@@ -119,7 +119,7 @@ impl Returns {
             return_id: return_id.clone(),
             quantity: key.quantity,
         };
-        let answers = self.stock.put_back(process, &keys, put_back).await?;
+        let answers = self.stock.fan_out(process, "put_back", &keys, put_back).await?;
         if let Some(refused) = answers.into_iter().find_map(Result::err) {
             return Err(Stuck::Refused { step: "put_back", refused });
         }

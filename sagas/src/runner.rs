@@ -263,6 +263,10 @@ impl Processes {
     }
 
     async fn drive(&self, stream: &StreamId, wake: &mut Wake) -> Rest {
+        // What woke these is on their own stream, which brings them back. A checkout has yet to write on its own.
+        if stream.kind() != StreamKind::Checkout {
+            wake.receipts.confirm();
+        }
         let driven = match stream.kind() {
             StreamKind::Checkout => Ok(Box::pin(self.checkouts.drive(stream, wake)).await),
             StreamKind::Return => Ok(Box::pin(self.returns.drive(stream, wake)).await),

@@ -143,7 +143,7 @@ impl StockFanOut {
     pub(crate) async fn allocate(&self, hold: &mut Hold, keys: &[StockKey]) -> Result<Allocation, Stuck> {
         let id = &hold.id;
         let answers = self
-            .fan_out(hold, "reserve", keys, |key| StockCommand::Reserve {
+            .fan_out(&hold.process, "reserve", keys, |key| StockCommand::Reserve {
                 reservation_id: id.clone(),
                 quantity: key.quantity,
             })
@@ -167,7 +167,7 @@ impl StockFanOut {
         released.map_err(|refused| Stuck::Refused { step: "release", refused })
     }
 
-    /// Lets a stock of time run out. Refused where the time is not over, which leaves the hold as it is.
+    /// Gives the hold up if its time is over. Refused where the time is not over, which leaves the hold as it is.
     pub(crate) async fn expire(&self, hold: &mut Hold) -> Result<Result<(), Refused>, Unanswered> {
         self.decide(hold, "expire", ReservationCommand::Expire).await
     }
@@ -191,7 +191,7 @@ impl StockFanOut {
         };
         let (id, status) = (&hold.id, reservation.status());
         let answers = self
-            .fan_out(hold, step, reservation.keys(), |_| match status {
+            .fan_out(&hold.process, step, reservation.keys(), |_| match status {
                 ReservationStatus::Committed => StockCommand::Commit { reservation_id: id.clone() },
                 ReservationStatus::Released { reason } => {
                     StockCommand::Release { reservation_id: id.clone(), reason }
@@ -237,16 +237,6 @@ impl StockFanOut {
         Ok(if held { Rest::until(hold.reservation.state().until()) } else { Rest::Ended })
     }
 
-    /// Puts returned units back, one batch over all keys. Shares of one key must have been summed.
-    pub(crate) async fn put_back(
-        &self,
-        process: &Process,
-        keys: &[StockKey],
-        command: impl Fn(&StockKey) -> StockCommand + Send + Sync,
-    ) -> Result<Vec<Result<Reply, Refused>>, Unanswered> {
-        self.send(process, "put_back", keys, command).await
-    }
-
     async fn decide(
         &self,
         hold: &mut Hold,
@@ -256,26 +246,14 @@ impl StockFanOut {
         self.means.tell(&hold.process, Step::new(step, 0), &mut hold.reservation, command).await
     }
 
-    async fn fan_out(
-        &self,
-        hold: &Hold,
-        step: &'static str,
-        keys: &[StockKey],
-        command: impl Fn(&StockKey) -> StockCommand + Send + Sync,
-    ) -> Result<Vec<Result<Reply, Refused>>, Unanswered> {
-        self.send(&hold.process, step, keys, command).await
-    }
-
-    /// One command per key, all in one batch.
-    async fn send(
+    /// One command per key, all in one batch; the answers in the order of the keys.
+    pub(crate) async fn fan_out(
         &self,
         process: &Process,
         step: &'static str,
         keys: &[StockKey],
         command: impl Fn(&StockKey) -> StockCommand + Send + Sync,
     ) -> Result<Vec<Result<Reply, Refused>>, Unanswered> {
-        // A step of its own on the stock side: its ids never meet those of the reservation's own commands, whose
-        // streams differ, but people read them side by side.
         let envelope = |index: usize| {
             let key: &StockKey = &keys[index];
             let stream = key.sku.stock_stream(&process.tenant, &key.location);

@@ -16,7 +16,7 @@ const TOKENS: &[&str] = &[
 
 #[tokio::test(start_paused = true)]
 async fn every_checkout_ends_whatever_the_log_does() {
-    for seed in 1000..1600 {
+    for seed in 0..40 {
         let chaos = Chaos {
             seed,
             lose: 0.02,

@@ -32,7 +32,7 @@ pub async fn read_log(client: &Client) -> BTreeMap<String, Vec<Event>> {
 pub fn fingerprints(streams: &BTreeMap<String, Vec<Event>>) -> BTreeMap<Fingerprint, Vec<String>> {
     let mut commands: BTreeMap<Fingerprint, Vec<String>> = BTreeMap::new();
     for event in streams.values().flatten() {
-        let key = (event.stream_id.clone(), event.command_id.clone(), event.body_hash.clone());
+        let key = (event.stream_id.clone(), event.command_id.clone(), event.body_hash.to_vec());
         let names = commands.entry(key).or_default();
         let index = event.index_in_record as usize;
         assert_eq!(names.len(), index, "{} was carried out twice on {}", event.command_id, event.stream_id);

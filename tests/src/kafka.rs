@@ -46,7 +46,7 @@ impl Cluster {
         // The script stops its brokers when the command ends, and the command when our end of the pipe closes.
         let until_closed = "echo \"$SHOPSTREAM_TEST_KAFKA\"; cat";
         command.args(["run", "--brokers", &brokers.to_string(), "--", "sh", "-c", until_closed]);
-        let process = Process::spawn("kafka", command).living_by_stdin();
+        let mut process = Process::spawn("kafka", command).living_by_stdin();
         let Some(brokers) = process.line(PATIENCE) else { panic!("no Kafka: {}", process.complaints()) };
         Some(Self { _process: Some(process), brokers })
     }

@@ -21,9 +21,10 @@ pub struct Process {
     /// Open as long as this value.
     _stdin: Option<ChildStdin>,
     lives_by_stdin: bool,
-    out: Receiver<String>,
+    // Behind a lock only so that a process may be shared between tests.
+    out: Mutex<Receiver<String>>,
     complaints: Arc<Mutex<VecDeque<String>>>,
-    end: Receiver<ExitStatus>,
+    end: Mutex<Receiver<ExitStatus>>,
     ended: Option<ExitStatus>,
 }
 
@@ -75,6 +76,7 @@ impl Process {
         read_lines(stderr.expect("piped"), move |line| keep(&kept, line));
         let pid = Pid::from_raw(i32::try_from(pid).expect("a process id"));
         let (name, lives_by_stdin) = (name.to_owned(), false);
+        let (out, end) = (Mutex::new(out), Mutex::new(end));
         Self { name, pid, _stdin: stdin, lives_by_stdin, out, complaints, end, ended: None }
     }
 
@@ -93,8 +95,8 @@ impl Process {
     ///
     /// # Panics
     /// It writes nothing for so long.
-    pub fn line(&self, patience: Duration) -> Option<String> {
-        match self.out.recv_timeout(patience) {
+    pub fn line(&mut self, patience: Duration) -> Option<String> {
+        match held(&mut self.out).recv_timeout(patience) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("{} says nothing: {}", self.name, self.complaints()),
@@ -110,7 +112,7 @@ impl Process {
     /// Whether it has not ended.
     pub fn is_alive(&mut self) -> bool {
         if self.ended.is_none() {
-            self.ended = self.end.try_recv().ok();
+            self.ended = held(&mut self.end).try_recv().ok();
         }
         self.ended.is_none()
     }
@@ -131,7 +133,7 @@ impl Process {
         if let Some(status) = self.ended {
             return status;
         }
-        let Ok(status) = self.end.recv_timeout(patience) else {
+        let Ok(status) = held(&mut self.end).recv_timeout(patience) else {
             self.signal(Signal::SIGKILL);
             panic!("{} does not end within {patience:?}: {}", self.name, self.complaints());
         };
@@ -149,7 +151,7 @@ impl Process {
         // To the end of the output first: a full pipe would keep it from ending.
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.out.recv_timeout(left) {
+            match held(&mut self.out).recv_timeout(left) {
                 Ok(line) => out.push_str(&(line + "\n")),
                 Err(_) => break,
             }
@@ -165,6 +167,10 @@ impl Drop for Process {
             self.signal(Signal::SIGKILL);
         }
     }
+}
+
+fn held<T>(lock: &mut Mutex<T>) -> &mut T {
+    lock.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn read_lines(stream: impl Read + Send + 'static, take: impl Fn(String) + Send + 'static) {

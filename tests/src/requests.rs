@@ -1,11 +1,13 @@
 //! The requests that most tests begin with.
 
+use anyhow::Context as _;
 use shopstream_proto::catalog::v1::{CreateProductRequest, GetProductRequest, NewVariant};
 use shopstream_proto::inventory::v1::update_stock_request::Change;
 use shopstream_proto::inventory::v1::{ReceiveStock, UpdateStockRequest};
-use shopstream_proto::order::v1::{CreateOrderRequest, NewOrderLine};
-use shopstream_proto::r#type::v1::Money;
-use shopstream_server::client::Client;
+use shopstream_proto::order::v1::{CreateOrderRequest, GetOrderRequest, NewOrderLine, Order, TrackOrderRequest};
+use shopstream_proto::r#type::v1::{Money, Position};
+use shopstream_server::client::{Client, Shop};
+use tonic::Response;
 
 /// The currency of all of them.
 pub const CURRENCY: &str = "EUR";
@@ -69,4 +71,36 @@ pub async fn sell(client: &Client, sku: &str, units: i64) -> anyhow::Result<()> 
     let stock = stock(&format!("stock:{sku}"), sku, units);
     client.call(stock, async |mut shop, request| shop.inventory.update_stock(request).await).await?;
     Ok(())
+}
+
+/// Follows an order until it is confirmed or cancelled and its checkout has nothing left to do.
+///
+/// # Errors
+/// The shop does not tell, or the order does not end.
+pub async fn ended(client: &Client, order_id: &str, position: Option<Position>) -> anyhow::Result<Order> {
+    let min_position: Vec<_> = position.into_iter().collect();
+    let (order_id, resume_token) = (order_id.to_owned(), String::new());
+    let track = TrackOrderRequest { min_position: min_position.clone(), order_id: order_id.clone(), resume_token };
+    let follow = async |mut shop: Shop, request| {
+        let mut story = shop.orders.track_order(request).await?.into_inner();
+        let mut last = None;
+        while let Some(chapter) = story.message().await? {
+            last = chapter.entry.and_then(|entry| entry.position).or(last);
+        }
+        Ok(Response::new(last))
+    };
+    let last = client.call(track, follow).await?;
+    let min_position = last.into_iter().chain(min_position).collect();
+    let get = GetOrderRequest { min_position, order_id };
+    let answer = client.call(get, async |mut shop, request| shop.orders.get_order(request).await).await?;
+    answer.order.context("an answer without an order")
+}
+
+/// Places an order and follows it to its end.
+///
+/// # Errors
+/// See [`ended`].
+pub async fn place(client: &Client, order: CreateOrderRequest) -> anyhow::Result<Order> {
+    let placed = client.call(order, async |mut shop, request| shop.orders.create_order(request).await).await?;
+    ended(client, &placed.order_id, placed.position).await
 }

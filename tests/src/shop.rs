@@ -211,7 +211,7 @@ fn serve(data: &Path, setup: &Setup, listen: &str, admin: &str) -> Ready {
     if let Some(provider) = &setup.provider {
         command.args(["--provider", provider]);
     }
-    let node = Process::spawn("serve", command);
+    let mut node = Process::spawn("serve", command);
     let mut said = Vec::new();
     while let Some(line) = node.line(PATIENCE) {
         if line.starts_with("ready") {

@@ -106,8 +106,9 @@ impl Updates {
         let Filter { tenant, skus, .. } = &self.filter;
         let after = after.as_ref().map(|(sku, location)| (sku, location));
         let rows = self.shop.reads().stock_levels(tenant, skus, after, PAGE).await?;
-        let Some(last) = rows.last() else { return Ok(()) };
-        self.present = Some(Some((last.sku.clone(), last.location.clone())));
+        if rows.len() == PAGE as usize {
+            self.present = rows.last().map(|last| Some((last.sku.clone(), last.location.clone())));
+        }
         for row in rows {
             if !self.filter.wants_location(&row.location) {
                 continue;

@@ -106,7 +106,9 @@ impl Updates {
     async fn show_present(&mut self, after: Option<&OrderId>) -> Result<(), Failure> {
         let Filter { tenant, orders, customer, .. } = &self.filter;
         let rows = self.shop.reads().order_summaries(tenant, orders, customer.as_ref(), after, PAGE).await?;
-        self.present = rows.last().map(|last| Some(last.order_id.clone()));
+        if rows.len() == PAGE as usize {
+            self.present = rows.last().map(|last| Some(last.order_id.clone()));
+        }
         for row in rows {
             if self.from.get(usize::from(row.partition)).is_some_and(|from| row.offset >= *from) {
                 self.shown.insert(row.order_id.stream(tenant), row.version);

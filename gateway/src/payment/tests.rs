@@ -151,6 +151,7 @@ fn payment() -> PaymentView {
         decline_code: None,
         decline_retryable: false,
         capture_before: None,
+        open: false,
         state: Default::default(),
         created_at: NOW,
         updated_at: NOW,

@@ -55,6 +55,7 @@ fn payment() -> Option<PaymentView> {
         decline_code: None,
         decline_retryable: false,
         capture_before: None,
+        open: false,
         state: Default::default(),
         created_at: NOW,
         updated_at: NOW,

@@ -27,8 +27,8 @@ async fn what_was_committed_comes_back_as_it_was() {
     let starts: Vec<_> = (0..4).map(|partition| shop.log.log.start(partition)).collect();
     let mut reader = shop.log.log.reader(&starts).await.unwrap();
     let mut on_the_log = Vec::new();
-    // Twenty orders of eight commits each.
-    while on_the_log.len() < 160 {
+    // Twenty orders of seven commits each.
+    while on_the_log.len() < 140 {
         on_the_log.extend(reader.next(1 << 20).await.unwrap().commits);
     }
     let asked = ["default/order/ord_3", "default/stock/MUG@main", "default/order/none"].map(stream);

@@ -14,6 +14,13 @@ pub(super) struct Acknowledged {
 }
 
 impl Acknowledged {
+    /// These commands, the highest of which are at `positions`.
+    pub(super) fn of(numbers: Vec<u64>, positions: impl IntoIterator<Item = Position>) -> Self {
+        let mut of = Self { numbers, highest: BTreeMap::new() };
+        positions.into_iter().for_each(|position| of.reach(position));
+        of
+    }
+
     /// One more.
     pub(super) fn add(&mut self, number: u64, position: Option<Position>) {
         self.numbers.push(number);
@@ -31,8 +38,7 @@ impl Acknowledged {
         self.highest.values().cloned().collect()
     }
 
-    /// Something was recorded there.
-    pub(super) fn reach(&mut self, position: Position) {
+    fn reach(&mut self, position: Position) {
         match self.highest.get_mut(&position.partition) {
             Some(highest) if highest.offset >= position.offset => {}
             Some(highest) => *highest = position,

@@ -60,8 +60,9 @@ async fn stream(mut shop: Shop, numbers: Numbers, until: Instant) -> anyhow::Res
         let mut sent = Vec::new();
         while Instant::now() < until {
             let orders: Vec<u64> = (0..IN_MESSAGE).map(|_| numbers.next()).collect();
-            let message =
-                ProcessBulkOrdersRequest { orders: orders.iter().map(|number| numbers.draft(*number)).collect() };
+            let message = ProcessBulkOrdersRequest {
+                orders: orders.iter().map(|number| numbers.draft(*number)).collect(),
+            };
             if messages.send(message).await.is_err() {
                 // The call has ended; its answer tells why.
                 break;
@@ -75,7 +76,12 @@ async fn stream(mut shop: Shop, numbers: Numbers, until: Instant) -> anyhow::Res
     let (sent, answer) = both.await.context("a bulk stream was not answered")?;
     let answer = answer.map_err(|status| anyhow::anyhow!(describe(&status)))?.into_inner();
     if let Some(failure) = answer.failures.first() {
-        anyhow::bail!("order {} of a bulk stream was refused: {} {}", failure.index, failure.reason, failure.message);
+        anyhow::bail!(
+            "order {} of a bulk stream was refused: {} {}",
+            failure.index,
+            failure.reason,
+            failure.message
+        );
     }
     ensure!(
         answer.accepted_count == sent.len() as i64,
@@ -83,7 +89,5 @@ async fn stream(mut shop: Shop, numbers: Numbers, until: Instant) -> anyhow::Res
         answer.accepted_count,
         sent.len()
     );
-    let mut acknowledged = Acknowledged { numbers: sent, ..Acknowledged::default() };
-    answer.positions.into_iter().for_each(|position| acknowledged.reach(position));
-    Ok(acknowledged)
+    Ok(Acknowledged::of(sent, answer.positions))
 }

@@ -44,21 +44,21 @@ pub(super) async fn run(
     let seconds = begun.elapsed().as_secs_f64();
     placed.into_iter().for_each(|number| acknowledged.add(number, None));
     let written = records(client).await? - before;
-    Ok(Checkouts {
-        count,
-        per_second: count as f64 / seconds,
-        records_each: written as f64 / count as f64,
-    })
+    Ok(Checkouts { count, per_second: count as f64 / seconds, records_each: written as f64 / count as f64 })
 }
 
 async fn check_out(client: &Client, numbers: &Numbers) -> anyhow::Result<u64> {
     let number = numbers.next();
     let order = numbers.order(number);
-    let created = client.call(order, async |mut shop, request| shop.orders.create_order(request).await).await?;
+    let created =
+        client.call(order, async |mut shop, request| shop.orders.create_order(request).await).await?;
     let min_position: Vec<_> = created.position.into_iter().collect();
     let order_id = created.order_id;
-    let track =
-        TrackOrderRequest { min_position: min_position.clone(), order_id: order_id.clone(), ..Default::default() };
+    let track = TrackOrderRequest {
+        min_position: min_position.clone(),
+        order_id: order_id.clone(),
+        ..Default::default()
+    };
     // The story ends when the checkout has.
     let story = async |mut shop: crate::client::Shop, request| {
         let mut story = shop.orders.track_order(request).await?.into_inner();
@@ -76,7 +76,9 @@ async fn check_out(client: &Client, numbers: &Numbers) -> anyhow::Result<u64> {
 /// How many records the log holds.
 async fn records(client: &Client) -> anyhow::Result<i64> {
     let status = client
-        .call(GetLogStatusRequest::default(), async |mut shop, request| shop.events.get_log_status(request).await)
+        .call(GetLogStatusRequest::default(), async |mut shop, request| {
+            shop.events.get_log_status(request).await
+        })
         .await?;
     Ok(status.partitions.iter().map(|partition| partition.end_offset).sum())
 }

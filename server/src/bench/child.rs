@@ -115,7 +115,9 @@ fn program() -> anyhow::Result<Command> {
     Ok(command)
 }
 
-async fn until_ready(lines: &mut tokio::io::Lines<BufReader<ChildStdout>>) -> anyhow::Result<HashMap<String, String>> {
+async fn until_ready(
+    lines: &mut tokio::io::Lines<BufReader<ChildStdout>>,
+) -> anyhow::Result<HashMap<String, String>> {
     let mut said = HashMap::new();
     while let Some(line) = lines.next_line().await? {
         if line.starts_with("ready") {

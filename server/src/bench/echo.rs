@@ -65,7 +65,10 @@ impl OrderService for Echo {
         Err(not_here())
     }
 
-    async fn cancel_order(&self, _: Request<CancelOrderRequest>) -> Result<Response<CancelOrderResponse>, Status> {
+    async fn cancel_order(
+        &self,
+        _: Request<CancelOrderRequest>,
+    ) -> Result<Response<CancelOrderResponse>, Status> {
         Err(not_here())
     }
 

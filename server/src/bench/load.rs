@@ -86,7 +86,10 @@ pub(super) async fn closed_loop<C: Caller>(
 ///
 /// # Errors
 /// A caller panicked.
-pub(super) async fn until_broken<C: Caller>(callers: Vec<C>, numbers: &Numbers) -> anyhow::Result<Acknowledged> {
+pub(super) async fn until_broken<C: Caller>(
+    callers: Vec<C>,
+    numbers: &Numbers,
+) -> anyhow::Result<Acknowledged> {
     let mut at_work = JoinSet::new();
     for mut caller in callers {
         let numbers = numbers.clone();
@@ -135,7 +138,12 @@ impl Tally {
         })
     }
 
-    async fn of<C: Caller>(mut self, mut caller: C, numbers: Numbers, mut gate: Gate) -> anyhow::Result<Self> {
+    async fn of<C: Caller>(
+        mut self,
+        mut caller: C,
+        numbers: Numbers,
+        mut gate: Gate,
+    ) -> anyhow::Result<Self> {
         loop {
             if !*gate.borrow() {
                 // A gate whose keeper has left stays as it is.

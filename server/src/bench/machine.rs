@@ -117,7 +117,9 @@ impl Processes {
         for entry in fs::read_dir("/proc")? {
             let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             // One that has just ended is no error: its time is in its parent's sum.
-            if let Some(process) = fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|s| Process::parse(&s)) {
+            if let Some(process) =
+                fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|s| Process::parse(&s))
+            {
                 all.insert(pid, process);
             }
         }

@@ -23,6 +23,7 @@ mod load;
 mod machine;
 mod recount;
 mod report;
+mod rounds;
 mod setup;
 mod stage;
 mod views;
@@ -31,9 +32,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 
+use self::calls::Numbers;
 use self::load::Window;
 use self::stage::Stage;
 use crate::config::LogUrl;
@@ -95,10 +97,11 @@ pub async fn run(options: &BenchOptions) -> anyhow::Result<()> {
     if let Some(listen) = options.echo_server {
         return echo::serve(listen).await;
     }
-    let mut stage = Stage::set(options).await?;
+    let numbers = Numbers::of_new_run();
+    let mut stage = Stage::set(options, numbers.run()).await?;
     let measured = tokio::select! {
-        measured = stage.measure() => measured,
-        () = asked_to_stop() => bail_interrupted(),
+        measured = rounds::measure(&mut stage, options, numbers) => measured,
+        () = asked_to_stop() => Err(anyhow!("interrupted")),
     };
     let struck = stage.strike().await;
     let report = measured?;
@@ -109,8 +112,4 @@ pub async fn run(options: &BenchOptions) -> anyhow::Result<()> {
     }
     struck.context("what was measured does not stop in order")?;
     report.recount.check()
-}
-
-fn bail_interrupted<T>() -> anyhow::Result<T> {
-    bail!("interrupted")
 }

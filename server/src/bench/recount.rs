@@ -77,7 +77,9 @@ pub(super) async fn recount(
     while let Some(read) = events.message().await.map_err(refused)? {
         // A command's first event stands for the command. Those of a saga have other ids.
         for event in read.events.iter().filter(|event| event.index_in_record == 0) {
-            if let Some(times) = numbers.of(&event.command_id).and_then(|number| times.get_mut(number as usize)) {
+            if let Some(times) =
+                numbers.of(&event.command_id).and_then(|number| times.get_mut(number as usize))
+            {
                 *times = times.saturating_add(1);
             }
         }
@@ -91,12 +93,12 @@ mod tests {
 
     #[test]
     fn what_is_lost_or_doubled_is_found() {
-        let acknowledged = Acknowledged { numbers: vec![0, 1, 2, 9], ..Acknowledged::default() };
+        let acknowledged = Acknowledged::of(vec![0, 1, 2, 9], []);
         let recount = Recount::of(&[1, 0, 2, 1, 0], &acknowledged);
         let expected = Recount { acknowledged: 4, found: 2, unanswered: 1, lost: 2, doubled: 1 };
         assert_eq!(recount, expected);
         assert!(recount.check().is_err());
-        let acknowledged = Acknowledged { numbers: vec![0, 3], ..Acknowledged::default() };
+        let acknowledged = Acknowledged::of(vec![0, 3], []);
         assert!(Recount::of(&[1, 0, 0, 1, 1], &acknowledged).check().is_ok());
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct Report {
     pub(super) machine: Machine,
     /// What was measured: `local`, or a topic.
     pub(super) log: String,
-    pub(super) window_seconds: f64,
+    pub(super) window_seconds: u64,
     pub(super) request_bytes: usize,
     pub(super) figures: Figures,
     pub(super) goals: Vec<Goal>,
@@ -147,15 +147,25 @@ impl Figure {
 
     fn row(&self, name: &str) -> [String; 7] {
         let [lowest, median, highest] = self.spread(|sample| Some(sample.per_second)).unwrap_or_default();
-        let shown = |value: Option<f64>, decimals| value.map_or("-".to_owned(), |value| format!("{value:.decimals$}"));
+        let shown = |value: Option<f64>, decimals| {
+            value.map_or_else(|| "-".to_owned(), |value| format!("{value:.decimals$}"))
+        };
         let dirty = self.0.iter().filter(|sample| sample.is_dirty()).count();
         let others = shown(self.median(|sample| Some(sample.others * 100.0)), 0);
         [
             name.to_owned(),
             format!("{median:.0} [{lowest:.0}..{highest:.0}]"),
             format!("{} / {}", shown(self.median(|s| s.p50_ms), 2), shown(self.median(|s| s.p99_ms), 1)),
-            format!("{} / {}", shown(self.median(|s| Some(s.server_us)), 0), shown(self.median(|s| Some(s.all_us)), 0)),
-            format!("{} / {}", shown(self.median(|s| s.lag_worst_s), 2), shown(self.median(|s| s.lag_at_end_s), 2)),
+            format!(
+                "{} / {}",
+                shown(self.median(|s| Some(s.server_us)), 0),
+                shown(self.median(|s| Some(s.all_us)), 0)
+            ),
+            format!(
+                "{} / {}",
+                shown(self.median(|s| s.lag_worst_s), 2),
+                shown(self.median(|s| s.lag_at_end_s), 2)
+            ),
             self.0.iter().map(|sample| sample.refused).sum::<u64>().to_string(),
             if dirty == 0 { others } else { format!("{others} ({dirty} dirty)") },
         ]
@@ -172,7 +182,12 @@ impl Figures {
         }
         vec![
             Goal::new("unary / echo", unary, 0.30, true),
-            Goal::new("unary with views in step / echo", self.in_step.per_second() / echo, 0.15, self.in_step.kept_up()),
+            Goal::new(
+                "unary with views in step / echo",
+                self.in_step.per_second() / echo,
+                0.15,
+                self.in_step.kept_up(),
+            ),
             Goal::new("bulk orders a second", self.bulk.per_second(), 30_000.0, true),
             Goal::new("hot aggregate commands a second", self.hot.per_second(), 5_000.0, true),
         ]
@@ -250,7 +265,7 @@ impl Report {
 
 fn plain<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header);
+    table.load_style(presets::NOTHING).set_header(header);
     table
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn stock_up(
     };
     let product = CreateProductRequest {
         request_id: format!("bench-{}-product", numbers.run()),
-        product_id: format!("prd_bench-{}", numbers.run()),
+        product_id: Some(format!("prd_bench-{}", numbers.run())),
         title: "A mug for benchmarks".into(),
         variants: skus().map(variant).collect(),
         ..CreateProductRequest::default()
@@ -38,17 +38,15 @@ pub(super) async fn stock_up(
         .call(product, async |mut shop, request| shop.products.create_product(request).await)
         .await
         .context("making the product")?;
-    let seen = GetProductRequest {
-        product_id: made.product_id,
-        min_position: made.position.into_iter().collect(),
-        ..GetProductRequest::default()
-    };
+    let seen =
+        GetProductRequest { product_id: made.product_id, min_position: made.position.into_iter().collect() };
     client.call(seen, async |mut shop, request| shop.products.get_product(request).await).await?;
     let received: Vec<_> = stream::iter(skus())
         .map(async |sku| {
             let number = numbers.next();
             let receive = numbers.receive(number, sku, units);
-            let answer = client.call(receive, async |mut shop, request| shop.inventory.update_stock(request).await);
+            let answer =
+                client.call(receive, async |mut shop, request| shop.inventory.update_stock(request).await);
             anyhow::Ok((number, answer.await?.position))
         })
         .buffer_unordered(SKUS.len() + 1)

@@ -82,19 +82,27 @@ impl Views {
             page_size: 1,
             ..GetUserOrdersRequest::default()
         };
-        let story = TrackOrderRequest { min_position: positions.into(), order_id, ..TrackOrderRequest::default() };
-        let stock =
-            GetStockRequest { min_position: positions.into(), sku: HOT_SKU.into(), location: LOCATION.into() };
+        let story =
+            TrackOrderRequest { min_position: positions.into(), order_id, ..TrackOrderRequest::default() };
+        let stock = GetStockRequest {
+            min_position: positions.into(),
+            sku: HOT_SKU.into(),
+            location: LOCATION.into(),
+        };
         let client = &self.client;
-        tokio::try_join!(
-            client.call(order, async |mut shop, request| shop.orders.get_order(request).await),
-            client.call(orders, async |mut shop, request| shop.orders.get_user_orders(request).await),
-            client.call(story, async |mut shop, request| {
-                let mut story = shop.orders.track_order(request).await?.into_inner();
-                Ok(Response::new(story.message().await?))
-            }),
-            client.call(stock, async |mut shop, request| shop.inventory.get_stock(request).await),
-        )?;
+        let all = async {
+            tokio::try_join!(
+                client.call(order, async |mut shop, request| shop.orders.get_order(request).await),
+                client.call(orders, async |mut shop, request| shop.orders.get_user_orders(request).await),
+                client.call(story, async |mut shop, request| {
+                    let mut story = shop.orders.track_order(request).await?.into_inner();
+                    Ok(Response::new(story.message().await?))
+                }),
+                client.call(stock, async |mut shop, request| shop.inventory.get_stock(request).await),
+            )
+        };
+        // Four calls are too much for the stacks of all that wait for them.
+        Box::pin(all).await?;
         Ok(())
     }
 
@@ -102,7 +110,8 @@ impl Views {
     async fn write(&self, written: &mut Acknowledged) -> anyhow::Result<(u64, Vec<Position>)> {
         let number = self.numbers.next();
         let draft = self.numbers.draft(number);
-        let answer = self.client.call(draft, async |mut shop, request| shop.orders.create_order(request).await);
+        let answer =
+            self.client.call(draft, async |mut shop, request| shop.orders.create_order(request).await);
         let position = answer.await?.position;
         written.add(number, position.clone());
         Ok((number, position.into_iter().collect()))

@@ -19,7 +19,7 @@ use shopstream_proto::catalog::v1::{CreateProductRequest, GetProductRequest, New
 use shopstream_proto::inventory::v1::update_stock_request::Change;
 use shopstream_proto::inventory::v1::{ReceiveStock, UpdateStockRequest};
 use shopstream_proto::order::v1::{
-    CreateOrderRequest, GetOrderRequest, NewOrderLine, Order, OrderStatus, TrackOrderRequest,
+    CreateOrderRequest, CreateOrderResponse, GetOrderRequest, NewOrderLine, Order, OrderStatus, TrackOrderRequest,
 };
 use shopstream_proto::returns::v1::{CreateReturnRequest, GetReturnRequest, NewReturnLine, ReturnStatus};
 use shopstream_proto::r#type::v1::{Money, Position};
@@ -248,12 +248,12 @@ impl Customer {
     async fn sale(&mut self, index: usize, invoices: &Arc<[Invoice]>) -> anyhow::Result<()> {
         let import = self.import.clone();
         let permit = import.open.clone().acquire_owned().await?;
-        let order_id = import.create_order(&invoices[index]).await?;
+        let order = import.create_order(&invoices[index]).await?;
         let invoices = invoices.clone();
         self.open.spawn_local(async move {
-            let confirmed = import.await_end(&order_id, &invoices[index]).await?;
+            let confirmed = import.await_end(&order, &invoices[index]).await?;
             drop(permit);
-            Ok((index, confirmed.then_some(order_id)))
+            Ok((index, confirmed.then_some(order.order_id)))
         });
         Ok(())
     }
@@ -289,7 +289,7 @@ impl Customer {
 }
 
 impl Import {
-    async fn create_order(&self, invoice: &Invoice) -> anyhow::Result<String> {
+    async fn create_order(&self, invoice: &Invoice) -> anyhow::Result<CreateOrderResponse> {
         let line = |line: &super::retail::Line| NewOrderLine {
             sku: line.sku.clone(),
             quantity: line.quantity,
@@ -305,17 +305,16 @@ impl Import {
             effective_time: Some(wire_time(invoice)),
             ..CreateOrderRequest::default()
         };
-        let response = self
-            .client
+        self.client
             .call(request, async |mut shop, request| shop.orders.create_order(request).await)
             .await
-            .with_context(|| format!("invoice {}", invoice.number))?;
-        Ok(response.order_id)
+            .with_context(|| format!("invoice {}", invoice.number))
     }
 
     /// Follows the order to its end; `true`: confirmed, and its checkout is over.
-    async fn await_end(&self, order_id: &str, invoice: &Invoice) -> anyhow::Result<bool> {
-        let request = TrackOrderRequest { order_id: order_id.to_owned(), ..TrackOrderRequest::default() };
+    async fn await_end(&self, order: &CreateOrderResponse, invoice: &Invoice) -> anyhow::Result<bool> {
+        let (order_id, min_position) = (order.order_id.clone(), order.position.iter().cloned().collect());
+        let request = TrackOrderRequest { min_position, order_id: order_id.clone(), ..TrackOrderRequest::default() };
         self.client
             .call(request, async |mut shop, request| {
                 let mut updates = shop.orders.track_order(request).await?.into_inner();
@@ -323,7 +322,7 @@ impl Import {
                 Ok(tonic::Response::new(()))
             })
             .await?;
-        let request = GetOrderRequest { order_id: order_id.to_owned(), ..GetOrderRequest::default() };
+        let request = GetOrderRequest { order_id, ..GetOrderRequest::default() };
         let (status, total) = until(async || {
             let request = request.clone();
             let answer = self.client.call(request, async |mut shop, request| shop.orders.get_order(request).await);

@@ -56,7 +56,11 @@ async fn place(client: &Client) -> anyhow::Result<()> {
     };
     let created = client.call(order, async |mut shop, request| shop.orders.create_order(request).await).await?;
     println!("order {}", created.order_id);
-    let track = TrackOrderRequest { order_id: created.order_id.clone(), ..TrackOrderRequest::default() };
+    let track = TrackOrderRequest {
+        min_position: created.position.into_iter().collect(),
+        order_id: created.order_id.clone(),
+        ..TrackOrderRequest::default()
+    };
     client
         .call(track, async |mut shop, request| {
             let mut updates = shop.orders.track_order(request).await?.into_inner();

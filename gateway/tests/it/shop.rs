@@ -1,0 +1,190 @@
+//! A gateway on a real port, over real shards, a log in memory and a real Postgres. Only the sagas are missing.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use prost_types::FieldMask;
+use shopstream_command_handlers::{
+    Clock, CommandEnvelope, Commands, Options, Origin, Shards, SystemClock, body_hash,
+};
+use shopstream_domain::inventory::{Allocation, ReleaseReason, ReservationCommand};
+use shopstream_domain::{ReservationId, TenantId};
+use shopstream_eventlog::raw::RawLog;
+use shopstream_eventlog::sim::SimLog;
+use shopstream_eventlog::{CommandId, Identity, Journal, Log, LogId};
+use shopstream_gateway::{Gateway, Hold, Means, Policy, ReservationError, StockReservations};
+use shopstream_projections::journal::PostgresJournal;
+use shopstream_projections::testing::TestDatabase;
+use shopstream_projections::{Projector, ReadModels, testing};
+use shopstream_proto::catalog::v1::product_service_client::ProductServiceClient;
+use shopstream_proto::catalog::v1::{CreateProductRequest, NewVariant, ProductStatus, UpdateProductRequest};
+use shopstream_proto::event::v1::event_service_client::EventServiceClient;
+use shopstream_proto::inventory::v1::inventory_service_client::InventoryServiceClient;
+use shopstream_proto::order::v1::order_service_client::OrderServiceClient;
+use shopstream_proto::order::v1::{CreateOrderRequest, NewOrderLine};
+use shopstream_proto::r#type::v1::{Money, Position};
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::transport::{Channel, Endpoint};
+use uuid::Uuid;
+
+pub const PARTITIONS: u16 = 4;
+
+/// The shop, and the way to it.
+pub struct TestShop {
+    pub channel: Channel,
+    pub sim: SimLog,
+    _database: TestDatabase,
+    _projector: Projector,
+    _shards: Shards,
+    _stop: DropGuard,
+}
+
+impl TestShop {
+    pub async fn start() -> Self {
+        let sim = SimLog::new(PARTITIONS);
+        let raw: Arc<dyn RawLog> = Arc::new(sim.clone());
+        let log = Log::create(raw, LogId(Uuid::new_v4()), 1).await.expect("a log in memory");
+        let database = testing::database().await;
+        let now = || SystemClock.now();
+        let projector = Projector::start(log.clone(), database.database.clone(), now).await.expect("tables");
+        let progress = projector.progress();
+        let journal: Arc<dyn Journal> =
+            Arc::new(PostgresJournal::new(database.database.clone(), progress.clone()));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let identity = Identity { node: "test".to_owned(), address: String::new() };
+        let shards = Shards::start(&log, &journal, &clock, &identity, &options());
+        assert_eq!(shards.ready().await, []);
+
+        let stop = CancellationToken::new();
+        let commands = shards.commands();
+        let means = Means {
+            reservations: Arc::new(AlwaysHeld { commands: commands.clone() }),
+            database: database.database.clone(),
+            reads: ReadModels::open(database.database.clone(), progress).await.expect("views"),
+            read_side: Arc::new(|| true),
+            policy: Policy::default(),
+            stop: stop.clone(),
+            backend: "sim",
+            commands,
+            journal,
+            clock,
+            log,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        tokio::spawn(Gateway::new(means).expect("services").serve(listener));
+        let channel = Endpoint::from_shared(format!("http://{address}")).expect("a URL").connect().await;
+        Self {
+            channel: channel.expect("the gateway listens"),
+            sim,
+            _database: database,
+            _projector: projector,
+            _shards: shards,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    pub fn products(&self) -> ProductServiceClient<Channel> {
+        ProductServiceClient::new(self.channel.clone())
+    }
+
+    pub fn stock(&self) -> InventoryServiceClient<Channel> {
+        InventoryServiceClient::new(self.channel.clone())
+    }
+
+    pub fn orders(&self) -> OrderServiceClient<Channel> {
+        OrderServiceClient::new(self.channel.clone())
+    }
+
+    pub fn log(&self) -> EventServiceClient<Channel> {
+        EventServiceClient::new(self.channel.clone())
+    }
+
+    /// A product on sale with one SKU at 2.50 GBP.
+    pub async fn sell(&self, product_id: &str, sku: &str) -> Position {
+        let list_price = Some(gbp(250));
+        let variant = NewVariant { sku: sku.to_owned(), title: String::new(), list_price };
+        let request = CreateProductRequest {
+            request_id: format!("create-{product_id}"),
+            product_id: Some(product_id.to_owned()),
+            title: "Lamp".to_owned(),
+            variants: vec![variant],
+            ..CreateProductRequest::default()
+        };
+        let created = self.products().create_product(request).await.expect("created").into_inner();
+        created.position.expect("a position")
+    }
+
+    /// Takes a product off sale.
+    pub async fn withdraw(&self, product_id: &str) {
+        let request = UpdateProductRequest {
+            request_id: format!("withdraw-{product_id}"),
+            product_id: product_id.to_owned(),
+            update_mask: Some(FieldMask { paths: vec!["status".to_owned()] }),
+            status: ProductStatus::Unpublished.into(),
+            ..UpdateProductRequest::default()
+        };
+        self.products().update_product(request).await.expect("withdrawn");
+    }
+}
+
+pub fn gbp(amount_minor: i64) -> Money {
+    Money { currency_code: "GBP".to_owned(), amount_minor }
+}
+
+/// A draft of one unit at the list price: drafts need neither stock nor payment.
+pub fn draft(request_id: &str, sku: &str) -> CreateOrderRequest {
+    CreateOrderRequest {
+        request_id: request_id.to_owned(),
+        order_id: Some(format!("ord_{request_id}")),
+        customer_id: "c1".to_owned(),
+        currency_code: "GBP".to_owned(),
+        lines: vec![NewOrderLine { sku: sku.to_owned(), quantity: 1, unit_price: None }],
+        draft: true,
+        ..CreateOrderRequest::default()
+    }
+}
+
+fn options() -> Options {
+    Options {
+        queue: 1_000,
+        cache_bytes: 16 << 20,
+        tail_bytes: 16 << 20,
+        barrier_before_answers: false,
+        nonces: Arc::new(|| Uuid::new_v4().as_u64_pair().0),
+    }
+}
+
+/// Stands in for the saga: records every hold as given, and asks no stock.
+struct AlwaysHeld {
+    commands: Commands,
+}
+
+#[async_trait]
+impl StockReservations for AlwaysHeld {
+    async fn reserve(&self, hold: Hold, origin: Origin) -> Result<Allocation, ReservationError> {
+        let stream = hold.reservation_id.stream(&hold.tenant);
+        let envelope = CommandEnvelope {
+            command_id: CommandId::derive(&["held", stream.as_str()]),
+            body_hash: body_hash(b"held"),
+            expected_version: None,
+            effective_at: None,
+            command: ReservationCommand::RecordAllocation(Allocation::Held).into(),
+            stream,
+            origin,
+        };
+        self.commands.submit(envelope).await.expect("held");
+        Ok(Allocation::Held)
+    }
+
+    async fn release(
+        &self,
+        _tenant: TenantId,
+        _reservation_id: ReservationId,
+        _reason: ReleaseReason,
+        _origin: Origin,
+    ) -> Result<(), ReservationError> {
+        Ok(())
+    }
+}

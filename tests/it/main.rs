@@ -1,0 +1,13 @@
+//! What the running shop must show: the real program, over the network, on a real Postgres and a real Kafka.
+
+mod bad_input;
+mod catalog;
+mod crash;
+mod import;
+mod modes;
+mod orders;
+mod owners;
+mod payments;
+mod reflection;
+mod returns;
+mod stock;
