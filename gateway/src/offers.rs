@@ -58,17 +58,19 @@ pub struct Offers {
 struct Kept {
     offers: LruCache<Key, Arc<Offer>>,
     /// By partition, the offset after the last change that is known. A row read from a view that had not got there
-    /// may be older than the change. `None` while the log is not followed: then nothing is kept.
-    changed: Option<Vec<Offset>>,
-}
-
-impl Default for Offers {
-    fn default() -> Self {
-        Self { kept: Mutex::new(Kept { offers: LruCache::new(KEPT), changed: None }) }
-    }
+    /// may be older than the change.
+    changed: Vec<Offset>,
+    /// Whether the log tells of changes; while it does not, nothing is kept.
+    followed: bool,
 }
 
 impl Offers {
+    /// None, over a log of `partitions`.
+    pub fn new(partitions: u16) -> Self {
+        let changed = vec![0; partitions.into()];
+        Self { kept: Mutex::new(Kept { offers: LruCache::new(KEPT), changed, followed: false }) }
+    }
+
     /// The offers at hand, one place per SKU.
     pub fn of<'a>(&self, tenant: &TenantId, skus: impl Iterator<Item = &'a Sku>) -> Vec<Option<Arc<Offer>>> {
         let mut kept = self.kept();
@@ -79,10 +81,8 @@ impl Offers {
     /// for before the rows).
     pub fn keep(&self, found: impl IntoIterator<Item = (Key, Arc<Offer>)>, view: &[Offset]) {
         let mut kept = self.kept();
-        let current = kept.changed.as_ref().is_some_and(|changed| {
-            changed.len() == view.len() && changed.iter().zip(view).all(|(changed, view)| view >= changed)
-        });
-        if current {
+        let current = kept.changed.iter().zip(view).all(|(changed, view)| view >= changed);
+        if kept.followed && current && kept.changed.len() == view.len() {
             for (key, offer) in found {
                 kept.offers.put(key, offer);
             }
@@ -110,8 +110,7 @@ impl Offers {
             Ok(follow) => follow,
             Err(cause) => return cause,
         };
-        // What happened before now may not be in the view yet.
-        self.kept().changed = Some(follow.resume().next);
+        self.trust(&follow.resume().next);
         loop {
             match follow.next().await {
                 Ok(delivery) => self.forget(delivery.commits()),
@@ -139,15 +138,24 @@ impl Offers {
     /// What a view must have got to before its rows are worth reading.
     pub fn changes(&self) -> Vec<Position> {
         let kept = self.kept();
-        let changed = (0..).zip(kept.changed.iter().flatten());
+        let changed = (0..).zip(&kept.changed);
         changed
             .filter_map(|(partition, next)| Some(Position { partition, offset: next.checked_sub(1)? }))
             .collect()
     }
 
+    /// Everything from `next` on will be told; what happened before may not be in the view yet.
+    fn trust(&self, next: &[Offset]) {
+        let mut kept = self.kept();
+        for (changed, next) in kept.changed.iter_mut().zip(next) {
+            *changed = (*changed).max(*next);
+        }
+        kept.followed = true;
+    }
+
     fn distrust(&self) {
         let mut kept = self.kept();
-        kept.changed = None;
+        kept.followed = false;
         kept.offers.clear();
     }
 
@@ -183,9 +191,7 @@ impl Kept {
             | StreamKind::Payment
             | StreamKind::Return => return,
         }
-        let changed =
-            self.changed.as_mut().and_then(|changed| changed.get_mut(usize::from(position.partition)));
-        if let Some(changed) = changed {
+        if let Some(changed) = self.changed.get_mut(usize::from(position.partition)) {
             *changed = (*changed).max(position.offset + 1);
         }
     }
@@ -203,8 +209,8 @@ mod tests {
     }
 
     fn offers() -> Offers {
-        let offers = Offers::default();
-        offers.kept().changed = Some(vec![0, 0]);
+        let offers = Offers::new(2);
+        offers.trust(&[0, 0]);
         offers
     }
 

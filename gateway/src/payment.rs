@@ -1,20 +1,18 @@
 //! PaymentService: attempts to pay, captures and refunds, and what the provider reports by itself.
 
-use shopstream_command_handlers::{CommandEnvelope, Reply};
-use shopstream_domain::payment::{Answer, Command, PaymentStatus, ProviderOperation, provider_key};
-use shopstream_domain::{OrderId, PaymentId, RefusalFamily, Refused, Timestamp};
+use shopstream_command_handlers::Reply;
+use shopstream_domain::payment::Command;
+use shopstream_domain::{PaymentId, RefusalFamily, Refused};
 use shopstream_projections::Projection;
-use shopstream_projections::order::{OrderDetail, OrderStatus};
+use shopstream_projections::order::OrderDetail;
 use shopstream_projections::payment::PaymentView;
 use shopstream_proto::Validate;
-use shopstream_proto::payment::v1 as wire;
 use shopstream_proto::payment::v1::payment_service_server::PaymentService;
 use shopstream_proto::payment::v1::{
     CapturePaymentRequest, CapturePaymentResponse, GetPaymentRequest, GetPaymentResponse,
-    ProcessPaymentRequest, ProcessPaymentResponse, ProviderSignalKind, RecordProviderSignalRequest,
-    RecordProviderSignalResponse, RefundPaymentRequest, RefundPaymentResponse,
+    ProcessPaymentRequest, ProcessPaymentResponse, RecordProviderSignalRequest, RecordProviderSignalResponse,
+    RefundPaymentRequest, RefundPaymentResponse,
 };
-use shopstream_proto::r#type::v1::Money;
 use tonic::{Request, Response, Status};
 
 use crate::call::Call;
@@ -22,10 +20,15 @@ use crate::command::Asked;
 use crate::failure::Failure;
 use crate::positions::position;
 use crate::shop::Shop;
-use crate::wire::{amount_in, id, int, money, time, timestamp_of};
+use crate::wire::{id, int};
 
+mod requests;
 #[cfg(test)]
 mod tests;
+mod view;
+
+use requests::{Attempt, Signal, above_zero};
+use view::view;
 
 /// The service.
 pub(crate) struct Payments {
@@ -181,173 +184,5 @@ fn attempted(order: &OrderDetail, payment_id: &PaymentId, reply: Reply) -> Proce
         version: int(order.version),
         position: Some(position(reply.position)),
         payment_id: payment_id.as_str().to_owned(),
-    }
-}
-
-fn above_zero(amount: &Money, payment: &PaymentView) -> Result<i64, Failure> {
-    match amount_in(amount, payment.currency, "amount")? {
-        0 => Err(Failure::invalid("amount.amount_minor", "above 0")),
-        minor => Ok(minor),
-    }
-}
-
-/// A further attempt as a request wants it.
-#[derive(Debug)]
-struct Attempt {
-    asked: Asked,
-    order_id: OrderId,
-    method_token: String,
-}
-
-impl Attempt {
-    fn of(mut request: ProcessPaymentRequest) -> Result<Self, Failure> {
-        let asked = Asked::of(&mut request)?;
-        let order_id = id(OrderId::new(&request.order_id), "order_id")?;
-        Ok(Self { asked, order_id, method_token: request.payment_method_token })
-    }
-
-    fn check(&self, order: &OrderDetail) -> Result<(), Failure> {
-        if let Some(expected) = self.asked.expected_version.filter(|expected| *expected != order.version) {
-            let what = format!("order {}", self.order_id);
-            return Err(Failure::Stale { what, expected, actual: order.version });
-        }
-        if order.status != OrderStatus::AwaitingPayment {
-            let detail = format!("{} does not wait for a payment", self.order_id);
-            return Err(Failure::precondition("ORDER_NOT_AWAITING_PAYMENT", "order_id", detail));
-        }
-        Ok(())
-    }
-
-    fn command(&self, call: &Call, order: &OrderDetail, payment_id: PaymentId) -> CommandEnvelope {
-        let command = Command::Initiate {
-            payment_id: payment_id.clone(),
-            order_id: self.order_id.clone(),
-            amount_minor: order.total_minor,
-            currency: order.currency,
-            method_token: self.method_token.clone(),
-        };
-        // The version that the caller knows is the order's, not the payment's.
-        self.asked.further(call, payment_id.stream(&call.tenant), 0, command)
-    }
-}
-
-/// What a provider reported, as a request says it.
-#[derive(Debug)]
-struct Signal {
-    asked: Asked,
-    payment_id: PaymentId,
-    provider_event_id: String,
-    kind: ProviderSignalKind,
-    key: Option<String>,
-    amount: Option<Money>,
-    code: String,
-    retryable: bool,
-    at: Option<Timestamp>,
-}
-
-impl Signal {
-    fn of(mut request: RecordProviderSignalRequest) -> Result<Self, Failure> {
-        let asked = Asked::of(&mut request)?;
-        let at = request.provider_time.as_ref().map(|time| {
-            timestamp_of(time)
-                .ok_or_else(|| Failure::invalid("provider_time", "not a time of the years 1 to 9999"))
-        });
-        Ok(Self {
-            payment_id: id(PaymentId::new(&request.payment_id), "payment_id")?,
-            kind: request.kind(),
-            provider_event_id: request.provider_event_id,
-            key: Some(request.provider_key).filter(|key| !key.is_empty()),
-            amount: request.amount,
-            code: request.decline_code,
-            retryable: request.decline_retryable,
-            at: at.transpose()?,
-            asked,
-        })
-    }
-
-    fn command(
-        &self,
-        call: &Call,
-        payment: Option<&PaymentView>,
-        now: Timestamp,
-    ) -> Result<CommandEnvelope, Failure> {
-        let (operation, answer) = self.answer(payment)?;
-        let command = Command::RecordSignal {
-            provider_event_id: self.provider_event_id.clone(),
-            // A provider that does not say which call it means can only mean the first of its kind.
-            key: self.key.clone().unwrap_or_else(|| provider_key(&self.payment_id, operation, 1)),
-            answer,
-            // In the order in which it happened, or, where the provider does not say, in which we heard of it.
-            sequence: self.at.unwrap_or(now).micros().max(0).unsigned_abs(),
-        };
-        Ok(self.asked.envelope(call, self.payment_id.stream(&call.tenant), command))
-    }
-
-    fn answer(&self, payment: Option<&PaymentView>) -> Result<(ProviderOperation, Answer), Failure> {
-        let amount_minor = || match (&self.amount, payment) {
-            (Some(amount), Some(payment)) => above_zero(amount, payment),
-            // To guess an amount of money would be worse than to ask for it.
-            (None, _) | (_, None) => Err(Failure::invalid("amount", "required for this kind")),
-        };
-        let failed = || Answer::Failed { code: self.code.clone() };
-        Ok(match self.kind {
-            ProviderSignalKind::Authorized => {
-                let authorized = Answer::Authorized { amount_minor: amount_minor()?, capture_before: None };
-                (ProviderOperation::Authorize, authorized)
-            }
-            ProviderSignalKind::Declined => {
-                let declined = Answer::Declined { code: self.code.clone(), retryable: self.retryable };
-                (ProviderOperation::Authorize, declined)
-            }
-            ProviderSignalKind::Captured => {
-                (ProviderOperation::Capture, Answer::Captured { amount_minor: amount_minor()? })
-            }
-            ProviderSignalKind::CaptureFailed => (ProviderOperation::Capture, failed()),
-            ProviderSignalKind::Voided => (ProviderOperation::Void, Answer::Voided),
-            ProviderSignalKind::Refunded => {
-                (ProviderOperation::Refund, Answer::Refunded { amount_minor: amount_minor()? })
-            }
-            ProviderSignalKind::RefundFailed => (ProviderOperation::Refund, failed()),
-            // Validation has refused it already.
-            ProviderSignalKind::Unspecified => return Err(Failure::invalid("kind", "required")),
-        })
-    }
-}
-
-fn view(payment: &PaymentView) -> wire::Payment {
-    let amount = |minor| Some(money(minor, payment.currency));
-    wire::Payment {
-        payment_id: payment.payment_id.as_str().to_owned(),
-        order_id: payment.order_id.as_str().to_owned(),
-        attempt: payment.attempt(),
-        status: status(payment.status).into(),
-        amount: amount(payment.amount_minor),
-        authorized: amount(payment.authorized_minor),
-        captured: amount(payment.captured_minor),
-        refunded: amount(payment.refunded_minor),
-        // There is one provider, and it has no name of its own yet.
-        provider: String::new(),
-        decline_code: payment.decline_code.clone().unwrap_or_default(),
-        decline_retryable: payment.decline_retryable,
-        capture_before_time: payment.capture_before.map(time),
-        create_time: Some(time(payment.created_at)),
-        update_time: Some(time(payment.updated_at)),
-        version: int(payment.version),
-        position: Some(position(payment.position())),
-    }
-}
-
-const fn status(status: PaymentStatus) -> wire::PaymentStatus {
-    match status {
-        PaymentStatus::Authorizing => wire::PaymentStatus::Initiated,
-        PaymentStatus::OutcomeUnknown => wire::PaymentStatus::OutcomeUnknown,
-        // Held after all, though nobody wants it any more: the checkout lets it go.
-        PaymentStatus::Authorized | PaymentStatus::SucceededLate => wire::PaymentStatus::Authorized,
-        PaymentStatus::Declined => wire::PaymentStatus::Declined,
-        PaymentStatus::PartiallyCaptured => wire::PaymentStatus::PartiallyCaptured,
-        PaymentStatus::Captured => wire::PaymentStatus::Captured,
-        PaymentStatus::PartiallyRefunded => wire::PaymentStatus::PartiallyRefunded,
-        PaymentStatus::Refunded => wire::PaymentStatus::Refunded,
-        PaymentStatus::Voided => wire::PaymentStatus::Voided,
     }
 }

@@ -78,7 +78,7 @@ impl Shop {
     /// Starts to follow the log for streams and offers.
     pub(crate) fn open(means: Means) -> Self {
         let live = Live::start(means.log.clone(), means.journal.clone(), means.stop.clone());
-        let offers = Arc::new(Offers::default());
+        let offers = Arc::new(Offers::new(means.log.partitions()));
         tokio::spawn(offers.clone().follow(live.clone()));
         Self { means: Arc::new(means), live, offers }
     }
@@ -151,7 +151,7 @@ impl Shop {
         self.wait_for(call, projection, &confirmed).await
     }
 
-    async fn wait_for(
+    pub(crate) async fn wait_for(
         &self,
         call: &Call,
         projection: Projection,

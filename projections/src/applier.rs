@@ -1,7 +1,7 @@
 //! Applies batches to one view: rows, parked aggregates and checkpoint in one transaction.
 
 use rustc_hash::FxHashSet;
-use shopstream_domain::{Partition, StreamId, Timestamp};
+use shopstream_domain::{Partition, StreamId};
 use shopstream_eventlog::{Cursor, Log, Offset};
 use tracing::error;
 
@@ -16,18 +16,23 @@ pub(crate) struct Applier {
     projection: Projection,
     epoch: u32,
     parts: Vec<Box<dyn Part>>,
-    /// In the order of partitions, all of them.
+    /// How far it is, in the order of partitions, all of them.
     cursors: Vec<Cursor>,
+    /// How far its checkpoint is. It may stay behind over events that this view does not fold, because reading
+    /// those again changes nothing.
+    saved: Vec<Cursor>,
     parked: FxHashSet<StreamId>,
 }
 
-/// What a transaction did.
+/// How many records a checkpoint may stay behind. Without this slack every view would pay a transaction for every
+/// batch, though most batches hold nothing for it.
+const UNSAVED_RECORDS: u64 = 10_000;
+
+/// What was applied.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
     pub(crate) rows: u64,
     pub(crate) events: u64,
-    /// When the newest event applied was recorded.
-    pub(crate) recorded_at: Option<Timestamp>,
 }
 
 impl Applier {
@@ -48,7 +53,7 @@ impl Applier {
         let cursors = checkpoint.load_or_start(&transaction, &start).await?;
         let parked = parked::streams(&transaction, projection, epoch).await?;
         transaction.commit().await?;
-        Ok(Self { projection, epoch, parts, cursors, parked })
+        Ok(Self { projection, epoch, parts, saved: cursors.clone(), cursors, parked })
     }
 
     /// How far it is, in the order of partitions.
@@ -84,14 +89,32 @@ impl Applier {
         database: &Database,
         batches: &[impl AsRef<Batch>],
     ) -> Result<Applied, CheckpointError> {
-        let steps = self.steps(batches);
-        if steps.is_empty() {
-            return Ok(Applied::default());
-        }
-        self.parts.iter_mut().for_each(|part| part.forget());
+        let cursors = self.after(batches);
         let items: Vec<Item<'_>> =
             batches.iter().flat_map(|batch| batch.as_ref().items()).filter(|item| self.wants(item)).collect();
+        let unsaved: u64 = cursors.iter().zip(&self.saved).map(|(now, saved)| now.next - saved.next).sum();
+        if items.is_empty() && unsaved < UNSAVED_RECORDS {
+            self.cursors = cursors;
+            return Ok(Applied::default());
+        }
+        let rows = self.commit(database, &items, &cursors).await?;
+        self.cursors = cursors;
+        Ok(Applied { rows, events: items.len() as u64 })
+    }
 
+    /// Moves the checkpoint to where the view is.
+    pub(crate) async fn save(&mut self, database: &Database) -> Result<(), CheckpointError> {
+        let cursors = self.cursors.clone();
+        self.commit(database, &[], &cursors).await.map(drop)
+    }
+
+    /// Folds `items` and moves the checkpoint to `cursors` in one transaction; answers how many rows it wrote.
+    async fn commit(
+        &mut self,
+        database: &Database,
+        items: &[Item<'_>],
+        cursors: &[Cursor],
+    ) -> Result<u64, CheckpointError> {
         let mut client = database.client().await?;
         let transaction = client.transaction().await?;
         // Rows and cursor are lost together in a crash, and folded again.
@@ -104,40 +127,35 @@ impl Applier {
             })
             .collect();
         for part in &mut self.parts {
+            part.forget();
             part.load(&transaction, &facts).await?;
         }
-        let parked = self.fold(&items);
+        let parked = self.fold(items);
         let mut rows = 0;
         for part in &mut self.parts {
             rows += part.save(&transaction).await?;
         }
         parked::insert(&transaction, self.projection, self.epoch, &parked).await?;
+        let steps = cursors.iter().zip(&self.saved).filter(|(to, from)| to.next > from.next);
+        let steps: Vec<Advance> = steps.map(|(to, from)| Advance { from: *from, to: *to }).collect();
         let checkpoint = Checkpoint { reader: self.projection.name(), epoch: self.epoch };
         checkpoint.advance(&transaction, &steps).await?;
         transaction.commit().await?;
 
         self.parked.extend(parked.into_iter().map(|parked| parked.stream));
-        for step in steps {
-            self.cursors[usize::from(step.to.partition)] = step.to;
-        }
-        let recorded_at = items.iter().map(|item| item.record().commit.recorded_at).max();
-        Ok(Applied { rows, events: items.len() as u64, recorded_at })
+        self.saved = cursors.to_vec();
+        Ok(rows)
     }
 
-    /// Per partition from where this view is to where the batches end, where that is further.
-    fn steps(&self, batches: &[impl AsRef<Batch>]) -> Vec<Advance> {
-        let mut steps: Vec<Advance> = Vec::new();
+    /// The cursors after `batches`.
+    fn after(&self, batches: &[impl AsRef<Batch>]) -> Vec<Cursor> {
+        let mut cursors = self.cursors.clone();
         for to in batches.iter().flat_map(|batch| batch.as_ref().to()) {
-            let Some(from) = self.cursors.get(usize::from(to.partition)) else { continue };
-            if to.next <= from.next {
-                continue;
-            }
-            match steps.iter_mut().find(|step| step.to.partition == to.partition) {
-                Some(step) => step.to = *to,
-                None => steps.push(Advance { from: *from, to: *to }),
+            if let Some(cursor) = cursors.get_mut(usize::from(to.partition)).filter(|it| it.next < to.next) {
+                *cursor = *to;
             }
         }
-        steps
+        cursors
     }
 
     /// Whether an event is new here and of a kind that this view folds.
@@ -155,7 +173,8 @@ impl Applier {
         for item in items {
             let record = item.record();
             let stream = &record.commit.stream;
-            let is_parked = self.parked.contains(stream) || parked.iter().any(|parked| parked.stream == *stream);
+            let is_parked =
+                self.parked.contains(stream) || parked.iter().any(|parked| parked.stream == *stream);
             if is_parked {
                 waiting += 1;
                 continue;

@@ -1,7 +1,7 @@
 //! A run of commits, decoded once for all views.
 
-use shopstream_domain::Partition;
 use shopstream_domain::model::Event;
+use shopstream_domain::{Partition, Timestamp};
 use shopstream_eventlog::{self as eventlog, CommitRecord, Cursor, Offset, schema};
 
 use crate::view::Fact;
@@ -30,10 +30,20 @@ struct Decoded {
 pub(crate) enum Item<'a> {
     Fact(Fact<'a>),
     /// An event that this program cannot read.
-    Undecodable { record: &'a CommitRecord, index: usize, detail: &'a str },
+    Undecodable {
+        record: &'a CommitRecord,
+        index: usize,
+        detail: &'a str,
+    },
 }
 
 impl Batch {
+    /// Nothing, at some point of the log: tells a view what it must have before what follows.
+    pub(crate) fn empty(at: &[Cursor]) -> Self {
+        let from = at.iter().map(|cursor| (cursor.partition, cursor.next)).collect();
+        Self { from, ..Self::default() }
+    }
+
     /// Decodes what was read from `before` on, one cursor per partition of it at least.
     pub(crate) fn decode(read: eventlog::Batch, before: &[Cursor]) -> Self {
         let from = read
@@ -75,6 +85,11 @@ impl Batch {
 
     pub(crate) fn to(&self) -> &[Cursor] {
         &self.to
+    }
+
+    /// When the newest commit was recorded.
+    pub(crate) fn newest(&self) -> Option<Timestamp> {
+        self.commits.iter().map(|record| record.commit.recorded_at).max()
     }
 
     pub(crate) fn items(&self) -> impl Iterator<Item = Item<'_>> {

@@ -156,7 +156,9 @@ impl Cluster {
             }
             let state = fs::read_to_string(pgdata.join("postmaster.pid")).unwrap_or_default();
             let mut lines = state.lines();
-            if lines.next() == Some(&self.pid.to_string()) && lines.nth(6).is_some_and(|line| line.trim() == "ready") {
+            if lines.next() == Some(&self.pid.to_string())
+                && lines.nth(6).is_some_and(|line| line.trim() == "ready")
+            {
                 return Ok(());
             }
         }
@@ -184,7 +186,9 @@ struct Account {
 
 impl Account {
     fn choose() -> Self {
-        let own = || User::from_uid(Uid::current()).ok().flatten().map_or_else(|| "this user".into(), |user| user.name);
+        let own = || {
+            User::from_uid(Uid::current()).ok().flatten().map_or_else(|| "this user".into(), |user| user.name)
+        };
         if !Uid::effective().is_root() {
             return Self { name: own(), switch: None };
         }
@@ -309,7 +313,8 @@ fn create_database(binaries: &Path, pgdata: &Path, account: &Account) -> Result<
     account.apply(&mut command);
     let mut child = command.spawn().map_err(io_error("run postgres for", pgdata))?;
     if let Some(mut stdin) = child.stdin.take() {
-        writeln!(stdin, "CREATE DATABASE {NAME} OWNER {NAME}").map_err(io_error("talk to postgres for", pgdata))?;
+        writeln!(stdin, "CREATE DATABASE {NAME} OWNER {NAME}")
+            .map_err(io_error("talk to postgres for", pgdata))?;
     }
     let output = child.wait_with_output().map_err(io_error("run postgres for", pgdata))?;
     if output.status.success() {
@@ -343,7 +348,8 @@ type Spawned = (Pid, mpsc::Receiver<io::Result<ExitStatus>>);
 
 /// Spawns the server from a thread that then waits for it: the parent-death signal follows that thread.
 fn spawn(mut command: Command, log: &Path, account: &Account) -> Result<Spawned, ClusterError> {
-    let log_file = fs::OpenOptions::new().create(true).append(true).open(log).map_err(io_error("open", log))?;
+    let log_file =
+        fs::OpenOptions::new().create(true).append(true).open(log).map_err(io_error("open", log))?;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_file).current_dir("/").process_group(0);
     account.apply(&mut command);
     // SAFETY: the closure makes one system call and allocates nothing. It runs after the change of user, which
@@ -368,7 +374,10 @@ fn spawn(mut command: Command, log: &Path, account: &Account) -> Result<Spawned,
         })
         .map_err(io_error("start a thread for", log))?;
     let failed = || io::Error::other("the thread that starts Postgres ended");
-    let pid = started.recv().unwrap_or_else(|_| Err(failed())).map_err(io_error("run postgres, logging to", log))?;
+    let pid = started
+        .recv()
+        .unwrap_or_else(|_| Err(failed()))
+        .map_err(io_error("run postgres, logging to", log))?;
     Ok((pid, ended))
 }
 

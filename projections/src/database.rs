@@ -80,7 +80,10 @@ impl Database {
             .create_timeout(Some(CONNECT_TIMEOUT))
             .runtime(Runtime::Tokio1)
             .build()
-            .map_err(|error| DatabaseError::Unavailable { target: target.to_string(), detail: error.to_string() })?;
+            .map_err(|error| DatabaseError::Unavailable {
+                target: target.to_string(),
+                detail: error.to_string(),
+            })?;
         info!("connected to Postgres at {target}");
         Ok(Self { pool, reader, target })
     }
@@ -94,7 +97,9 @@ impl Database {
     pub(crate) async fn client(&self) -> Result<Object, DatabaseError> {
         self.pool.get().await.map_err(|error| match error {
             PoolError::Backend(error) => DatabaseError::from(error),
-            other => DatabaseError::Unavailable { target: self.target.to_string(), detail: other.to_string() },
+            other => {
+                DatabaseError::Unavailable { target: self.target.to_string(), detail: other.to_string() }
+            }
         })
     }
 
@@ -147,7 +152,9 @@ fn target_of(config: &Config) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// The address is not one.
-    #[error("this is no Postgres address: write postgres://user@host:port/name, or host=/run/folder dbname=name")]
+    #[error(
+        "this is no Postgres address: write postgres://user@host:port/name, or host=/run/folder dbname=name"
+    )]
     Url {
         /// What the parser says.
         source: tokio_postgres::Error,
@@ -178,7 +185,9 @@ pub enum DatabaseError {
         found: shopstream_eventlog::LogId,
     },
     /// A view's tables were made by a program whose tables look otherwise.
-    #[error("the tables of {projection} are of another version of this program: run `shopstream rebuild {projection}`")]
+    #[error(
+        "the tables of {projection} are of another version of this program: run `shopstream rebuild {projection}`"
+    )]
     OtherShape {
         /// The view.
         projection: Projection,
@@ -202,7 +211,11 @@ impl DatabaseError {
                 // Connection lost, out of resources, operator intervention, system error, rollback.
                 ["08", "53", "57", "58", "40"].iter().any(|class| code.code().starts_with(class))
             }),
-            Self::Url { .. } | Self::Migration(_) | Self::OtherLog { .. } | Self::OtherShape { .. } | Self::Unreadable { .. } => false,
+            Self::Url { .. }
+            | Self::Migration(_)
+            | Self::OtherLog { .. }
+            | Self::OtherShape { .. }
+            | Self::Unreadable { .. } => false,
         }
     }
 }

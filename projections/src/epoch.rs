@@ -45,7 +45,9 @@ pub(crate) async fn drop_epoch(
 ) -> Result<(), DatabaseError> {
     client.batch_execute(&format!("DROP SCHEMA IF EXISTS {} CASCADE", projection.schema(epoch))).await?;
     let (name, epoch) = (projection.name(), epoch as i32);
-    client.execute("DELETE FROM read_model_epoch WHERE projection = $1 AND epoch = $2", &[&name, &epoch]).await?;
+    client
+        .execute("DELETE FROM read_model_epoch WHERE projection = $1 AND epoch = $2", &[&name, &epoch])
+        .await?;
     client.execute("DELETE FROM checkpoint WHERE reader = $1 AND epoch = $2", &[&name, &epoch]).await?;
     client.execute("DELETE FROM parked WHERE projection = $1 AND epoch = $2", &[&name, &epoch]).await?;
     Ok(())
@@ -75,7 +77,10 @@ pub(crate) async fn create(
         return Ok(());
     }
     let row = transaction
-        .query_one("SELECT tables FROM read_model_epoch WHERE projection = $1 AND epoch = $2", &[&name, &number])
+        .query_one(
+            "SELECT tables FROM read_model_epoch WHERE projection = $1 AND epoch = $2",
+            &[&name, &number],
+        )
         .await?;
     if row.try_get::<_, String>(0)? == tables {
         Ok(())

@@ -68,7 +68,11 @@ impl Journal for PostgresJournal {
         Ok(streams.iter().map(|stream| found.remove(stream).unwrap_or_default()).collect())
     }
 
-    async fn find(&self, stream: &StreamId, command: CommandId) -> Result<Option<CommitRecord>, JournalError> {
+    async fn find(
+        &self,
+        stream: &StreamId,
+        command: CommandId,
+    ) -> Result<Option<CommitRecord>, JournalError> {
         let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&stream.as_str(), &command.0];
         let rows = self.database.reader().query(&self.find, &params).await.map_err(unavailable)?;
         let mut collector = Collector::default();

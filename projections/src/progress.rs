@@ -30,7 +30,11 @@ impl Progress {
     }
 
     /// Notes that a projection's rows now hold everything before these offsets.
-    pub(crate) fn advance(&self, projection: Projection, next: impl IntoIterator<Item = (Partition, Offset)>) {
+    pub(crate) fn advance(
+        &self,
+        projection: Projection,
+        next: impl IntoIterator<Item = (Partition, Offset)>,
+    ) {
         self.0[projection.index()].send_modify(|offsets| {
             for (partition, offset) in next {
                 if let Some(known) = offsets.get_mut(usize::from(partition)) {

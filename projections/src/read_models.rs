@@ -41,7 +41,11 @@ impl ReadModels {
         positions: &[Position],
         deadline: Instant,
     ) -> Result<(), Behind> {
-        if positions.is_empty() { Ok(()) } else { self.progress.wait_for(projection, positions, deadline).await }
+        if positions.is_empty() {
+            Ok(())
+        } else {
+            self.progress.wait_for(projection, positions, deadline).await
+        }
     }
 
     /// How far the views are.
@@ -61,12 +65,8 @@ impl ReadModels {
         rest: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<R>, DatabaseError> {
-        let sql = format!(
-            "SELECT {} FROM {}.{} AS t {rest}",
-            columns::<R>("t."),
-            self.schema(projection),
-            R::NAME
-        );
+        let sql =
+            format!("SELECT {} FROM {}.{} AS t {rest}", columns::<R>("t."), self.schema(projection), R::NAME);
         self.query(&sql, params).await?.iter().map(|row| read(row, 0)).collect()
     }
 

@@ -80,7 +80,7 @@ impl Database {
             applier.apply(self, &[Box::new(batch)]).await?;
             report(applier.cursors());
         }
-        Ok(())
+        Ok(applier.save(self).await?)
     }
 
     /// The epoch of a view that answers queries.
@@ -163,7 +163,7 @@ impl Database {
 
 /// The tables of a view, each with the columns of its key.
 fn keyed_tables(projection: Projection) -> Vec<(&'static str, String)> {
-    views::parts(projection, "").iter().map(|part| (part.table(), part.key().to_owned())).collect()
+    views::parts(projection, "").iter().map(|part| (part.table(), part.key())).collect()
 }
 
 async fn digest_of(

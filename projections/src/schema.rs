@@ -31,9 +31,7 @@ async fn prepare(client: &mut Object, topology: Topology) -> Result<(), Database
     // Through the pool's wrapper to the client that refinery knows.
     let plain: &mut tokio_postgres::Client = &mut *client;
     embedded::migrations::runner().run_async(plain).await?;
-    let row = client
-        .query_opt("SELECT log_id, generation, partitions FROM log_identity", &[])
-        .await?;
+    let row = client.query_opt("SELECT log_id, generation, partitions FROM log_identity", &[]).await?;
     let Some(row) = row else {
         client
             .execute(

@@ -109,7 +109,12 @@ pub(crate) struct Statements<R> {
 
 impl<R: Row> Statements<R> {
     pub(crate) fn new(schema: &str) -> Self {
-        Self { create: create::<R>(schema), load: load::<R>(schema), upsert: upsert::<R>(schema), row: PhantomData }
+        Self {
+            create: create::<R>(schema),
+            load: load::<R>(schema),
+            upsert: upsert::<R>(schema),
+            row: PhantomData,
+        }
     }
 
     /// The rows of these keys that exist, each with its key's place. `keys` holds one list per key column.
@@ -183,12 +188,18 @@ fn create<R: Row>(schema: &str) -> String {
 }
 
 fn unnest(columns: &[ColumnSpec]) -> String {
-    columns.iter().enumerate().map(|(i, column)| format!("${}::{}[]", i + 1, column.sql)).collect::<Vec<_>>().join(", ")
+    columns
+        .iter()
+        .enumerate()
+        .map(|(i, column)| format!("${}::{}[]", i + 1, column.sql))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn load<R: Row>(schema: &str) -> String {
     let keys = &R::COLUMNS[..R::KEY];
-    let join = keys.iter().map(|key| format!("t.\"{0}\" = k.\"{0}\"", key.name)).collect::<Vec<_>>().join(" AND ");
+    let join =
+        keys.iter().map(|key| format!("t.\"{0}\" = k.\"{0}\"", key.name)).collect::<Vec<_>>().join(" AND ");
     format!(
         "SELECT k.n, {} FROM unnest({}) WITH ORDINALITY AS k({}, n) JOIN {schema}.{} AS t ON {join}",
         columns::<R>("t."),

@@ -1,8 +1,7 @@
 //! A real Postgres for tests, and a log to project from.
 //!
-//! One cluster per test process, a database per test. It is found in this order: the URL in
-//! `SHOPSTREAM_TEST_POSTGRES` (of a role that may create databases), else the programs `initdb` and `postgres` in the
-//! folder `SHOPSTREAM_PG_BIN`, on the `PATH`, or where Debian puts them.
+//! One cluster per test process, a database per test: in the server of the URL in `SHOPSTREAM_TEST_POSTGRES` (of a
+//! role that may create databases), else in a private one, see [`crate::cluster`].
 
 mod cluster;
 mod log;
@@ -12,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
-use self::cluster::Cluster;
+use self::cluster::TestCluster;
 pub use self::log::TestLog;
 use crate::{ConnectOptions, Database};
 
@@ -32,14 +31,16 @@ pub struct TestDatabase {
 /// # Panics
 /// There is no Postgres: the message names the ways out.
 pub async fn database() -> TestDatabase {
-    static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+    static CLUSTER: OnceCell<TestCluster> = OnceCell::const_new();
     static COUNT: AtomicU32 = AtomicU32::new(0);
 
-    let cluster = CLUSTER.get_or_init(Cluster::find_or_start).await;
+    let cluster = CLUSTER.get_or_init(TestCluster::find_or_start).await;
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let name = format!("test_{}_{number}", std::process::id());
-    let options = ConnectOptions { patience: PATIENCE, pool_size: 1, readers: 1, ..ConnectOptions::default() };
-    let admin = Database::connect(&cluster.url("postgres"), &options).await.expect("the test cluster answers");
+    let options =
+        ConnectOptions { patience: PATIENCE, pool_size: 1, readers: 1, ..ConnectOptions::default() };
+    let admin =
+        Database::connect(&cluster.url("postgres"), &options).await.expect("the test cluster answers");
     let admin = admin.client().await.expect("the test cluster answers");
     admin.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("the role may create databases");
     let url = cluster.url(&name);

@@ -27,7 +27,7 @@ async fn a_command_is_seen_by_the_query_that_names_its_position() -> Result<()> 
     for round in 0..20 {
         let wanted = order(&format!("ord_own-{sku}-{round}"), &sku, 1, "tok_own");
         let placed = client.shop().orders.create_order(wanted).await?.into_inner();
-        let min_position = placed.position.into_iter().collect();
+        let min_position = placed.position.clone().into_iter().collect();
         let get = GetOrderRequest { min_position, order_id: placed.order_id.clone() };
         let seen = client.shop().orders.get_order(get).await?.into_inner().order.context("an order")?;
         ensure!(seen.version >= placed.version, "{seen:?} is older than {placed:?}");

@@ -90,7 +90,7 @@ async fn after_a_decline_that_may_be_retried_the_customer_pays_otherwise() -> Re
         ..ProcessPaymentRequest::default()
     };
     let first = client.shop().payments.process_payment(pay.clone()).await?.into_inner();
-    let end = ended(&client, &order_id, first.position).await?;
+    let end = ended(&client, &order_id, first.position.clone()).await?;
     ensure!(end.status() == OrderStatus::Confirmed, "{end:?}");
     ensure!(charges(&shop, &order_id) == [1, 1]);
     ensure!(end.payment_ids == [first.payment_id.clone()], "{end:?}");

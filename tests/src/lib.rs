@@ -5,6 +5,7 @@
 //! retail file) is skipped with a loud line, or fails where `SHOPSTREAM_TEST_REQUIRE` names it.
 
 mod calls;
+mod database;
 mod events;
 pub mod kafka;
 mod process;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use calls::{Call, calls};
+pub use database::Database;
 pub use events::{Fingerprint, fingerprints, read_log};
 pub use process::{Process, Said, tied};
 pub use refusal::{Refusal, refusal};

@@ -39,10 +39,10 @@ pub struct Said {
     pub err: String,
 }
 
-/// `program`, killed by the kernel should the test process end without doing so itself.
+/// `program`, told to stop by the kernel should the test process end without doing so itself.
 pub fn tied(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command.args(["--pdeathsig", "TERM", "--"]).arg(program);
     command
 }
 

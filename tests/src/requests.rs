@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use shopstream_proto::catalog::v1::{CreateProductRequest, GetProductRequest, NewVariant};
 use shopstream_proto::inventory::v1::update_stock_request::Change;
-use shopstream_proto::inventory::v1::{ReceiveStock, UpdateStockRequest};
+use shopstream_proto::inventory::v1::{GetStockRequest, ReceiveStock, UpdateStockRequest};
 use shopstream_proto::order::v1::{CreateOrderRequest, GetOrderRequest, NewOrderLine, Order, TrackOrderRequest};
 use shopstream_proto::r#type::v1::{Money, Position};
 use shopstream_server::client::{Client, Shop};
@@ -58,7 +58,7 @@ pub fn line(sku: &str, quantity: i64) -> NewOrderLine {
     NewOrderLine { sku: sku.into(), quantity, unit_price: None }
 }
 
-/// Makes a product at 500 with units in stock, and waits until it can be ordered.
+/// Makes a product at 500 with units in stock, and waits until both are seen.
 ///
 /// # Errors
 /// The shop refuses.
@@ -69,7 +69,10 @@ pub async fn sell(client: &Client, sku: &str, units: i64) -> anyhow::Result<()> 
     let seen = GetProductRequest { min_position, product_id };
     client.call(seen, async |mut shop, request| shop.products.get_product(request).await).await?;
     let stock = stock(&format!("stock:{sku}"), sku, units);
-    client.call(stock, async |mut shop, request| shop.inventory.update_stock(request).await).await?;
+    let received = client.call(stock, async |mut shop, request| shop.inventory.update_stock(request).await).await?;
+    let (min_position, location) = (received.position.into_iter().collect(), String::new());
+    let seen = GetStockRequest { min_position, sku: sku.into(), location };
+    client.call(seen, async |mut shop, request| shop.inventory.get_stock(request).await).await?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! A shop of its own for a test: the real program, its data in a temporary folder, its ports free ones.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ const VERB: Duration = Duration::from_secs(600);
 pub struct Setup {
     log: Option<String>,
     provider: Option<String>,
+    database: Option<String>,
 }
 
 impl Setup {
@@ -33,12 +35,29 @@ impl Setup {
         command.args(["topics", "apply", "--log", log, "--power", "independent"]);
         let made = Process::spawn("topics apply", command).finish(VERB);
         assert!(made.status.success(), "topics apply: {made:?}");
-        Self { log: Some(log.to_owned()), provider: None }
+        Self { log: Some(log.to_owned()), ..Self::default() }
     }
 
     /// With the payment provider of another node.
     pub fn paid_through(self, provider: &str) -> Self {
         Self { provider: Some(provider.to_owned()), ..self }
+    }
+
+    /// With the read models in a database that outlives the node.
+    pub fn reading_from(self, database: &str) -> Self {
+        Self { database: Some(database.to_owned()), ..self }
+    }
+
+    /// The flags, for every verb alike. The password goes another way: the command line is everybody's to read.
+    fn apply(&self, command: &mut Command) {
+        for (flag, value) in [("--log", &self.log), ("--provider", &self.provider)] {
+            if let Some(value) = value {
+                command.args([flag, value]);
+            }
+        }
+        if let Some(database) = &self.database {
+            command.env("SHOPSTREAM_DATABASE", database);
+        }
     }
 }
 
@@ -72,10 +91,7 @@ impl TestShop {
     /// # Panics
     /// It does not get ready.
     pub fn start_with(setup: Setup) -> Self {
-        // Its Postgres runs as another user where we are root, and that one must come in.
-        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        let folder = tempfile::Builder::new().prefix("shopstream-it-").permissions(everybody).tempdir();
-        let folder = folder.expect("a temporary folder");
+        let folder = folder();
         let data = folder.path().join("data");
         let Ready { node, listen, admin, provider } = serve(&data, &setup, "127.0.0.1:0", "127.0.0.1:0");
         Self { node, setup, listen, admin, provider, data, _folder: folder }
@@ -118,12 +134,7 @@ impl TestShop {
     pub fn start_verb(&self, verb: &[&str]) -> Process {
         let mut command = tied(program());
         command.args(verb).args(["--listen", &self.listen]).arg("--data").arg(&self.data);
-        if let Some(log) = &self.setup.log {
-            command.args(["--log", log]);
-        }
-        if let Some(provider) = &self.setup.provider {
-            command.args(["--provider", provider]);
-        }
+        self.setup.apply(&mut command);
         Process::spawn(&verb.join(" "), command)
     }
 
@@ -141,11 +152,15 @@ impl TestShop {
         assert!(said.status.success(), "verify --quiesced: {}{}", said.out, said.err);
     }
 
-    /// Another node with the same settings, which should not come up; what it says.
+    /// A node on the data of this one, which should not come up; what it says.
     pub fn second_node(&self) -> Said {
-        let mut command = tied(program());
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data"]).arg(&self.data);
-        Process::spawn("a second node", command).finish(PATIENCE)
+        serve_refused(&self.data, &[])
+    }
+
+    /// A node with these flags, which should not come up; what it says.
+    pub fn refused(flags: &[&str]) -> Said {
+        let folder = folder();
+        serve_refused(&folder.path().join("data"), flags)
     }
 
     /// Ends the node as a power button would.
@@ -158,17 +173,6 @@ impl TestShop {
     pub fn restart(&mut self) {
         let ready = serve(&self.data, &self.setup, &self.listen, &self.admin);
         (self.node, self.provider) = (ready.node, ready.provider);
-    }
-
-    /// The id of the postmaster of the private Postgres.
-    ///
-    /// # Panics
-    /// There is none.
-    pub fn postgres(&self) -> Pid {
-        let path = self.data.join("postgres/pgdata/postmaster.pid");
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let pid = text.lines().next().and_then(|line| line.trim().parse().ok()).expect("a process id");
-        Pid::from_raw(pid)
     }
 
     /// Checks the books and stops the node in order.
@@ -202,15 +206,31 @@ impl Drop for TestShop {
     }
 }
 
+/// A temporary folder. Postgres runs as another user where we are root, and that one must come in.
+pub(crate) fn folder() -> TempDir {
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    let folder = tempfile::Builder::new().prefix("shopstream-it-").permissions(everybody).tempdir();
+    folder.expect("a temporary folder")
+}
+
+/// The id of the postmaster on the data of a private Postgres.
+pub(crate) fn postmaster(postgres: &Path) -> Pid {
+    let path = postgres.join("pgdata/postmaster.pid");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let pid = text.lines().next().and_then(|line| line.trim().parse().ok()).expect("a process id");
+    Pid::from_raw(pid)
+}
+
+fn serve_refused(data: &Path, flags: &[&str]) -> Said {
+    let mut command = tied(program());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data"]).arg(data).args(flags);
+    Process::spawn("a node that should not come up", command).finish(PATIENCE)
+}
+
 fn serve(data: &Path, setup: &Setup, listen: &str, admin: &str) -> Ready {
     let mut command = tied(program());
     command.args(["serve", "--listen", listen, "--admin", admin, "--data"]).arg(data);
-    if let Some(log) = &setup.log {
-        command.args(["--log", log]);
-    }
-    if let Some(provider) = &setup.provider {
-        command.args(["--provider", provider]);
-    }
+    setup.apply(&mut command);
     let mut node = Process::spawn("serve", command);
     let mut said = Vec::new();
     while let Some(line) = node.line(PATIENCE) {

@@ -1,6 +1,10 @@
 //! From requests to commands for products, SKUs and prices.
 
 use prost_types::FieldMask;
+use shopstream_domain::Currency;
+use shopstream_domain::catalog::ProductCommand;
+use shopstream_domain::pricing::PriceCommand;
+use shopstream_proto::catalog::v1::ProductStatus;
 use shopstream_proto::r#type::v1::Money;
 use tonic::Code;
 

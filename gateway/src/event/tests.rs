@@ -1,9 +1,10 @@
 //! What a read of the log sends.
 
 use shopstream_domain::{StreamId, Timestamp};
-use shopstream_eventlog::{CommandId, EventData, Position};
+use shopstream_eventlog::{CommandId, Commit, CommitRecord, EventData, Position};
 use tonic::Code;
 
+use super::read::event;
 use super::*;
 use crate::testing::{NOW, refusal};
 
@@ -70,7 +71,7 @@ fn a_log_has_one_name() {
 /// GetLogStatus.
 #[test]
 fn get_log_status_says_why_a_partition_does_not_serve() {
-    let shown = |state| partition_status(&PartitionStatus { partition: 3, state, epoch: 2, confirmed: 40 });
+    let shown = |state| partition_status(&PartitionStatus { partition: 3, state, epoch: 2, confirmed: 40 }, 40);
     let halted = shown(PartitionState::Halted { cause: "a hole".to_owned() });
     assert_eq!((halted.state, halted.reason.as_str()), (wire::PartitionState::Halted.into(), "a hole"));
     let serving = shown(PartitionState::Serving);

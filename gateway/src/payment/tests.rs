@@ -1,10 +1,16 @@
 //! From requests to commands for payments.
 
-use shopstream_domain::model;
+use shopstream_domain::payment::{Answer, PaymentStatus};
+use shopstream_domain::{OrderId, Timestamp, model};
+use shopstream_projections::order::OrderStatus;
+use shopstream_proto::payment::v1 as wire;
+use shopstream_proto::payment::v1::ProviderSignalKind;
+use shopstream_proto::r#type::v1::Money;
 use tonic::Code;
 
 use super::*;
 use crate::testing::{NOW, call, refusal};
+use crate::wire::time;
 
 fn signal(kind: ProviderSignalKind) -> RecordProviderSignalRequest {
     RecordProviderSignalRequest {

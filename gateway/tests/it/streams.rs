@@ -155,3 +155,40 @@ async fn the_log_is_read_in_ranges_and_followed() {
     assert_eq!(second.events[0].event_type, "OrderCancelled");
     assert_eq!(follow.message().await.expect("an end"), None);
 }
+
+#[tokio::test]
+async fn the_api_can_be_walked_by_reflection_and_asked_for_its_health() {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::health_client::HealthClient;
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+    let shop = TestShop::start().await;
+    let mut reflection = ServerReflectionClient::new(shop.channel.clone());
+    let message_request = Some(MessageRequest::ListServices(String::new()));
+    let request = ServerReflectionRequest { host: String::new(), message_request };
+    let mut answers =
+        reflection.server_reflection_info(futures::stream::iter([request])).await.expect("open").into_inner();
+    let answer = answers.message().await.expect("an answer").expect("one").message_response;
+    let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("{answer:?}") };
+    let names: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
+    for name in
+        ["shopstream.order.v1.OrderService", "shopstream.event.v1.EventService", "grpc.health.v1.Health"]
+    {
+        assert!(names.iter().any(|listed| listed == name), "{name} in {names:?}");
+    }
+
+    let service = "shopstream.order.v1.OrderService".to_owned();
+    let mut health = HealthClient::new(shop.channel.clone());
+    let mut watch = health.watch(HealthCheckRequest { service }).await.expect("open").into_inner();
+    // What was not looked at yet is not serving; then it is.
+    loop {
+        let status = watch.message().await.expect("a status").expect("no end").status;
+        if status == i32::from(ServingStatus::Serving) {
+            break;
+        }
+    }
+}

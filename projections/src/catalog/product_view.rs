@@ -171,7 +171,8 @@ impl Entity for ListPrice {
     const KIND: StreamKind = StreamKind::Price;
 
     fn key(stream: &StreamId) -> Vec<&str> {
-        let (sku, currency) = stream.id().rsplit_once('.').unwrap_or((stream.id(), ""));
+        let id = stream.id();
+        let (sku, currency) = id.rsplit_once('.').unwrap_or((id, ""));
         vec![stream.tenant_str(), sku, currency]
     }
 

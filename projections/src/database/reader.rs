@@ -115,7 +115,9 @@ async fn keep_connected(config: Config, target: Arc<str>, slot: watch::Sender<Op
                 slot.send_replace(None);
                 match ended {
                     Ok(()) => info!("a read connection to Postgres at {target} was closed"),
-                    Err(error) => warn!("a read connection to Postgres at {target} was lost: {}", explain(&error)),
+                    Err(error) => {
+                        warn!("a read connection to Postgres at {target} was lost: {}", explain(&error))
+                    }
                 }
             }
             Err(error) => warn!("Postgres at {target} cannot be reached: {}", explain(&error)),

@@ -5,9 +5,7 @@
 use serde::{Deserialize, Serialize};
 use shopstream_domain::inventory::{ReleaseReason, ReservationEvent};
 use shopstream_domain::model::Event;
-use shopstream_domain::{
-    Partition, ReservationId, StreamId, StreamKind, TenantId, Timestamp, Version,
-};
+use shopstream_domain::{Partition, ReservationId, StreamId, StreamKind, TenantId, Timestamp, Version};
 use shopstream_eventlog::Offset;
 
 use crate::column::words;

@@ -69,7 +69,8 @@ impl Entity for StockLevel {
     const KIND: StreamKind = StreamKind::Stock;
 
     fn key(stream: &StreamId) -> Vec<&str> {
-        let (sku, location) = stream.id().split_once('@').unwrap_or((stream.id(), ""));
+        let id = stream.id();
+        let (sku, location) = id.split_once('@').unwrap_or((id, ""));
         vec![stream.tenant_str(), sku, location]
     }
 
@@ -138,7 +139,8 @@ impl StockLevel {
         let available = self.available.checked_add(moved.available)?;
         let reserved = self.reserved.checked_add(moved.reserved)?;
         let committed = self.committed.checked_add(moved.committed)?;
-        (self.on_hand, self.available, self.reserved, self.committed) = (on_hand, available, reserved, committed);
+        (self.on_hand, self.available, self.reserved, self.committed) =
+            (on_hand, available, reserved, committed);
         Some(())
     }
 }

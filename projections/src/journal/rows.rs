@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use shopstream_domain::{StreamId, Version};
-use shopstream_eventlog::{Commit, CommandId, CommitRecord, EventData, JournalError, Position};
+use shopstream_eventlog::{CommandId, Commit, CommitRecord, EventData, JournalError, Position};
 use tokio_postgres::Row;
 
 use crate::column::{Column, Instant, RawJson, Unreadable};
@@ -38,7 +38,9 @@ impl Collector {
         if index > 0 {
             let commit = &mut self.commits.last_mut().ok_or("it begins in the middle of a commit")?.commit;
             if commit.events.len() as i64 != i64::from(index) {
-                return Err(format!("event {index} of a commit follows event {}", commit.events.len() - 1).into());
+                return Err(
+                    format!("event {index} of a commit follows event {}", commit.events.len() - 1).into()
+                );
             }
             commit.events.push(event);
             return Ok(());
@@ -57,7 +59,8 @@ impl Collector {
             effective_at: row.try_get::<_, Option<Instant>>(16)?.map(|at| at.0),
             events: vec![event],
         };
-        let position = Position { partition: u16::read(row.try_get(6)?)?, offset: u64::read(row.try_get(7)?)? };
+        let position =
+            Position { partition: u16::read(row.try_get(6)?)?, offset: u64::read(row.try_get(7)?)? };
         self.commits.push(CommitRecord { position, epoch: u64::read(row.try_get(8)?)?, commit });
         Ok(())
     }

@@ -211,7 +211,11 @@ pub struct Order {
 impl Order {
     /// Units of a line that came back.
     pub fn units_returned(&self, line: u32) -> i64 {
-        self.detail.returned.iter().find(|returned| returned.line == line).map_or(0, |returned| returned.units)
+        self.detail
+            .returned
+            .iter()
+            .find(|returned| returned.line == line)
+            .map_or(0, |returned| returned.units)
     }
 }
 

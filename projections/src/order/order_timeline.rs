@@ -6,9 +6,7 @@
 use shopstream_domain::inventory::ReservationEvent;
 use shopstream_domain::model::Event;
 use shopstream_domain::order::{self, CheckoutEvent};
-use shopstream_domain::{
-    OrderId, Partition, StreamId, StreamKind, TenantId, Timestamp, Version, payment,
-};
+use shopstream_domain::{OrderId, Partition, StreamId, StreamKind, TenantId, Timestamp, Version, payment};
 use shopstream_eventlog::{Offset, Position};
 
 use crate::table::table;
@@ -83,8 +81,8 @@ impl Derived for TimelineEntry {
 
     fn derive(fact: &Fact<'_>, mut row: impl FnMut(Self)) -> Result<(), Poison> {
         let stream = fact.stream();
-        let order_id =
-            order_of(stream).ok_or_else(|| Poison::Id { kind: "part of an order", id: stream.id().to_owned() })?;
+        let order_id = order_of(stream)
+            .ok_or_else(|| Poison::Id { kind: "part of an order", id: stream.id().to_owned() })?;
         let Position { partition, offset } = fact.position();
         row(Self {
             tenant_id: stream.tenant(),
@@ -115,7 +113,11 @@ pub fn order_of(stream: &StreamId) -> Option<OrderId> {
             let (root, _attempt) = id.strip_prefix("pay_")?.rsplit_once('.')?;
             OrderId::new(&format!("ord_{root}")).ok()
         }
-        StreamKind::Product | StreamKind::Sku | StreamKind::Price | StreamKind::Stock | StreamKind::Return => None,
+        StreamKind::Product
+        | StreamKind::Sku
+        | StreamKind::Price
+        | StreamKind::Stock
+        | StreamKind::Return => None,
     }
 }
 
@@ -139,7 +141,12 @@ fn of_order(event: &order::Event) -> String {
         }
         order::Event::Submitted(submitted) => {
             let placed = &submitted.placement;
-            format!("submitted: {} lines, {} {} in minor units", placed.lines.len(), placed.total_minor, placed.currency)
+            format!(
+                "submitted: {} lines, {} {} in minor units",
+                placed.lines.len(),
+                placed.total_minor,
+                placed.currency
+            )
         }
         order::Event::AwaitingPayment(awaiting) => {
             format!("waits for the customer: payment {} said {}", awaiting.payment_id, awaiting.code)
@@ -162,11 +169,15 @@ fn of_checkout(event: &CheckoutEvent) -> String {
         CheckoutEvent::StockHeld(_) => "stock is held".to_owned(),
         CheckoutEvent::PaymentPending(pending) => format!("attempt {} to pay", pending.attempt),
         CheckoutEvent::AwaitingCustomer(awaiting) => format!("the customer has to act: {}", awaiting.code),
-        CheckoutEvent::PaymentUnknown(unknown) => format!("nobody knows yet what became of {}", unknown.payment_id),
+        CheckoutEvent::PaymentUnknown(unknown) => {
+            format!("nobody knows yet what became of {}", unknown.payment_id)
+        }
         CheckoutEvent::PaymentSecured(secured) => format!("payment {} is secured", secured.payment_id),
         CheckoutEvent::StockCommitted(_) => "stock is committed".to_owned(),
         CheckoutEvent::Done(_) => "checkout is done".to_owned(),
-        CheckoutEvent::Compensating(undoing) => format!("undoing before the sale ({})", undoing.reason.name()),
+        CheckoutEvent::Compensating(undoing) => {
+            format!("undoing before the sale ({})", undoing.reason.name())
+        }
         CheckoutEvent::Reversing(undoing) => format!("undoing after the sale ({})", undoing.reason.name()),
         CheckoutEvent::Cancelled(cancelled) => format!("checkout is cancelled ({})", cancelled.reason.name()),
         CheckoutEvent::NeedsAttention(needs) => format!("a person has to look at {}", needs.step),
@@ -191,7 +202,9 @@ fn of_payment(event: &payment::Event) -> String {
         payment::Event::Initiated(initiated) => {
             format!("payment of {} {} in minor units began", initiated.amount_minor, initiated.currency)
         }
-        payment::Event::OperationStarted(started) => format!("the provider is asked to {}", started.operation.name()),
+        payment::Event::OperationStarted(started) => {
+            format!("the provider is asked to {}", started.operation.name())
+        }
         payment::Event::Authorized(authorized) => format!("{} authorised", authorized.amount_minor),
         payment::Event::Declined(declined) => format!("declined: {}", declined.code),
         payment::Event::OutcomeUnknown(_) => "the provider did not answer".to_owned(),
@@ -204,7 +217,9 @@ fn of_payment(event: &payment::Event) -> String {
         payment::Event::RefundRequested(requested) => format!("{} to be refunded", requested.amount_minor),
         payment::Event::RefundSucceeded(refunded) => format!("{} refunded", refunded.amount_minor),
         payment::Event::RefundFailed(failed) => format!("refund failed: {}", failed.code),
-        payment::Event::SucceededLate(late) => format!("{} authorised after all, too late", late.amount_minor),
+        payment::Event::SucceededLate(late) => {
+            format!("{} authorised after all, too late", late.amount_minor)
+        }
         payment::Event::SignalReceived(_) => "the provider reported by itself".to_owned(),
     }
 }

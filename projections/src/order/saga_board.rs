@@ -5,9 +5,7 @@
 
 use shopstream_domain::model::Event;
 use shopstream_domain::order::{CancelReason, Checkout, CheckoutEvent, Stage, TimerKind};
-use shopstream_domain::{
-    Aggregate, OrderId, Partition, StreamId, StreamKind, TenantId, Timestamp, Version,
-};
+use shopstream_domain::{Aggregate, OrderId, Partition, StreamId, StreamKind, TenantId, Timestamp, Version};
 use shopstream_eventlog::{Offset, Position};
 
 use crate::column::{Column, Folded, Instant};
@@ -169,8 +167,13 @@ impl ReadModels {
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn due_checkouts(&self, now: Timestamp, limit: u32) -> Result<Vec<CheckoutStatus>, DatabaseError> {
-        let condition = "WHERE t.timer_due_at <= $1 ORDER BY t.timer_due_at, t.tenant_id, t.checkout_id LIMIT $2";
+    pub async fn due_checkouts(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<CheckoutStatus>, DatabaseError> {
+        let condition =
+            "WHERE t.timer_due_at <= $1 ORDER BY t.timer_due_at, t.tenant_id, t.checkout_id LIMIT $2";
         self.select(Projection::SagaBoard, condition, &[&Instant(now), &i64::from(limit)]).await
     }
 

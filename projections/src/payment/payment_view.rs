@@ -148,7 +148,10 @@ impl ReadModels {
         payment: &PaymentId,
     ) -> Result<Option<PaymentView>, DatabaseError> {
         let condition = "WHERE t.tenant_id = $1 AND t.payment_id = $2";
-        Ok(self.select(Projection::PaymentView, condition, &[&tenant.as_str(), &payment.as_str()]).await?.pop())
+        Ok(self
+            .select(Projection::PaymentView, condition, &[&tenant.as_str(), &payment.as_str()])
+            .await?
+            .pop())
     }
 
     /// All payments of an order, in the order of the attempts.

@@ -3,8 +3,8 @@
 use shopstream_domain::model::Event;
 use shopstream_domain::returns::{self, ReturnLine, ReturnStatus};
 use shopstream_domain::{
-    Currency, OrderId, Partition, PaymentId, ReservationId, ReturnId, StreamId, StreamKind, TenantId, Timestamp,
-    Version,
+    Currency, OrderId, Partition, PaymentId, ReservationId, ReturnId, StreamId, StreamKind, TenantId,
+    Timestamp, Version,
 };
 use shopstream_eventlog::{Offset, Position};
 

@@ -45,7 +45,7 @@ impl Feed {
         (Self { subscribe, position: reached }, source.run())
     }
 
-    /// Everything from some point on. `None`: the feed has ended.
+    /// Everything from some point on, which the first batch names. `None`: the feed has ended.
     pub(super) async fn subscribe(&self, projection: Projection) -> Option<Subscription> {
         let (batches, subscription) = mpsc::channel(QUEUE);
         self.subscribe.send((projection, batches)).await.ok()?;
@@ -74,10 +74,8 @@ impl Source {
             // Without subscribers it would only run away from views that catch up.
             let read = tokio::select! {
                 subscriber = self.subscribers.recv() => {
-                    match subscriber {
-                        Some(subscriber) => self.views.push(subscriber),
-                        None => return,
-                    }
+                    let Some(subscriber) = subscriber else { return };
+                    self.admit(subscriber);
                     continue;
                 }
                 read = self.follower.next(BATCH_BYTES), if !self.views.is_empty() => read,
@@ -86,6 +84,14 @@ impl Source {
                 Ok(read) => self.hand_out(Batch::decode(read, &before)).await,
                 Err(interruption) => self.report(interruption).await,
             }
+        }
+    }
+
+    /// Begins a subscription by saying where it begins, because the next batch may be long in coming.
+    fn admit(&mut self, (projection, view): (Projection, mpsc::Sender<Arc<Batch>>)) {
+        // Its queue is new and has room; if it has left meanwhile, the next batch will notice.
+        if view.try_send(Arc::new(Batch::empty(self.follower.cursors()))).is_ok() {
+            self.views.push((projection, view));
         }
     }
 

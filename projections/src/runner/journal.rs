@@ -1,5 +1,7 @@
 //! The journal at work. It has a reader of its own, so that no view can stall it.
 
+use std::convert::Infallible;
+
 use shopstream_eventlog::{Batch, Cursor, Log};
 use tokio::time::sleep;
 use tracing::{error, warn};
@@ -40,28 +42,40 @@ impl JournalWriter {
     pub(super) async fn run(self, mut cursors: Vec<Cursor>) {
         let mut backoff = Backoff::default();
         loop {
-            let Err(error) = self.follow(cursors.clone(), &mut backoff).await;
+            let Err(error) = self.follow(cursors, &mut backoff).await;
             let cause = error.to_string();
-            if let CheckpointError::Overtaken { .. } = error {
-                error!(%cause, "another process writes the journal: this one stops");
-                self.board.set(Projection::Journal, ProjectionState::Superseded { cause });
-                return;
-            }
-            warn!(%cause, "the journal waits and tries again from its checkpoint");
-            self.board.set(Projection::Journal, ProjectionState::Waiting { cause });
-            // The transaction may have been committed before the answer was lost: the database knows.
-            loop {
-                backoff.pause().await;
-                match Self::open(&self.database, &self.log).await {
-                    Ok(reopened) => {
-                        cursors = reopened;
-                        break;
-                    }
-                    Err(error) => warn!(%error, "the journal still waits"),
+            match error {
+                CheckpointError::Overtaken { .. } => {
+                    error!(%cause, "another process writes the journal: this one stops");
+                    self.board.set(Projection::Journal, ProjectionState::Superseded { cause });
+                    return;
                 }
+                CheckpointError::Database(error) if error.is_transient() => {
+                    warn!(%cause, "the journal waits and tries again from its checkpoint");
+                }
+                // A duplicate key, say: it will not pass, and the write path will stop at the journal's bound.
+                CheckpointError::Database(_) => error!(%cause, "the journal cannot go on: a bug"),
             }
-            let next = cursors.iter().map(|cursor| (cursor.partition, cursor.next));
-            self.progress.advance(Projection::Journal, next);
+            self.meter.failed(Projection::Journal);
+            self.board.set(Projection::Journal, ProjectionState::Waiting { cause });
+            cursors = self.reopen(&mut backoff).await;
+        }
+    }
+
+    /// Asks the database where the journal is, until it answers: a transaction may have been committed before its
+    /// answer was lost.
+    async fn reopen(&self, backoff: &mut Backoff) -> Vec<Cursor> {
+        loop {
+            backoff.pause().await;
+            match Self::open(&self.database, &self.log).await {
+                Ok(cursors) => {
+                    let next = cursors.iter().map(|cursor| (cursor.partition, cursor.next));
+                    self.progress.advance(Projection::Journal, next);
+                    self.board.set(Projection::Journal, ProjectionState::Running);
+                    return cursors;
+                }
+                Err(error) => warn!(%error, "the journal still waits"),
+            }
         }
     }
 
@@ -69,7 +83,7 @@ impl JournalWriter {
         &self,
         cursors: Vec<Cursor>,
         backoff: &mut Backoff,
-    ) -> Result<std::convert::Infallible, CheckpointError> {
+    ) -> Result<Infallible, CheckpointError> {
         let mut follower = Follower::new(self.log.clone(), cursors);
         loop {
             let before = follower.cursors().to_vec();

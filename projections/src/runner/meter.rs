@@ -42,6 +42,11 @@ impl Meter {
         }
     }
 
+    /// Something failed and is tried again.
+    pub(super) fn failed(&self, projection: Projection) {
+        counter!("shopstream_projection_failures_total", "projection" => projection.name()).increment(1);
+    }
+
     /// Publishes each projection's lag, for ever.
     pub(super) async fn watch_lag(self, log: Log, progress: Progress) {
         let mut ticks = interval(PERIOD);
@@ -75,6 +80,7 @@ impl Meter {
         let behind = records > 0 && newest != i64::MIN;
         let micros = if behind { (self.now)().since(Timestamp::from_micros(newest)).micros() } else { 0 };
         gauge!("shopstream_projection_lag_records", "projection" => projection.name()).set(records as f64);
-        gauge!("shopstream_projection_lag_seconds", "projection" => projection.name()).set(micros as f64 / 1e6);
+        gauge!("shopstream_projection_lag_seconds", "projection" => projection.name())
+            .set(micros as f64 / 1e6);
     }
 }

@@ -9,11 +9,11 @@ use shopstream_eventlog::{Log, Offset};
 use tokio::time::sleep;
 use tracing::{error, warn};
 
+use super::backoff::Backoff;
 use super::feed::{BATCH_BYTES, Feed, QUEUE, RETRY, Subscription};
 use super::follower::{Follower, Interruption};
 use super::meter::Meter;
 use super::status::{Board, ProjectionState};
-use super::backoff::Backoff;
 use crate::applier::Applier;
 use crate::batch::Batch;
 use crate::checkpoint::CheckpointError;
@@ -68,6 +68,7 @@ impl View {
                 return;
             }
             warn!(projection = %self.projection, %cause, "a view waits and tries again from its checkpoint");
+            self.meter.failed(self.projection);
             self.board.set(self.projection, ProjectionState::Waiting { cause });
             backoff.pause().await;
         }
@@ -77,7 +78,11 @@ impl View {
         let mut applier = match applier {
             Some(applier) => applier,
             // After an error nobody here knows what was committed; the database does.
-            None => Applier::open(&self.database, &self.log, self.projection, self.epoch).await?,
+            None => {
+                let applier = Applier::open(&self.database, &self.log, self.projection, self.epoch).await?;
+                self.board.set(self.projection, ProjectionState::Running);
+                applier
+            }
         };
         self.progress.advance(self.projection, applier.next());
         loop {
@@ -93,8 +98,8 @@ impl View {
     async fn keep_up(&self, applier: &mut Applier, mut subscription: Subscription) -> Result<(), Trouble> {
         let mut batches = Vec::with_capacity(QUEUE);
         while subscription.recv_many(&mut batches, QUEUE).await > 0 {
+            // Only the first of a subscription can begin further on: the feed went on after the catch-up.
             if !applier.joins(&batches[0]) {
-                // The feed went on between the catch-up and the subscription.
                 self.catch_up(applier, batches[0].from().to_vec()).await?;
             }
             self.apply(applier, &batches).await?;
@@ -137,7 +142,8 @@ impl View {
         let applied = applier.apply(&self.database, batches).await?;
         self.progress.advance(self.projection, applier.next());
         self.board.set(self.projection, ProjectionState::Running);
-        self.meter.applied(self.projection, applied.rows, applied.events, applied.recorded_at);
+        let newest = batches.iter().filter_map(|batch| batch.newest()).max();
+        self.meter.applied(self.projection, applied.rows, applied.events, newest);
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use shopstream_domain::{Partition, StreamId, Timestamp, Version};
 use shopstream_eventlog::raw::{Appender, RawLog};
 use shopstream_eventlog::record::{Claim, Header, Kind, encode};
 use shopstream_eventlog::sim::SimLog;
-use shopstream_eventlog::{Commit, CommandId, EventData, Log, LogId, Offset, Position, schema};
+use shopstream_eventlog::{CommandId, Commit, EventData, Log, LogId, Offset, Position, schema};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
@@ -48,7 +48,9 @@ impl TestLog {
                 next: 1,
             };
             let claim = Claim { node: "test".into(), address: String::new() };
-            owner.append(encode(Header { kind: Kind::Claim, epoch: EPOCH, nonce: NONCE, seq: 0 }, &claim)).await;
+            owner
+                .append(encode(Header { kind: Kind::Claim, epoch: EPOCH, nonce: NONCE, seq: 0 }, &claim))
+                .await;
             owners.push(Mutex::new(owner));
         }
         Self { log, sim, owners, commands: AtomicU64::new(0) }

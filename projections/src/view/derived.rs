@@ -53,7 +53,11 @@ impl<D: Derived> Part for DerivedRows<D> {
         &self.statements.create
     }
 
-    async fn load(&mut self, _transaction: &Transaction<'_>, _facts: &[Fact<'_>]) -> Result<(), DatabaseError> {
+    async fn load(
+        &mut self,
+        _transaction: &Transaction<'_>,
+        _facts: &[Fact<'_>],
+    ) -> Result<(), DatabaseError> {
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! Whatever dies when, every event is in the rows once.
 
+use shopstream_eventlog::Cursor;
 use shopstream_projections::testing::TestDatabase;
-use shopstream_projections::{Checkpoint, CheckpointError, Projection, ProjectionState, Projector};
+use shopstream_projections::{Checkpoint, CheckpointError, Projection, ProjectionState};
 use tokio::time::Instant;
 
 use crate::story::{PATIENCE, Shop};
@@ -103,13 +104,13 @@ async fn a_readers_cursors_move_only_from_where_they_are() {
     database.prepare(shop.log.log.topology()).await.unwrap();
     let checkpoint = Checkpoint { reader: "checkout", epoch: 1 };
     let [first, second] = [0, 1].map(|partition| shop.log.log.start(partition));
-    let further = shopstream_eventlog::Cursor { next: 5, ..first };
+    let [further, beyond] = [first, second].map(|cursor| Cursor { next: 5, ..cursor });
     checkpoint.save(database, &[(None, first), (None, second)]).await.unwrap();
     checkpoint.save(database, &[(Some(first), further)]).await.unwrap();
 
     // Both are refused whole: neither from nowhere again, nor from a cursor that it has left.
     for from in [None, Some(first)] {
-        let refused = checkpoint.save(database, &[(Some(second), further), (from, further)]).await;
+        let refused = checkpoint.save(database, &[(Some(second), beyond), (from, first)]).await;
         assert!(matches!(refused, Err(CheckpointError::Overtaken { .. })), "{refused:?}");
     }
     assert_eq!(checkpoint.load(database).await.unwrap(), [further, second]);
@@ -122,7 +123,8 @@ async fn a_view_that_is_stuck_holds_up_neither_journal_nor_other_views() {
     shop.receive("MUG", 1, 10).await;
     shop.caught_up(&projector.progress()).await;
 
-    let (mut client, connection) = tokio_postgres::connect(&shop.db.url, tokio_postgres::NoTls).await.unwrap();
+    let (mut client, connection) =
+        tokio_postgres::connect(&shop.db.url, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
     let lock = client.transaction().await.unwrap();
     lock.batch_execute("LOCK TABLE stock_level_e1.stock IN ACCESS EXCLUSIVE MODE").await.unwrap();
@@ -143,15 +145,16 @@ async fn a_view_that_is_stuck_holds_up_neither_journal_nor_other_views() {
 
 #[tokio::test]
 async fn a_postgres_that_is_not_there_is_waited_for_only_so_long() {
-    let options = shopstream_projections::ConnectOptions { patience: std::time::Duration::ZERO, ..Default::default() };
+    let options =
+        shopstream_projections::ConnectOptions { patience: std::time::Duration::ZERO, ..Default::default() };
     let url = "host=/nonexistent dbname=shop password=secret";
-    let Err(error) = shopstream_projections::Database::connect(url, &options).await else { panic!("connected") };
+    let Err(error) = shopstream_projections::Database::connect(url, &options).await else {
+        panic!("connected")
+    };
     let text = error.to_string();
-    assert!(text.contains("/nonexistent") && text.contains("--database") && !text.contains("secret"), "{text}");
+    assert!(
+        text.contains("/nonexistent") && text.contains("--database") && !text.contains("secret"),
+        "{text}"
+    );
     assert!(error.is_transient());
-}
-
-#[allow(dead_code)]
-fn projectors_can_be_sent(projector: Projector) -> impl Send {
-    projector
 }

@@ -34,7 +34,8 @@ async fn what_was_committed_comes_back_as_it_was() {
     let asked = ["default/order/ord_3", "default/stock/MUG@main", "default/order/none"].map(stream);
     let found = journal.load(&asked).await.unwrap();
     for (asked, found) in asked.iter().zip(&found) {
-        let expected: Vec<_> = on_the_log.iter().filter(|record| record.commit.stream == *asked).cloned().collect();
+        let expected: Vec<_> =
+            on_the_log.iter().filter(|record| record.commit.stream == *asked).cloned().collect();
         assert_eq!(*found, expected, "{asked}");
     }
     assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [2, 20, 0]);

@@ -1,6 +1,7 @@
 //! Projections over a real Postgres.
 
 mod exactly_once;
+mod halt;
 mod journal;
 mod poison;
 mod queries;

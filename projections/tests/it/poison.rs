@@ -10,7 +10,11 @@ use crate::story::{Shop, sku, tenant};
 async fn a_poisoned_aggregate_is_parked_and_the_others_flow() {
     let shop = Shop::new(1).await;
     shop.receive("BAD", 1, 10).await;
-    let newer = EventData { event_type: "StockReceived".into(), schema_version: 99, payload: b"{}".as_slice().into() };
+    let newer = EventData {
+        event_type: "StockReceived".into(),
+        schema_version: 99,
+        payload: b"{}".as_slice().into(),
+    };
     let poison = shop.log.append_raw("default/stock/BAD@main", 2, vec![newer]).await;
     shop.receive("BAD", 3, 5).await;
     shop.receive("GOOD", 1, 7).await;
@@ -25,7 +29,8 @@ async fn a_poisoned_aggregate_is_parked_and_the_others_flow() {
     shop.caught_up(&projector.progress()).await;
 
     let views = shop.read_models(&projector).await;
-    let on_hand = async |name| views.stock(&tenant(), &sku(name), &LocationId::main()).await.unwrap().unwrap().on_hand;
+    let on_hand =
+        async |name| views.stock(&tenant(), &sku(name), &LocationId::main()).await.unwrap().unwrap().on_hand;
     assert_eq!((on_hand("BAD").await, on_hand("GOOD").await), (10, 8));
 
     let parked = shop.db.database.parked(&tenant(), 10).await.unwrap();

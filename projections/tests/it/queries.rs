@@ -37,10 +37,16 @@ async fn a_confirmed_order_is_seen_in_every_view() {
     assert_eq!(product.product.status, ProductStatus::Published);
     assert_eq!(product.prices.iter().map(|price| price.amount_minor).collect::<Vec<_>>(), [125]);
     let offers = views.offers(&tenant, &[sku("MUG"), sku("NONE")]).await.unwrap();
-    assert_eq!(offers.iter().map(|offer| (offer.sku.as_str(), offer.prices.len())).collect::<Vec<_>>(), [("MUG", 1)]);
+    assert_eq!(
+        offers.iter().map(|offer| (offer.sku.as_str(), offer.prices.len())).collect::<Vec<_>>(),
+        [("MUG", 1)]
+    );
 
     let payments = views.payments_of(&tenant, &order_id).await.unwrap();
-    assert_eq!(payments.iter().map(|payment| payment.status).collect::<Vec<_>>(), [PaymentStatus::Authorized]);
+    assert_eq!(
+        payments.iter().map(|payment| payment.status).collect::<Vec<_>>(),
+        [PaymentStatus::Authorized]
+    );
 
     let checkout = views.checkout(&tenant, &order_id).await.unwrap().unwrap();
     assert_eq!(checkout.stage, Stage::Done);

@@ -22,7 +22,10 @@ async fn every_view_rebuilt_up_to_a_cursor_equals_the_live_one_there() {
     let database = &shop.db.database;
     for projection in Projection::views() {
         let live = database.digest(projection, 1).await.unwrap();
-        assert_eq!(live.tables.iter().map(|table| table.rows).min() > Some(0), projection != Projection::ReturnView);
+        assert_eq!(
+            live.tables.iter().map(|table| table.rows).min() > Some(0),
+            projection != Projection::ReturnView
+        );
         database.rebuild(&shop.log.log, projection, 2, &live.cursors, |_| {}).await.unwrap();
         assert_eq!(database.digest(projection, 2).await.unwrap(), live, "{projection}");
     }
@@ -38,7 +41,8 @@ async fn a_changed_row_is_found() {
     let database = &shop.db.database;
     let live = database.digest(Projection::StockLevel, 1).await.unwrap();
     database.rebuild(&shop.log.log, Projection::StockLevel, 2, &live.cursors, |_| {}).await.unwrap();
-    let changed = "WITH c AS (UPDATE stock_level_e2.stock SET available = 11 RETURNING 1) SELECT count(*) FROM c";
+    let changed =
+        "WITH c AS (UPDATE stock_level_e2.stock SET available = 11 RETURNING 1) SELECT count(*) FROM c";
     assert_eq!(shop.count(changed).await, 1);
 
     assert_ne!(database.digest(Projection::StockLevel, 2).await.unwrap().tables, live.tables);
@@ -65,6 +69,9 @@ async fn the_active_epoch_answers_and_goes_on() {
     shop.caught_up(&projector.progress()).await;
     let views = ReadModels::open(database.clone(), projector.progress()).await.unwrap();
     assert_eq!(views.stock(&tenant(), &sku("MUG"), &LocationId::main()).await.unwrap().unwrap().on_hand, 11);
-    assert_eq!(shop.count("SELECT count(*) FROM checkpoint WHERE reader = 'stock_level' AND epoch = 1").await, 0);
+    assert_eq!(
+        shop.count("SELECT count(*) FROM checkpoint WHERE reader = 'stock_level' AND epoch = 1").await,
+        0
+    );
     assert_eq!(database.active_epoch(Projection::StockLevel).await.unwrap(), 2);
 }

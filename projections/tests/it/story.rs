@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use shopstream_domain::catalog::{ProductDrafted, ProductEvent, ProductPublished, Variant};
 use shopstream_domain::inventory::{
-    ReservationCommitted, ReservationEvent, ReservationHeld, ReservationRequested, StockCommitted, StockEvent,
-    StockKey, StockReceived, StockReserved,
+    ReservationCommitted, ReservationEvent, ReservationHeld, ReservationRequested, StockCommitted,
+    StockEvent, StockKey, StockReceived, StockReserved,
 };
 use shopstream_domain::model::Event;
 use shopstream_domain::order::{
@@ -59,7 +59,8 @@ impl Shop {
 
     /// The number that a query answers.
     pub async fn count(&self, sql: &str) -> i64 {
-        let (client, connection) = tokio_postgres::connect(&self.db.url, tokio_postgres::NoTls).await.unwrap();
+        let (client, connection) =
+            tokio_postgres::connect(&self.db.url, tokio_postgres::NoTls).await.unwrap();
         let connection = tokio::spawn(connection);
         let count = client.query_one(sql, &[]).await.unwrap().get(0);
         drop(client);
@@ -76,8 +77,8 @@ impl Shop {
             description: String::new(),
             variants: vec![Variant { sku: self::sku(sku), title: String::new() }],
         };
-        let events =
-            [ProductEvent::Drafted(drafted), ProductEvent::Published(ProductPublished {})].map(Event::Product);
+        let events = [ProductEvent::Drafted(drafted), ProductEvent::Published(ProductPublished {})]
+            .map(Event::Product);
         self.log.append(&format!("default/product/{id}"), 1, &events).await;
         let set = PriceSet {
             sku: self::sku(sku),
@@ -118,7 +119,11 @@ impl Shop {
         let hold = [
             ReservationEvent::Requested(ReservationRequested {
                 reservation_id: reservation.clone(),
-                keys: vec![StockKey { sku: self::sku(sku), location: LocationId::main(), quantity: quantity(1) }],
+                keys: vec![StockKey {
+                    sku: self::sku(sku),
+                    location: LocationId::main(),
+                    quantity: quantity(1),
+                }],
                 until: Timestamp::from_seconds(2_000_000_000),
                 hard_until: Timestamp::from_seconds(2_000_000_000),
             }),

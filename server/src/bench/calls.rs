@@ -1,4 +1,4 @@
-//! The commands that are sent, each with a number of its own, so that every one can be found again on the log.
+//! The commands that are sent, each with a number of its own, so that it can be found again on the log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,21 +52,25 @@ impl Numbers {
         self.next.load(Ordering::Relaxed)
     }
 
-    /// The request id of a number; on the log it is the command id.
-    pub(super) fn request_id(&self, number: u64) -> String {
+    fn request_id(&self, number: u64) -> String {
         format!("bench-{}-{number}", self.run)
     }
 
-    /// The number of a request id of this run.
-    pub(super) fn of(&self, request_id: &str) -> Option<u64> {
-        request_id.strip_prefix("bench-")?.strip_prefix(&*self.run)?.strip_prefix('-')?.parse().ok()
+    /// The order that has this number.
+    pub(super) fn order_id(&self, number: u64) -> String {
+        format!("ord_bench-{}-{number}", self.run)
+    }
+
+    /// The number of an order of this run.
+    pub(super) fn of_order(&self, order_id: &str) -> Option<u64> {
+        order_id.strip_prefix("ord_bench-")?.strip_prefix(&*self.run)?.strip_prefix('-')?.parse().ok()
     }
 
     /// A small draft order.
     pub(super) fn draft(&self, number: u64) -> CreateOrderRequest {
         CreateOrderRequest {
             request_id: self.request_id(number),
-            order_id: Some(format!("ord_bench-{}-{number}", self.run)),
+            order_id: Some(self.order_id(number)),
             customer_id: format!("cus-{}", number % CUSTOMERS),
             currency_code: CURRENCY.into(),
             lines: SKUS.map(|sku| NewOrderLine { sku: sku.into(), quantity: 2, unit_price: None }).into(),
@@ -80,7 +84,7 @@ impl Numbers {
         CreateOrderRequest { draft: false, payment_method_token: "tok_bench".into(), ..self.draft(number) }
     }
 
-    /// One more unit of `sku`.
+    /// More units of `sku`.
     pub(super) fn receive(&self, number: u64, sku: &str, quantity: i64) -> UpdateStockRequest {
         UpdateStockRequest {
             request_id: self.request_id(number),
@@ -129,11 +133,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_found_again_in_its_request_id_and_in_no_other_run() {
+    fn a_number_is_found_again_in_its_order_and_in_no_other_run() {
         let (ours, other) = (Numbers::of_new_run(), Numbers::of_new_run());
         assert_eq!((ours.next(), ours.next(), ours.given()), (0, 1, 2));
-        assert_eq!(ours.of(&ours.request_id(17)), Some(17));
-        assert_eq!(ours.of(&other.request_id(17)), None);
-        assert_eq!(ours.of("saga-17"), None);
+        assert_eq!(ours.of_order(&ours.order_id(17)), Some(17));
+        assert_eq!(ours.of_order(&other.order_id(17)), None);
+        assert_eq!(ours.of_order("ord_17"), None);
     }
 }

@@ -130,7 +130,8 @@ async fn until_ready(
     bail!("it ended before it was ready")
 }
 
-fn quote(log: &Path) -> String {
+/// The last lines of a server's log.
+pub(super) fn quote(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     format!("the last it logged:\n{}", lines[lines.len().saturating_sub(QUOTED)..].join("\n"))

@@ -23,6 +23,9 @@ const REFUSED: Duration = Duration::from_millis(5);
 /// How long the last calls may take to be answered.
 const GRACE: Duration = Duration::from_secs(60);
 
+/// The longest latency that is told apart from longer ones.
+const MICROS_MAX: u64 = 60_000_000;
+
 /// The time that counts: after the warm-up, before the end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
@@ -132,7 +135,7 @@ impl Tally {
         Ok(Self {
             open: now,
             shut: now,
-            micros: Histogram::new(3)?,
+            micros: Histogram::new_with_max(MICROS_MAX, 3)?,
             refused: 0,
             acknowledged: Acknowledged::default(),
         })

@@ -171,8 +171,8 @@ pub(super) struct Machine {
     pub(super) kernel: String,
     pub(super) file_system: String,
     /// `fdatasync` of one record into a file that was written beforehand.
-    pub(super) flush_p50: Duration,
-    pub(super) flush_p99: Duration,
+    pub(super) flush_p50_ms: f64,
+    pub(super) flush_p99_ms: f64,
 }
 
 impl Machine {
@@ -182,13 +182,13 @@ impl Machine {
     /// The folder cannot be written.
     pub(super) fn look(folder: &Path) -> anyhow::Result<Self> {
         let flushes = flush_latency(folder).with_context(|| format!("writing in {}", folder.display()))?;
-        let at = |quantile| Duration::from_micros(flushes.value_at_quantile(quantile));
+        let at = |quantile| flushes.value_at_quantile(quantile) as f64 / 1e3;
         Ok(Self {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             file_system: file_system(folder)?,
-            flush_p50: at(0.5),
-            flush_p99: at(0.99),
+            flush_p50_ms: at(0.5),
+            flush_p99_ms: at(0.99),
         })
     }
 
@@ -203,7 +203,7 @@ fn flush_latency(folder: &Path) -> anyhow::Result<Histogram<u64>> {
     file.write_all(&vec![0; RECORD * FLUSHES as usize])?;
     file.sync_all()?;
     file.seek(SeekFrom::Start(0))?;
-    let mut micros = Histogram::new(2)?;
+    let mut micros = Histogram::new_with_max(10_000_000, 2)?;
     for _ in 0..FLUSHES {
         file.write_all(&[1; RECORD])?;
         let begun = Instant::now();

@@ -103,6 +103,9 @@ pub async fn run(options: &BenchOptions) -> anyhow::Result<()> {
         measured = rounds::measure(&mut stage, options, numbers) => measured,
         () = asked_to_stop() => Err(anyhow!("interrupted")),
     };
+    if measured.is_err() {
+        eprintln!("{}", stage.last_words());
+    }
     let struck = stage.strike().await;
     let report = measured?;
     report.print();

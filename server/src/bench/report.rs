@@ -208,15 +208,13 @@ impl Goal {
 impl Report {
     /// For people.
     pub(super) fn print(&self) {
-        let Machine { cores, kernel, file_system, flush_p50, flush_p99 } = &self.machine;
+        let Machine { cores, kernel, file_system, flush_p50_ms, flush_p99_ms } = &self.machine;
         println!(
-            "shopstream {}{}, log {}; {cores} cores, Linux {kernel}, {file_system}, flush of one record p50 {:.2} ms, \
-             p99 {:.2} ms; no TLS, no gzip; requests of {} bytes",
+            "shopstream {}{}, log {}; {cores} cores, Linux {kernel}, {file_system}, flush of one record p50 {flush_p50_ms:.2} ms, \
+             p99 {flush_p99_ms:.2} ms; no TLS, no gzip; requests of {} bytes",
             self.version,
             if self.debug_assertions { " with debug assertions" } else { "" },
             self.log,
-            flush_p50.as_secs_f64() * 1e3,
-            flush_p99.as_secs_f64() * 1e3,
             self.request_bytes,
         );
         let figures = &self.figures;
@@ -253,8 +251,13 @@ impl Report {
         }
         println!("{table}\n");
 
-        let Checkouts { count, per_second, records_each } = self.checkouts;
+        let Checkouts { count, per_second, records_each, silent } = self.checkouts;
         println!("checkouts: {per_second:.1} a second, {records_each:.1} records each ({count} of 3 lines)");
+        if silent > 0 {
+            println!(
+                "  {silent} stories of TrackOrder fell silent before their end and were asked for again"
+            );
+        }
         let Recount { acknowledged, found, unanswered, lost, doubled } = self.recount;
         println!(
             "after kill -9: {acknowledged} acknowledged, {found} of them on the log, {lost} lost, {doubled} doubled; \

@@ -6,14 +6,16 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::acknowledged::Acknowledged;
+use super::bulk::Bulk;
 use super::calls::{Caller, Drafter, Numbers, Receiver};
-use super::load::{closed_loop, until_broken};
-use super::recount::{Recount, recount};
+use super::checkouts::{self, Checkouts};
+use super::load::{Gate, closed_loop, until_broken};
+use super::recount::{Promises, Recount, recount};
 use super::report::{Figures, Report, Sample};
 use super::setup::stock_up;
 use super::stage::Stage;
-use super::views::Views;
-use super::{BenchOptions, bulk, checkouts};
+use super::views::{LAG_MAX, Views};
+use super::{BenchOptions, bulk};
 use crate::client::Client;
 use crate::config::LogUrl;
 
@@ -31,11 +33,12 @@ pub(super) async fn measure(
     options: &BenchOptions,
     numbers: Numbers,
 ) -> anyhow::Result<Report> {
+    eprintln!("starting echo and node");
     let echo = Client::connect(&stage.start_echo().await?).await?;
     let node = Client::connect(&stage.start_node().await?).await?;
-    let views = Views { client: node.clone(), numbers: numbers.clone() };
-    let mut rounds =
-        Rounds { stage, options, echo, node, views, numbers, acknowledged: Acknowledged::default() };
+    let views = Views::of(node.clone());
+    let promises = Promises::default();
+    let mut rounds = Rounds { stage, options, echo, node, views, numbers, promises };
     let checkouts = rounds.checkouts().await.context("the checkouts")?;
     let mut figures = Figures::default();
     for round in 1..=options.rounds() {
@@ -68,7 +71,7 @@ struct Rounds<'a> {
     /// Of the commands that the node is sent.
     numbers: Numbers,
     /// All that the node has promised since it was first started.
-    acknowledged: Acknowledged,
+    promises: Promises,
 }
 
 /// How callers and views share the machine.
@@ -81,23 +84,20 @@ enum Pace {
 }
 
 impl Rounds<'_> {
-    async fn checkouts(&mut self) -> anyhow::Result<checkouts::Checkouts> {
+    async fn checkouts(&mut self) -> anyhow::Result<Checkouts> {
         let count = self.options.checkouts();
+        eprintln!("{count} checkouts");
         // Two units of each SKU for every order, and some to spare.
-        let units = 3 * i64::try_from(count)?;
-        stock_up(&self.node, &self.numbers, units, &mut self.acknowledged).await?;
-        checkouts::run(&self.node, &self.numbers, count, &mut self.acknowledged).await
+        stock_up(&self.node, &Numbers::of_new_run(), 3 * i64::try_from(count)?).await?;
+        self.promises.receipts += 1;
+        checkouts::run(&self.node, &self.numbers, count, &mut self.promises.orders).await
     }
 
     async fn round(&mut self, figures: &mut Figures) -> anyhow::Result<()> {
         figures.echo.add("echo", self.echo().await?);
-        let burst = self.node_under(drafters(&self.node, &self.numbers), Pace::Burst).await?;
-        figures.unary.add("unary", burst);
-        let in_step = self.node_under(drafters(&self.node, &self.numbers), Pace::InStep).await?;
-        figures.in_step.add("unary with views in step", in_step);
-        let receiver = |_| Receiver { shop: self.node.shop(), numbers: self.numbers.clone() };
-        let hot = self.node_under((0..HOT_CALLERS).map(receiver).collect(), Pace::Burst).await?;
-        figures.hot.add("hot aggregate", hot);
+        figures.unary.add("unary", self.drafts(Pace::Burst).await?);
+        figures.in_step.add("unary with views in step", self.drafts(Pace::InStep).await?);
+        figures.hot.add("hot aggregate", self.receipts().await?);
         figures.bulk.add("bulk", self.bulk().await?);
         Ok(())
     }
@@ -105,44 +105,63 @@ impl Rounds<'_> {
     async fn echo(&self) -> anyhow::Result<Sample> {
         // Numbers of its own: it promises nothing that could be recounted.
         let numbers = Numbers::of_new_run();
-        let (window, open) = (self.options.window(), watch::Sender::new(true).subscribe());
-        let callers = drafters(&self.echo, &numbers);
-        let load = closed_loop(callers, &numbers, window, &open, &self.stage.echo_meter()?).await?;
+        let (window, meter) = (self.options.window(), self.stage.echo_meter()?);
+        let load =
+            closed_loop(drafters(&self.echo, &numbers), &numbers, window, &always_open(), &meter).await?;
         Ok(Sample::of(&load, window, None))
     }
 
-    /// Loads the node with an eye on the views, then lets them catch up.
-    async fn node_under<C: Caller>(&mut self, callers: Vec<C>, pace: Pace) -> anyhow::Result<Sample> {
-        let (window, lag) = (self.options.window(), self.views.watch());
-        let gate = match pace {
-            Pace::Burst => watch::Sender::new(true).subscribe(),
-            Pace::InStep => lag.gate.clone(),
-        };
-        let load = closed_loop(callers, &self.numbers, window, &gate, &self.stage.node_meter()?).await?;
-        let (lag, probes) = lag.end().await.context("watching the views")?;
-        let sample = Sample::of(&load, window, Some(lag));
-        self.acknowledged.extend(load.acknowledged);
-        self.acknowledged.extend(probes);
+    async fn drafts(&mut self, pace: Pace) -> anyhow::Result<Sample> {
+        let (sample, drafted) =
+            self.watched(drafters(&self.node, &self.numbers), &self.numbers, pace).await?;
+        self.promises.orders.extend(drafted);
         self.catch_up().await?;
         Ok(sample)
+    }
+
+    async fn receipts(&mut self) -> anyhow::Result<Sample> {
+        let numbers = Numbers::of_new_run();
+        let receiver = |_| Receiver { shop: self.node.shop(), numbers: numbers.clone() };
+        let receivers = (0..HOT_CALLERS).map(receiver).collect();
+        let (sample, received) = self.watched(receivers, &numbers, Pace::Burst).await?;
+        self.promises.receipts += received.numbers.len() as u64;
+        self.catch_up().await?;
+        Ok(sample)
+    }
+
+    /// Loads the node with an eye on the views.
+    async fn watched<C: Caller>(
+        &self,
+        callers: Vec<C>,
+        numbers: &Numbers,
+        pace: Pace,
+    ) -> anyhow::Result<(Sample, Acknowledged)> {
+        let (window, lag) = (self.options.window(), self.views.watch());
+        let gate = match pace {
+            Pace::Burst => always_open(),
+            Pace::InStep => lag.gate.clone(),
+        };
+        let load = closed_loop(callers, numbers, window, &gate, &self.stage.node_meter()?).await?;
+        let lag = lag.end().await.context("watching the views")?;
+        Ok((Sample::of(&load, window, Some(lag)), load.acknowledged))
     }
 
     async fn bulk(&mut self) -> anyhow::Result<Sample> {
         let (window, meter) = (self.options.window(), self.stage.node_meter()?);
         let warm_up = bulk::send(&self.node, &self.numbers, window.warm_up, &meter).await?;
-        self.acknowledged.extend(warm_up.acknowledged);
-        let bulk::Bulk { per_second, acknowledged, spent } =
+        self.promises.orders.extend(warm_up.acknowledged);
+        let Bulk { per_second, acknowledged, spent } =
             bulk::send(&self.node, &self.numbers, window.measured, &meter).await?;
         let sample = Sample::streamed(per_second, acknowledged.numbers.len() as u64, &spent, None);
-        self.acknowledged.extend(acknowledged);
+        self.promises.orders.extend(acknowledged);
         self.catch_up().await?;
         Ok(sample)
     }
 
     /// Lets the views come to the end, so that one measurement does not pay for another.
     async fn catch_up(&mut self) -> anyhow::Result<()> {
-        let took = self.views.show_all(&mut self.acknowledged).await.context("waiting for the views")?;
-        if took > super::views::LAG_MAX {
+        let took = self.views.show_all(&self.promises.orders).await.context("waiting for the views")?;
+        if took > LAG_MAX {
             eprintln!("the views caught up after {:.1} s", took.as_secs_f64());
         }
         Ok(())
@@ -156,13 +175,17 @@ impl Rounds<'_> {
             self.stage.kill_node().await
         };
         let (acknowledged, ()) = tokio::try_join!(load, kill)?;
-        self.acknowledged.extend(acknowledged);
+        self.promises.orders.extend(acknowledged);
         eprintln!("killed the node under load; starting it again and recounting");
         let again = Client::connect(&self.stage.start_node().await?).await?;
-        recount(&again, &self.numbers, &self.acknowledged).await
+        recount(&again, &self.numbers, &self.promises).await
     }
 }
 
 fn drafters(client: &Client, numbers: &Numbers) -> Vec<Drafter> {
     (0..CALLERS).map(|_| Drafter { shop: client.shop(), numbers: numbers.clone() }).collect()
+}
+
+fn always_open() -> Gate {
+    watch::Sender::new(true).subscribe()
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow};
 use tempfile::TempDir;
 
 use super::BenchOptions;
-use super::child::{Server, run_to_end};
+use super::child::{Server, quote, run_to_end};
 use super::machine::{Machine, Meter, Pid};
 use crate::config::{Config, LogUrl};
 
@@ -51,6 +51,11 @@ impl Stage {
         }
         let log = make_log(&options.log, run).await?;
         Ok(Self { machine, log, node: None, echo: None, with: options.with.clone(), folder })
+    }
+
+    /// What the node logged last, for people who ask why something failed.
+    pub(super) fn last_words(&self) -> String {
+        quote(&self.folder.path().join("node.log"))
     }
 
     /// Stops what runs; the folder goes with the stage.

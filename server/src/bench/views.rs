@@ -30,8 +30,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The read models, seen from outside.
 #[derive(Clone)]
 pub(super) struct Views {
-    pub(super) client: Client,
-    pub(super) numbers: Numbers,
+    client: Client,
+    /// Of the drafts that are written to be looked for.
+    numbers: Numbers,
 }
 
 /// Lag over a while.
@@ -47,11 +48,16 @@ pub(super) struct LagWatch {
     /// Closed while the lag is above half of what is allowed.
     pub(super) gate: Gate,
     stop: watch::Sender<bool>,
-    probing: AbortOnDropHandle<anyhow::Result<(Duration, Acknowledged)>>,
+    probing: AbortOnDropHandle<anyhow::Result<Duration>>,
     views: Views,
 }
 
 impl Views {
+    /// Those of the node at the other end.
+    pub(super) fn of(client: Client) -> Self {
+        Self { client, numbers: Numbers::of_new_run() }
+    }
+
     /// Watches lag until it is told to end.
     pub(super) fn watch(&self) -> LagWatch {
         let (gate_in, gate) = watch::channel(true);
@@ -64,10 +70,11 @@ impl Views {
     ///
     /// # Errors
     /// A view does not get there within minutes.
-    pub(super) async fn show_all(&self, acknowledged: &mut Acknowledged) -> anyhow::Result<Duration> {
+    pub(super) async fn show_all(&self, acknowledged: &Acknowledged) -> anyhow::Result<Duration> {
         let begun = Instant::now();
-        let (number, _) = self.write(acknowledged).await?;
-        self.show(number, &acknowledged.positions()).await?;
+        let (number, mut positions) = self.write().await?;
+        positions.extend(acknowledged.positions());
+        self.show(number, &positions).await?;
         Ok(begun.elapsed())
     }
 
@@ -107,25 +114,23 @@ impl Views {
     }
 
     /// Writes a draft; answers its number and where it is on the log.
-    async fn write(&self, written: &mut Acknowledged) -> anyhow::Result<(u64, Vec<Position>)> {
+    async fn write(&self) -> anyhow::Result<(u64, Vec<Position>)> {
         let number = self.numbers.next();
         let draft = self.numbers.draft(number);
         let answer =
             self.client.call(draft, async |mut shop, request| shop.orders.create_order(request).await);
-        let position = answer.await?.position;
-        written.add(number, position.clone());
-        Ok((number, position.into_iter().collect()))
+        Ok((number, answer.await?.position.into_iter().collect()))
     }
 
-    /// The worst lag until it is stopped, and what was written to see it.
+    /// The worst lag until it is stopped.
     async fn probe(
         self,
         gate: watch::Sender<bool>,
         stopped: watch::Receiver<bool>,
-    ) -> anyhow::Result<(Duration, Acknowledged)> {
-        let (mut worst, mut written) = (Duration::ZERO, Acknowledged::default());
+    ) -> anyhow::Result<Duration> {
+        let mut worst = Duration::ZERO;
         while !*stopped.borrow() {
-            let (number, positions) = self.write(&mut written).await?;
+            let (number, positions) = self.write().await?;
             let begun = Instant::now();
             let mut shown = pin!(self.show(number, &positions));
             match timeout(HOLD, &mut shown).await {
@@ -139,24 +144,21 @@ impl Views {
             worst = worst.max(begun.elapsed());
             sleep(PAUSE).await;
         }
-        Ok((worst, written))
+        Ok(worst)
     }
 }
 
 impl LagWatch {
-    /// The load has ended: answers the lag of this moment and the worst before, and what was written to see them.
+    /// The load has ended: answers the lag of this moment, and the worst so far.
     ///
     /// # Errors
     /// A view does not get there within minutes.
-    pub(super) async fn end(self) -> anyhow::Result<(Lag, Acknowledged)> {
+    pub(super) async fn end(self) -> anyhow::Result<Lag> {
         self.stop.send_replace(true);
-        let mut last = Acknowledged::default();
-        let (number, positions) = self.views.write(&mut last).await?;
+        let (number, positions) = self.views.write().await?;
         let begun = Instant::now();
         self.views.show(number, &positions).await?;
         let at_end = begun.elapsed();
-        let (worst, mut written) = self.probing.await??;
-        written.extend(last);
-        Ok((Lag { worst: worst.max(at_end), at_end }, written))
+        Ok(Lag { worst: at_end.max(self.probing.await??), at_end })
     }
 }

@@ -1,0 +1,144 @@
+//! What the requests about payments mean.
+
+use shopstream_command_handlers::CommandEnvelope;
+use shopstream_domain::payment::{Answer, Command, ProviderOperation, provider_key};
+use shopstream_domain::{OrderId, PaymentId, Timestamp};
+use shopstream_projections::order::{OrderDetail, OrderStatus};
+use shopstream_projections::payment::PaymentView;
+use shopstream_proto::payment::v1::{ProcessPaymentRequest, ProviderSignalKind, RecordProviderSignalRequest};
+use shopstream_proto::r#type::v1::Money;
+
+use crate::call::Call;
+use crate::command::Asked;
+use crate::failure::Failure;
+use crate::wire::{amount_in, id, timestamp_of};
+
+pub(super) fn above_zero(amount: &Money, payment: &PaymentView) -> Result<i64, Failure> {
+    match amount_in(amount, payment.currency, "amount")? {
+        0 => Err(Failure::invalid("amount.amount_minor", "above 0")),
+        minor => Ok(minor),
+    }
+}
+
+/// A further attempt as a request wants it.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    asked: Asked,
+    pub(super) order_id: OrderId,
+    method_token: String,
+}
+
+impl Attempt {
+    pub(super) fn of(mut request: ProcessPaymentRequest) -> Result<Self, Failure> {
+        let asked = Asked::of(&mut request)?;
+        let order_id = id(OrderId::new(&request.order_id), "order_id")?;
+        Ok(Self { asked, order_id, method_token: request.payment_method_token })
+    }
+
+    pub(super) fn check(&self, order: &OrderDetail) -> Result<(), Failure> {
+        if let Some(expected) = self.asked.expected_version.filter(|expected| *expected != order.version) {
+            let what = format!("order {}", self.order_id);
+            return Err(Failure::Stale { what, expected, actual: order.version });
+        }
+        if order.status != OrderStatus::AwaitingPayment {
+            let detail = format!("{} does not wait for a payment", self.order_id);
+            return Err(Failure::precondition("ORDER_NOT_AWAITING_PAYMENT", "order_id", detail));
+        }
+        Ok(())
+    }
+
+    pub(super) fn command(&self, call: &Call, order: &OrderDetail, payment_id: PaymentId) -> CommandEnvelope {
+        let command = Command::Initiate {
+            payment_id: payment_id.clone(),
+            order_id: self.order_id.clone(),
+            amount_minor: order.total_minor,
+            currency: order.currency,
+            method_token: self.method_token.clone(),
+        };
+        // The version that the caller knows is the order's, not the payment's.
+        self.asked.further(call, payment_id.stream(&call.tenant), 0, command)
+    }
+}
+
+/// What a provider reported, as a request says it.
+#[derive(Debug)]
+pub(super) struct Signal {
+    asked: Asked,
+    pub(super) payment_id: PaymentId,
+    provider_event_id: String,
+    kind: ProviderSignalKind,
+    key: Option<String>,
+    pub(super) amount: Option<Money>,
+    code: String,
+    retryable: bool,
+    at: Option<Timestamp>,
+}
+
+impl Signal {
+    pub(super) fn of(mut request: RecordProviderSignalRequest) -> Result<Self, Failure> {
+        let asked = Asked::of(&mut request)?;
+        let at = request.provider_time.as_ref().map(|time| {
+            timestamp_of(time)
+                .ok_or_else(|| Failure::invalid("provider_time", "not a time of the years 1 to 9999"))
+        });
+        Ok(Self {
+            payment_id: id(PaymentId::new(&request.payment_id), "payment_id")?,
+            kind: request.kind(),
+            provider_event_id: request.provider_event_id,
+            key: Some(request.provider_key).filter(|key| !key.is_empty()),
+            amount: request.amount,
+            code: request.decline_code,
+            retryable: request.decline_retryable,
+            at: at.transpose()?,
+            asked,
+        })
+    }
+
+    pub(super) fn command(
+        &self,
+        call: &Call,
+        payment: Option<&PaymentView>,
+        now: Timestamp,
+    ) -> Result<CommandEnvelope, Failure> {
+        let (operation, answer) = self.answer(payment)?;
+        let command = Command::RecordSignal {
+            provider_event_id: self.provider_event_id.clone(),
+            // A provider that does not say which call it means can only mean the first of its kind.
+            key: self.key.clone().unwrap_or_else(|| provider_key(&self.payment_id, operation, 1)),
+            answer,
+            // In the order in which it happened, or, where the provider does not say, in which we heard of it.
+            sequence: self.at.unwrap_or(now).micros().max(0).unsigned_abs(),
+        };
+        Ok(self.asked.envelope(call, self.payment_id.stream(&call.tenant), command))
+    }
+
+    fn answer(&self, payment: Option<&PaymentView>) -> Result<(ProviderOperation, Answer), Failure> {
+        let amount_minor = || match (&self.amount, payment) {
+            (Some(amount), Some(payment)) => above_zero(amount, payment),
+            // To guess an amount of money would be worse than to ask for it.
+            (None, _) | (_, None) => Err(Failure::invalid("amount", "required for this kind")),
+        };
+        let failed = || Answer::Failed { code: self.code.clone() };
+        Ok(match self.kind {
+            ProviderSignalKind::Authorized => {
+                let authorized = Answer::Authorized { amount_minor: amount_minor()?, capture_before: None };
+                (ProviderOperation::Authorize, authorized)
+            }
+            ProviderSignalKind::Declined => {
+                let declined = Answer::Declined { code: self.code.clone(), retryable: self.retryable };
+                (ProviderOperation::Authorize, declined)
+            }
+            ProviderSignalKind::Captured => {
+                (ProviderOperation::Capture, Answer::Captured { amount_minor: amount_minor()? })
+            }
+            ProviderSignalKind::CaptureFailed => (ProviderOperation::Capture, failed()),
+            ProviderSignalKind::Voided => (ProviderOperation::Void, Answer::Voided),
+            ProviderSignalKind::Refunded => {
+                (ProviderOperation::Refund, Answer::Refunded { amount_minor: amount_minor()? })
+            }
+            ProviderSignalKind::RefundFailed => (ProviderOperation::Refund, failed()),
+            // Validation has refused it already.
+            ProviderSignalKind::Unspecified => return Err(Failure::invalid("kind", "required")),
+        })
+    }
+}
