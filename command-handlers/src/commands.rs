@@ -85,5 +85,8 @@ fn job(envelope: CommandEnvelope) -> (Job, oneshot::Receiver<Result<Reply, Comma
 
 /// The shard ended without an answer: the process is stopping.
 fn closed(partition: u16) -> CommandError {
-    CommandError::Unavailable { partition, detail: "this node is stopping; ask again with the same request id".into() }
+    CommandError::Unavailable {
+        partition,
+        detail: "this node is stopping; ask again with the same request id".into(),
+    }
 }

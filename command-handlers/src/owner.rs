@@ -56,7 +56,8 @@ impl Shards {
         let mut handles = Vec::new();
         for partition in 0..log.partitions() {
             let (queue_in, queue) = mpsc::channel(options.queue);
-            let start = PartitionStatus { partition, state: PartitionState::Claiming, epoch: 0, confirmed: 0 };
+            let start =
+                PartitionStatus { partition, state: PartitionState::Claiming, epoch: 0, confirmed: 0 };
             let (status_in, status) = watch::channel(start);
             let owner = Owner {
                 partition,
@@ -124,7 +125,12 @@ impl Owner {
             };
             let exit = match claimed {
                 Ok((shard, writer)) => {
-                    info!(partition = self.partition, epoch = writer.epoch(), "claimed partition {}", self.partition);
+                    info!(
+                        partition = self.partition,
+                        epoch = writer.epoch(),
+                        "claimed partition {}",
+                        self.partition
+                    );
                     shard.run(writer, &mut queue, &self.stop).await
                 }
                 Err(ClaimError::Lost(fenced)) => Exit::Fenced(fenced),
@@ -144,7 +150,10 @@ impl Owner {
                     warn!(partition = self.partition, %halt, "the log contradicts its history; looking again");
                 }
                 Exit::Failed(cause) => {
-                    warn!(partition = self.partition, cause, "not serving partition {}: {cause}", self.partition);
+                    warn!(
+                        partition = self.partition,
+                        cause, "not serving partition {}: {cause}", self.partition
+                    );
                     self.set(PartitionState::Unavailable { cause: cause.clone() });
                     let partition = self.partition;
                     let away = CommandError::Unavailable { partition, detail: cause };
@@ -179,7 +188,13 @@ impl Owner {
 
     async fn idle_fenced(&self, by: &Fenced, queue: &mut mpsc::Receiver<Job>) {
         let owner = format!("{} at {}", by.node, by.address);
-        warn!(partition = self.partition, epoch = by.epoch, owner, "fenced: {owner} owns partition {}", self.partition);
+        warn!(
+            partition = self.partition,
+            epoch = by.epoch,
+            owner,
+            "fenced: {owner} owns partition {}",
+            self.partition
+        );
         self.set(PartitionState::Fenced { by: owner.clone() });
         let error = CommandError::NotOwner { partition: self.partition, owner: Some(owner) };
         self.idle(&error, queue).await;

@@ -108,7 +108,11 @@ impl Journal for MemoryJournal {
         Ok(streams.iter().map(|stream| kept.streams.get(stream).cloned().unwrap_or_default()).collect())
     }
 
-    async fn find(&self, stream: &StreamId, command: CommandId) -> Result<Option<CommitRecord>, JournalError> {
+    async fn find(
+        &self,
+        stream: &StreamId,
+        command: CommandId,
+    ) -> Result<Option<CommitRecord>, JournalError> {
         self.answers()?;
         Ok(self.history(stream).into_iter().find(|record| record.commit.command_id == command))
     }

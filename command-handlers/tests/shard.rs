@@ -8,7 +8,9 @@ use shopstream_command_handlers::{
 };
 use shopstream_domain::inventory::StockCommand;
 use shopstream_domain::pricing::PriceCommand;
-use shopstream_domain::{Currency, LocationId, Quantity, RefusalFamily, ReservationId, Sku, TenantId, Timestamp};
+use shopstream_domain::{
+    Currency, LocationId, Quantity, RefusalFamily, ReservationId, Sku, TenantId, Timestamp,
+};
 use shopstream_eventlog::sim::SimLog;
 use shopstream_eventlog::writer::Identity;
 use shopstream_eventlog::{CommandId, Journal, Log, LogId};
@@ -68,8 +70,12 @@ fn envelope(request: &str, command: StockCommand) -> CommandEnvelope {
     let stream = sku().stock_stream(&TenantId::default_tenant(), &LocationId::main());
     let body_hash = body_hash(&serde_json::to_vec(&command).unwrap());
     let none: Arc<str> = "".into();
-    let origin =
-        Origin { actor: "test".into(), correlation_id: none.clone(), causation_id: none.clone(), traceparent: none };
+    let origin = Origin {
+        actor: "test".into(),
+        correlation_id: none.clone(),
+        causation_id: none.clone(),
+        traceparent: none,
+    };
     CommandEnvelope {
         command_id: CommandId::derive(&[stream.as_str(), request]),
         stream,
@@ -83,11 +89,15 @@ fn envelope(request: &str, command: StockCommand) -> CommandEnvelope {
 
 fn receive(request: &str, units: i64) -> CommandEnvelope {
     let quantity = Quantity::new(units).unwrap();
-    envelope(request, StockCommand::Receive { sku: sku(), location: LocationId::main(), quantity, reference: None })
+    envelope(
+        request,
+        StockCommand::Receive { sku: sku(), location: LocationId::main(), quantity, reference: None },
+    )
 }
 
 fn reserve(request: &str, reservation: &str, units: i64) -> CommandEnvelope {
-    let (reservation_id, quantity) = (ReservationId::new(reservation).unwrap(), Quantity::new(units).unwrap());
+    let (reservation_id, quantity) =
+        (ReservationId::new(reservation).unwrap(), Quantity::new(units).unwrap());
     envelope(request, StockCommand::Reserve { reservation_id, quantity })
 }
 

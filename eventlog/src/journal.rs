@@ -24,7 +24,8 @@ pub trait Journal: Send + Sync + 'static {
     ///
     /// # Errors
     /// See [`JournalError`].
-    async fn find(&self, stream: &StreamId, command: CommandId) -> Result<Option<CommitRecord>, JournalError>;
+    async fn find(&self, stream: &StreamId, command: CommandId)
+    -> Result<Option<CommitRecord>, JournalError>;
 
     /// How far the journal is in `partition`: where an owner begins to read.
     ///

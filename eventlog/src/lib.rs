@@ -23,5 +23,5 @@ pub use fold::{Fence, Fold, Halt, Verdict};
 pub use journal::{Journal, JournalError};
 pub use log::{Log, LogError, Topology};
 pub use reader::{Batch, ReadError, Reader};
-pub use record::{Commit, CommandId, CommitRecord, EventData};
+pub use record::{CommandId, Commit, CommitRecord, EventData};
 pub use writer::{ClaimError, Identity, PartitionWriter, Progress};

@@ -112,7 +112,11 @@ impl Client {
 fn is_temporary(status: &Status) -> bool {
     match status.code() {
         // `Unknown` and `Cancelled` are what tonic makes of a connection that broke.
-        Code::Unavailable | Code::ResourceExhausted | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => true,
+        Code::Unavailable
+        | Code::ResourceExhausted
+        | Code::Unknown
+        | Code::Cancelled
+        | Code::DeadlineExceeded => true,
         _ => status.get_details_retry_info().is_some(),
     }
 }

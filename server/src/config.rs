@@ -125,7 +125,10 @@ impl Default for Config {
             database: None,
             roles: [Role::Gateway, Role::Projector, Role::Sagas].into(),
             provider: None,
-            node: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or("node".into()),
+            node: nix::unistd::gethostname()
+                .ok()
+                .and_then(|name| name.into_string().ok())
+                .unwrap_or_else(|| "node".into()),
             partitions: 16,
             cache_mb: 512,
             tail_mb: 256,
@@ -176,10 +179,15 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if !self.listen.ip().is_loopback() {
-            warnings.push(format!("{} is not a loopback address, and there is no authentication yet", self.listen));
+            warnings.push(format!(
+                "{} is not a loopback address, and there is no authentication yet",
+                self.listen
+            ));
         }
         if let (LogUrl::Kafka { .. }, None) = (&self.log, &self.database) {
-            warnings.push("the log is on Kafka but the read models are in a private Postgres of this node".into());
+            warnings.push(
+                "the log is on Kafka but the read models are in a private Postgres of this node".into(),
+            );
         }
         warnings
     }
@@ -299,7 +307,8 @@ mod tests {
 
     #[test]
     fn what_is_printed_holds_no_secret() {
-        let config = Config { database: Some(Secret("postgres://u:hunter2@h/d".into())), ..Config::default() };
+        let config =
+            Config { database: Some(Secret("postgres://u:hunter2@h/d".into())), ..Config::default() };
         let shown = config.render().unwrap() + &format!("{config:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("listen = \"127.0.0.1:50051\""), "{shown}");

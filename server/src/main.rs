@@ -126,8 +126,12 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Serve(flags) => node::serve(Config::load(&flags)?).await?,
         Verb::Demo(flags) => verbs::demo::run(&Config::load(&flags)?).await?,
         Verb::Events { config, options } => verbs::events::run(&Config::load(&config)?, &options).await?,
-        Verb::Log { verb: LogVerb::Status(flags) } => return verbs::log::status(&Config::load(&flags)?).await,
-        Verb::Verify { config, options } => return verbs::verify::run(&Config::load(&config)?, &options).await,
+        Verb::Log { verb: LogVerb::Status(flags) } => {
+            return verbs::log::status(&Config::load(&flags)?).await;
+        }
+        Verb::Verify { config, options } => {
+            return verbs::verify::run(&Config::load(&config)?, &options).await;
+        }
         Verb::Import { what: ImportVerb::Retail(args) } => {
             verbs::import::retail(&Config::load(&args.config)?, &args.file, args.options).await?;
         }

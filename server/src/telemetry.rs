@@ -11,7 +11,8 @@ pub fn log_lines(json: bool) {
             "warn,shopstream=info,shopstream_server=info,shopstream_command_handlers=info,shopstream_eventlog=info,shopstream_projections=info,shopstream_sagas=info,shopstream_gateway=info,refinery_core=warn",
         )
     });
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second subscriber in one process (tests) is refused, and the first stays.
     let _ = if json { lines.json().try_init() } else { lines.try_init() };
 }

@@ -64,6 +64,7 @@ fn allowed() -> BTreeMap<String, BTreeSet<String>> {
         let name = name.strip_prefix('`')?.strip_suffix('`')?.to_owned();
         Some((name, known.split(',').map(|known| known.trim().trim_matches('`').to_owned()).collect()))
     };
-    let table = document.lines().skip_while(|line| !line.starts_with("| crate |")).take_while(|l| l.starts_with('|'));
+    let table =
+        document.lines().skip_while(|line| !line.starts_with("| crate |")).take_while(|l| l.starts_with('|'));
     table.filter_map(row).collect()
 }

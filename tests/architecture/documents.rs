@@ -9,7 +9,8 @@ use crate::tree;
 #[test]
 fn every_relative_link_leads_somewhere() {
     let mut links = 0;
-    let documents = tree::files().into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "md"));
+    let documents =
+        tree::files().into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "md"));
     for document in documents {
         let folder = document.parent().unwrap_or(Path::new(""));
         for target in targets(&tree::text(&document).expect("text")) {

@@ -3,7 +3,9 @@
 use anyhow::Result;
 use shopstream_proto::inventory::v1::update_stock_request::Change;
 use shopstream_proto::inventory::v1::{ReceiveStock, UpdateStockRequest};
-use shopstream_proto::order::v1::{CancelOrderRequest, CreateOrderRequest, GetOrderRequest, GetUserOrdersRequest};
+use shopstream_proto::order::v1::{
+    CancelOrderRequest, CreateOrderRequest, GetOrderRequest, GetUserOrdersRequest,
+};
 use shopstream_proto::r#type::v1::Money;
 use shopstream_tests::requests::{line, money, order, product, sell};
 use shopstream_tests::{Refusal, Shared, read_log, refusal, unique};
@@ -12,7 +14,12 @@ use tonic::Code;
 const INVALID: &str = "REQUEST_INVALID";
 
 /// What `spoil` makes of a good order is refused so, and leaves nothing on the log.
-async fn refused_order(spoil: impl FnOnce(&mut CreateOrderRequest), code: Code, reason: &str, field: &str) -> Result<()> {
+async fn refused_order(
+    spoil: impl FnOnce(&mut CreateOrderRequest),
+    code: Code,
+    reason: &str,
+    field: &str,
+) -> Result<()> {
     let shop = Shared::shop();
     let client = shop.client().await;
     let sku = format!("BAD-{}", unique());
@@ -24,7 +31,10 @@ async fn refused_order(spoil: impl FnOnce(&mut CreateOrderRequest), code: Code, 
     assert_eq!(refused, Refusal::new(code, reason, field));
     let unknown = GetOrderRequest { order_id: order_id.clone(), ..GetOrderRequest::default() };
     assert_eq!(refusal(client.shop().orders.get_order(unknown).await), unknown_order());
-    assert!(!read_log(&client).await.contains_key(&format!("default/order/{order_id}")), "something is on the log");
+    assert!(
+        !read_log(&client).await.contains_key(&format!("default/order/{order_id}")),
+        "something is on the log"
+    );
     Ok(())
 }
 
@@ -40,17 +50,25 @@ async fn an_unknown_sku() -> Result<()> {
 
 #[tokio::test]
 async fn a_quantity_of_zero() -> Result<()> {
-    refused_order(|order| order.lines[0].quantity = 0, Code::InvalidArgument, INVALID, "lines[0].quantity").await
+    refused_order(|order| order.lines[0].quantity = 0, Code::InvalidArgument, INVALID, "lines[0].quantity")
+        .await
 }
 
 #[tokio::test]
 async fn a_negative_quantity() -> Result<()> {
-    refused_order(|order| order.lines[0].quantity = -1, Code::InvalidArgument, INVALID, "lines[0].quantity").await
+    refused_order(|order| order.lines[0].quantity = -1, Code::InvalidArgument, INVALID, "lines[0].quantity")
+        .await
 }
 
 #[tokio::test]
 async fn the_largest_number_as_a_quantity() -> Result<()> {
-    refused_order(|order| order.lines[0].quantity = i64::MAX, Code::InvalidArgument, INVALID, "lines[0].quantity").await
+    refused_order(
+        |order| order.lines[0].quantity = i64::MAX,
+        Code::InvalidArgument,
+        INVALID,
+        "lines[0].quantity",
+    )
+    .await
 }
 
 #[tokio::test]

@@ -53,6 +53,9 @@ async fn a_product_is_changed_priced_and_taken_off_sale() -> Result<()> {
     let product = client.shop().products.get_product(get).await?.into_inner().product.context("a product")?;
     ensure!(product.status() == ProductStatus::Discontinued, "{product:?}");
     let refused = refusal(client.shop().orders.create_order(order("ord_too-late", &sku, 1, "tok")).await);
-    ensure!(refused == Refusal::new(Code::FailedPrecondition, "SKU_NOT_ON_SALE", "lines[0].sku"), "{refused:?}");
+    ensure!(
+        refused == Refusal::new(Code::FailedPrecondition, "SKU_NOT_ON_SALE", "lines[0].sku"),
+        "{refused:?}"
+    );
     Ok(())
 }

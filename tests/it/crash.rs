@@ -43,7 +43,8 @@ async fn killed_while_importing(mut shop: TestShop, day: &str, kills: u32, recor
     for round in 1..=i64::from(kills) {
         let client = shop.client().await;
         let grown = until(async || {
-            let status = client.shop().events.get_log_status(GetLogStatusRequest::default()).await?.into_inner();
+            let status =
+                client.shop().events.get_log_status(GetLogStatusRequest::default()).await?.into_inner();
             let end: i64 = status.partitions.iter().map(|partition| partition.end_offset).sum();
             Ok((end >= round * records).then_some(end))
         });
@@ -105,7 +106,8 @@ async fn receive(client: &Client, number: i64, sku: &str) -> Result<()> {
 async fn on_hand(client: &Client, sku: &str, units: i64) -> Result<()> {
     let get = GetStockRequest { sku: sku.into(), ..GetStockRequest::default() };
     until(async || {
-        let answer = client.call(get.clone(), async |mut shop, request| shop.inventory.get_stock(request).await).await;
+        let answer =
+            client.call(get.clone(), async |mut shop, request| shop.inventory.get_stock(request).await).await;
         let stock = answer?.stock.context("stock")?;
         Ok((stock.on_hand >= units).then_some(()))
     })

@@ -79,7 +79,10 @@ async fn with_nine_tenths_of_the_stock_some_orders_are_cancelled_whole() -> Resu
     let wanted = recount(&month(), Some("2009-12-03"));
     ensure!(reported.cancelled > 0 && reported.confirmed > 0, "{reported:?}");
     ensure!(reported.confirmed + reported.cancelled == wanted.accepted_sale, "{reported:?}");
-    ensure!(reported.sales_pence < wanted.sales_pence && reported.units_sold < wanted.units_sold, "{reported:?}");
+    ensure!(
+        reported.sales_pence < wanted.sales_pence && reported.units_sold < wanted.units_sold,
+        "{reported:?}"
+    );
     ensure!(reported.refused_lines == wanted.refused_lines && reported.skus == wanted.skus, "{reported:?}");
 
     let streams = read_log(&shop.client().await).await;
@@ -91,14 +94,17 @@ async fn with_nine_tenths_of_the_stock_some_orders_are_cancelled_whole() -> Resu
     // Law 2 of `verify --quiesced`, seen from outside too: nothing is held that no order has.
     let held = streams.iter().filter(|(stream, _)| stream.starts_with("default/reservation/"));
     for (stream, events) in held {
-        let last = events.iter().rev().find(|event| event.event_type != "ReservationSettled").context("an event")?;
+        let last =
+            events.iter().rev().find(|event| event.event_type != "ReservationSettled").context("an event")?;
         let ended = ["ReservationCommitted", "ReservationReleased", "ReservationRejected"];
         ensure!(ended.contains(&&*last.event_type), "{stream} ends with {}", last.event_type);
     }
-    let cancelled = streams.values().flatten().find(|event| event.event_type == "OrderCancelled").context("one")?;
+    let cancelled =
+        streams.values().flatten().find(|event| event.event_type == "OrderCancelled").context("one")?;
     let order_id = cancelled.stream_id.rsplit('/').next().context("an id")?.to_owned();
     let get = GetOrderRequest { order_id, ..GetOrderRequest::default() };
-    let order = shop.client().await.shop().orders.get_order(get).await?.into_inner().order.context("an order")?;
+    let order =
+        shop.client().await.shop().orders.get_order(get).await?.into_inner().order.context("an order")?;
     ensure!(order.status() == OrderStatus::Cancelled, "{order:?}");
     shop.finish();
     Ok(())
@@ -125,7 +131,10 @@ fn the_whole_year_is_read_as_it_is_recounted() -> Result<()> {
     assert_eq!((counted.accepted_sale, counted.accepted_return), (20_590, 4_114));
     assert_eq!((counted.skus, counted.customers), (4_090, 4_287));
     assert_eq!((counted.sales_pence, counted.units_sold), (984_714_835, 5_825_711));
-    assert_eq!((counted.refunds_pence, counted.units_returned, counted.units_unmatched), (23_877_838, 198_591, 11_280));
+    assert_eq!(
+        (counted.refunds_pence, counted.units_returned, counted.units_unmatched),
+        (23_877_838, 198_591, 11_280)
+    );
     Ok(())
 }
 

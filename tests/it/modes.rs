@@ -36,6 +36,9 @@ async fn both_logs_hold_the_same_commands() -> Result<()> {
         these.take(5).map(|((stream, id, _), names)| format!("{stream} {id} {names:?}")).collect::<Vec<_>>()
     };
     let (only_here, only_there) = (only(&here, &there), only(&there, &here));
-    ensure!(only_here.is_empty() && only_there.is_empty(), "embedded only: {only_here:?}; Kafka only: {only_there:?}");
+    ensure!(
+        only_here.is_empty() && only_there.is_empty(),
+        "embedded only: {only_here:?}; Kafka only: {only_there:?}"
+    );
     Ok(())
 }

@@ -2,8 +2,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 use shopstream_proto::order::v1::{
-    CancelOrderRequest, CancelReason, GetOrderRequest, GetUserOrdersRequest, OrderStatus, ProcessBulkOrdersRequest,
-    StreamOrderUpdatesRequest, TrackOrderRequest, UpdateOrderStatusRequest,
+    CancelOrderRequest, CancelReason, GetOrderRequest, GetUserOrdersRequest, OrderStatus,
+    ProcessBulkOrdersRequest, StreamOrderUpdatesRequest, TrackOrderRequest, UpdateOrderStatusRequest,
 };
 use shopstream_tests::requests::{ended, order, place, sell};
 use shopstream_tests::{Shared, unique};
@@ -15,7 +15,11 @@ async fn the_demo_order_is_confirmed_with_its_timeline() {
     assert!(said.status.success(), "{said:?}");
     let places = ["order ord_", "OrderSubmitted", "OrderConfirmed", "CheckoutDone", "ORDER_STATUS_CONFIRMED"];
     let found: Vec<_> = places.iter().map(|place| said.out.find(place)).collect();
-    assert!(found.iter().all(Option::is_some) && found.is_sorted(), "not {places:?} in this order:\n{}", said.out);
+    assert!(
+        found.iter().all(Option::is_some) && found.is_sorted(),
+        "not {places:?} in this order:\n{}",
+        said.out
+    );
 }
 
 #[tokio::test]
@@ -31,7 +35,9 @@ async fn a_command_is_seen_by_the_query_that_names_its_position() -> Result<()> 
         let get = GetOrderRequest { min_position, order_id: placed.order_id.clone() };
         let seen = client.shop().orders.get_order(get).await?.into_inner().order.context("an order")?;
         ensure!(seen.version >= placed.version, "{seen:?} is older than {placed:?}");
-        ensure!(seen.lines.len() == 1 && seen.lines[0].unit_price == Some(shopstream_tests::requests::money(500)));
+        ensure!(
+            seen.lines.len() == 1 && seen.lines[0].unit_price == Some(shopstream_tests::requests::money(500))
+        );
         let ended = ended(&client, &placed.order_id, placed.position).await?;
         ensure!(ended.status() == OrderStatus::Confirmed, "{ended:?}");
     }
@@ -53,7 +59,10 @@ async fn the_same_request_has_one_effect_and_one_answer() -> Result<()> {
     let mut unnamed = wanted;
     (unnamed.order_id, unnamed.request_id) = (None, format!("unnamed:{sku}"));
     let first = place(&client, unnamed.clone()).await?;
-    ensure!(place(&client, unnamed).await?.order_id == first.order_id, "a derived id is derived twice the same");
+    ensure!(
+        place(&client, unnamed).await?.order_id == first.order_id,
+        "a derived id is derived twice the same"
+    );
     Ok(())
 }
 
@@ -153,8 +162,10 @@ async fn updates_are_streamed_and_go_on_from_a_token() -> Result<()> {
     let sku = format!("LIVE-{}", unique());
     sell(&client, &sku, 10).await?;
     let order_id = format!("ord_{sku}");
-    let mut watch =
-        StreamOrderUpdatesRequest { order_ids: vec![order_id.clone()], ..StreamOrderUpdatesRequest::default() };
+    let mut watch = StreamOrderUpdatesRequest {
+        order_ids: vec![order_id.clone()],
+        ..StreamOrderUpdatesRequest::default()
+    };
     let mut updates = client.shop().orders.stream_order_updates(watch.clone()).await?.into_inner();
     client.shop().orders.create_order(order(&order_id, &sku, 1, "tok_live")).await?;
     let mut first = None;
@@ -205,11 +216,16 @@ async fn a_bulk_answers_for_each_order() -> Result<()> {
         orders.chunks(100).map(|orders| ProcessBulkOrdersRequest { orders: orders.to_vec() }).collect();
     let send = || tokio_stream::iter(messages.clone());
     let answer = client.shop().orders.process_bulk_orders(send()).await?.into_inner();
-    ensure!((answer.received_count, answer.accepted_count, answer.failed_count) == (500, 498, 2), "{answer:?}");
+    ensure!(
+        (answer.received_count, answer.accepted_count, answer.failed_count) == (500, 498, 2),
+        "{answer:?}"
+    );
     let failures: Vec<_> = answer
         .failures
         .iter()
-        .map(|failure| (failure.index, Code::from(failure.code), failure.reason.as_str(), failure.field.as_str()))
+        .map(|failure| {
+            (failure.index, Code::from(failure.code), failure.reason.as_str(), failure.field.as_str())
+        })
         .collect();
     let wanted = [
         (7, Code::InvalidArgument, "REQUEST_INVALID", "lines[0].quantity"),

@@ -45,7 +45,8 @@ async fn the_later_of_two_owners_of_a_topic_fences_the_earlier() -> Result<()> {
     // It stays up, says that it does not serve, and never claims again.
     ensure!(older.is_alive(), "the fenced node has ended");
     let status = old_client.shop().events.get_log_status(GetLogStatusRequest::default()).await?.into_inner();
-    let fenced = status.partitions.iter().filter(|partition| partition.state() == PartitionState::Fenced).count();
+    let fenced =
+        status.partitions.iter().filter(|partition| partition.state() == PartitionState::Fenced).count();
     ensure!(fenced > 0, "{status:?}");
     let health = tonic::transport::Endpoint::from_shared(older.url())?.connect().await?;
     let health = HealthClient::new(health).check(HealthCheckRequest::default()).await?.into_inner();
@@ -59,7 +60,11 @@ async fn the_later_of_two_owners_of_a_topic_fences_the_earlier() -> Result<()> {
     ensure!(ids.len() == received.len(), "something was done twice");
     ensure!(received.len() > acknowledged, "{} of {acknowledged} and the first are there", received.len());
     let position = client.shop().inventory.update_stock(stock("after", SKU, 1)).await?.into_inner().position;
-    let get = GetStockRequest { min_position: position.into_iter().collect(), sku: SKU.into(), location: "main".into() };
+    let get = GetStockRequest {
+        min_position: position.into_iter().collect(),
+        sku: SKU.into(),
+        location: "main".into(),
+    };
     let seen = client.shop().inventory.get_stock(get).await?.into_inner().stock.context("stock")?;
     ensure!(seen.on_hand == received.len() as i64 + 1, "{seen:?}");
     later.finish();

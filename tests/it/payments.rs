@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result, ensure};
 use shopstream_proto::order::v1::{CancelReason, GetOrderRequest, OrderStatus};
 use shopstream_proto::payment::v1::{
-    CapturePaymentRequest, GetPaymentRequest, Payment, PaymentStatus, ProcessPaymentRequest, ProviderSignalKind,
-    RecordProviderSignalRequest, RefundPaymentRequest,
+    CapturePaymentRequest, GetPaymentRequest, Payment, PaymentStatus, ProcessPaymentRequest,
+    ProviderSignalKind, RecordProviderSignalRequest, RefundPaymentRequest,
 };
 use shopstream_server::client::{Client, until};
 use shopstream_tests::requests::{ended, money, order, place, sell};
@@ -79,7 +79,8 @@ async fn after_a_decline_that_may_be_retried_the_customer_pays_otherwise() -> Re
     let min_position: Vec<_> = placed.position.into_iter().collect();
     let get = GetOrderRequest { min_position, order_id: order_id.clone() };
     until(async || {
-        let order = client.shop().orders.get_order(get.clone()).await?.into_inner().order.context("an order")?;
+        let order =
+            client.shop().orders.get_order(get.clone()).await?.into_inner().order.context("an order")?;
         Ok((order.status() == OrderStatus::AwaitingPayment).then_some(()))
     })
     .await?;
@@ -116,7 +117,10 @@ async fn money_goes_back_in_parts_and_never_more_than_came() -> Result<()> {
     let paid = payment_when(&client, &payment_id, PaymentStatus::PartiallyRefunded).await?;
     ensure!((paid.captured, paid.refunded) == (Some(money(TOTAL)), Some(money(300))));
     let refused = refusal(client.shop().payments.refund_payment(refund("too much", 701)).await);
-    ensure!((refused.code, &*refused.reason) == (Code::FailedPrecondition, "AMOUNT_EXCEEDS_CAPTURED"), "{refused:?}");
+    ensure!(
+        (refused.code, &*refused.reason) == (Code::FailedPrecondition, "AMOUNT_EXCEEDS_CAPTURED"),
+        "{refused:?}"
+    );
     client.shop().payments.refund_payment(refund("the rest", 700)).await?;
     let paid = payment_when(&client, &payment_id, PaymentStatus::Refunded).await?;
     ensure!(paid.refunded == Some(money(TOTAL)), "{paid:?}");

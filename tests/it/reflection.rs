@@ -14,10 +14,10 @@ use shopstream_tests::{Refusal, Shared, refusal, unique};
 use tonic::Code;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
+use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
-use tonic_reflection::pb::v1::ServerReflectionRequest;
 
 #[tokio::test]
 async fn every_service_and_message_is_described() -> Result<()> {
@@ -70,7 +70,8 @@ async fn a_product_is_made_and_read_by_name() -> Result<()> {
     let refused = refusal(call::<_, GetProductResponse>(&channel, path, malformed).await);
     ensure!(refused == Refusal::new(Code::InvalidArgument, "REQUEST_INVALID", "product_id"), "{refused:?}");
     let unknown = "/shopstream.catalog.v1.ProductService/Nothing";
-    let refused = refusal(call::<_, GetProductResponse>(&channel, unknown, GetLogStatusRequest::default()).await);
+    let refused =
+        refusal(call::<_, GetProductResponse>(&channel, unknown, GetLogStatusRequest::default()).await);
     ensure!((refused.code, &*refused.reason) == (Code::Unimplemented, "METHOD_UNKNOWN"), "{refused:?}");
     Ok(())
 }
@@ -82,7 +83,8 @@ async fn every_read_model_equals_its_replay() -> Result<()> {
     use shopstream_proto::admin::v1::verify_read_models_response::Event;
     let shop = Shared::shop();
     let client: Client = shop.client().await;
-    let mut answers = client.shop().admin.verify_read_models(VerifyReadModelsRequest::default()).await?.into_inner();
+    let mut answers =
+        client.shop().admin.verify_read_models(VerifyReadModelsRequest::default()).await?.into_inner();
     let mut verdicts = BTreeSet::new();
     while let Some(answer) = answers.message().await? {
         if let Some(Event::Verdict(verdict)) = answer.event {
@@ -90,7 +92,9 @@ async fn every_read_model_equals_its_replay() -> Result<()> {
             verdicts.insert(answer.name);
         }
     }
-    for name in ["product_view", "stock_level", "order_detail", "orders_by_user", "order_timeline", "payment_view"] {
+    for name in
+        ["product_view", "stock_level", "order_detail", "orders_by_user", "order_timeline", "payment_view"]
+    {
         ensure!(verdicts.contains(name), "{name} is not among {verdicts:?}");
     }
     Ok(())

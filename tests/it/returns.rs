@@ -24,7 +24,10 @@ async fn a_return_gives_back_the_price_paid_and_puts_the_units_back() -> Result<
         ..CreateReturnRequest::default()
     };
     let created = client.shop().returns.create_return(give_back("two", 2)).await?.into_inner();
-    let get = GetReturnRequest { min_position: created.position.into_iter().collect(), return_id: created.return_id };
+    let get = GetReturnRequest {
+        min_position: created.position.into_iter().collect(),
+        return_id: created.return_id,
+    };
     let resolved = until(async || {
         let answer = client.shop().returns.get_return(get.clone()).await?.into_inner();
         let view = answer.return_view.context("a return")?;
@@ -40,7 +43,8 @@ async fn a_return_gives_back_the_price_paid_and_puts_the_units_back() -> Result<
         location: String::new(),
     };
     until(async || {
-        let stock = client.shop().inventory.get_stock(stock.clone()).await?.into_inner().stock.context("stock")?;
+        let stock =
+            client.shop().inventory.get_stock(stock.clone()).await?.into_inner().stock.context("stock")?;
         Ok(([stock.on_hand, stock.available, stock.committed] == [5, 4, 1]).then_some(()))
     })
     .await?;
@@ -52,7 +56,10 @@ async fn a_return_gives_back_the_price_paid_and_puts_the_units_back() -> Result<
     ensure!(seen.lines[0].units_returned == 2, "{seen:?}");
 
     let refused = refusal(client.shop().returns.create_return(give_back("two-more", 2)).await);
-    ensure!((refused.code, &*refused.reason) == (Code::FailedPrecondition, "RETURN_EXCEEDS_ORDER"), "{refused:?}");
+    ensure!(
+        (refused.code, &*refused.reason) == (Code::FailedPrecondition, "RETURN_EXCEEDS_ORDER"),
+        "{refused:?}"
+    );
     ensure!(refused.field == "lines[0].quantity", "{refused:?}");
     Ok(())
 }

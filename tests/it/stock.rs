@@ -27,7 +27,8 @@ async fn a_hold_takes_all_lines_or_none_and_gives_them_back() -> Result<()> {
     };
     let short = client.shop().inventory.reserve_stock(reserve("short", [5, 6])).await?.into_inner();
     let Some(Outcome::Rejected(rejected)) = &short.outcome else { panic!("{short:?}") };
-    let lines: Vec<_> = rejected.short_lines.iter().map(|line| (&line.sku, line.requested, line.available)).collect();
+    let lines: Vec<_> =
+        rejected.short_lines.iter().map(|line| (&line.sku, line.requested, line.available)).collect();
     ensure!(lines == [(&skus[1], 6, 5)], "{lines:?}");
     buckets(&client, &skus[0], [5, 0]).await?;
 
@@ -73,7 +74,8 @@ fn wanted(sku: &str, quantity: i64) -> ReservationLine {
 async fn buckets(client: &Client, sku: &str, wanted: [i64; 2]) -> Result<StockLevel> {
     let get = GetStockRequest { sku: sku.into(), location: "main".into(), ..GetStockRequest::default() };
     until(async || {
-        let stock = client.shop().inventory.get_stock(get.clone()).await?.into_inner().stock.context("stock")?;
+        let stock =
+            client.shop().inventory.get_stock(get.clone()).await?.into_inner().stock.context("stock")?;
         ensure!(stock.on_hand == stock.available + stock.reserved + stock.committed, "{stock:?}");
         Ok(([stock.available, stock.reserved] == wanted).then_some(stock))
     })

@@ -18,7 +18,8 @@ impl Database {
     /// There are none and `SHOPSTREAM_TEST_REQUIRE` names `postgres`, or it does not start.
     pub fn start() -> Option<Self> {
         let folder = crate::shop::folder();
-        let options = ClusterOptions { data: folder.path().join("postgres"), fsync: true, settings: Vec::new() };
+        let options =
+            ClusterOptions { data: folder.path().join("postgres"), fsync: true, settings: Vec::new() };
         match Cluster::start(&options) {
             Ok(cluster) => Some(Self { cluster, options, _folder: folder }),
             Err(error @ ClusterError::NoBinaries) => {

@@ -39,7 +39,10 @@ impl Cluster {
     /// As [`shared`], or it does not start.
     pub fn start(brokers: u8) -> Option<Self> {
         if !is_on_path("java") {
-            crate::skip("kafka", "no Java: run deploy/install test, or name brokers in SHOPSTREAM_TEST_KAFKA");
+            crate::skip(
+                "kafka",
+                "no Java: run deploy/install test, or name brokers in SHOPSTREAM_TEST_KAFKA",
+            );
             return None;
         }
         let mut command = Command::new(crate::repository().join("deploy/kafka/kafka"));

@@ -68,7 +68,8 @@ impl Process {
             }
         });
         let started = start.recv().expect("the thread answers");
-        let (pid, (stdin, stdout, stderr)) = started.unwrap_or_else(|error| panic!("starting {name}: {error}"));
+        let (pid, (stdin, stdout, stderr)) =
+            started.unwrap_or_else(|error| panic!("starting {name}: {error}"));
         let (lines, out) = mpsc::channel();
         let complaints = Arc::new(Mutex::new(VecDeque::new()));
         read_lines(stdout.expect("piped"), move |line| send(&lines, line));

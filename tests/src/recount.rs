@@ -100,7 +100,8 @@ pub fn recount(path: &Path, until: Option<&str>) -> Figures {
             figures.sales_pence += good.iter().map(|row| row.quantity * row.pence).sum::<i64>();
             skus.extend(good.iter().map(|row| row.sku.clone()));
             customers.insert(invoice.customer.clone());
-            let sold = good.into_iter().map(|row| Sold { sku: row.sku, pence: row.pence, left: row.quantity });
+            let sold =
+                good.into_iter().map(|row| Sold { sku: row.sku, pence: row.pence, left: row.quantity });
             orders.entry(invoice.customer).or_default().push(sold.collect());
         }
     }
@@ -189,7 +190,8 @@ fn split(line: &str) -> Vec<String> {
 fn pence(pounds: &str) -> i64 {
     // A thousandth is the finest that stands in the file; tenths of a penny are exact in a whole number.
     let (whole, fraction) = pounds.split_once('.').unwrap_or((pounds, ""));
-    let tenths: i64 = format!("{whole}{fraction:0<3}").parse().unwrap_or_else(|error| panic!("{pounds}: {error}"));
+    let tenths: i64 =
+        format!("{whole}{fraction:0<3}").parse().unwrap_or_else(|error| panic!("{pounds}: {error}"));
     (tenths + 5).div_euclid(10)
 }
 

@@ -4,7 +4,9 @@ use anyhow::Context as _;
 use shopstream_proto::catalog::v1::{CreateProductRequest, GetProductRequest, NewVariant};
 use shopstream_proto::inventory::v1::update_stock_request::Change;
 use shopstream_proto::inventory::v1::{GetStockRequest, ReceiveStock, UpdateStockRequest};
-use shopstream_proto::order::v1::{CreateOrderRequest, GetOrderRequest, NewOrderLine, Order, TrackOrderRequest};
+use shopstream_proto::order::v1::{
+    CreateOrderRequest, GetOrderRequest, NewOrderLine, Order, TrackOrderRequest,
+};
 use shopstream_proto::r#type::v1::{Money, Position};
 use shopstream_server::client::{Client, Shop};
 use tonic::Response;
@@ -64,12 +66,14 @@ pub fn line(sku: &str, quantity: i64) -> NewOrderLine {
 /// The shop refuses.
 pub async fn sell(client: &Client, sku: &str, units: i64) -> anyhow::Result<()> {
     let made = product(sku, 500);
-    let made = client.call(made, async |mut shop, request| shop.products.create_product(request).await).await?;
+    let made =
+        client.call(made, async |mut shop, request| shop.products.create_product(request).await).await?;
     let (min_position, product_id) = (made.position.into_iter().collect(), made.product_id);
     let seen = GetProductRequest { min_position, product_id };
     client.call(seen, async |mut shop, request| shop.products.get_product(request).await).await?;
     let stock = stock(&format!("stock:{sku}"), sku, units);
-    let received = client.call(stock, async |mut shop, request| shop.inventory.update_stock(request).await).await?;
+    let received =
+        client.call(stock, async |mut shop, request| shop.inventory.update_stock(request).await).await?;
     let (min_position, location) = (received.position.into_iter().collect(), String::new());
     let seen = GetStockRequest { min_position, sku: sku.into(), location };
     client.call(seen, async |mut shop, request| shop.inventory.get_stock(request).await).await?;
@@ -83,7 +87,8 @@ pub async fn sell(client: &Client, sku: &str, units: i64) -> anyhow::Result<()> 
 pub async fn ended(client: &Client, order_id: &str, position: Option<Position>) -> anyhow::Result<Order> {
     let min_position: Vec<_> = position.into_iter().collect();
     let (order_id, resume_token) = (order_id.to_owned(), String::new());
-    let track = TrackOrderRequest { min_position: min_position.clone(), order_id: order_id.clone(), resume_token };
+    let track =
+        TrackOrderRequest { min_position: min_position.clone(), order_id: order_id.clone(), resume_token };
     let follow = async |mut shop: Shop, request| {
         let mut story = shop.orders.track_order(request).await?.into_inner();
         let mut last = None;
@@ -104,6 +109,7 @@ pub async fn ended(client: &Client, order_id: &str, position: Option<Position>) 
 /// # Errors
 /// See [`ended`].
 pub async fn place(client: &Client, order: CreateOrderRequest) -> anyhow::Result<Order> {
-    let placed = client.call(order, async |mut shop, request| shop.orders.create_order(request).await).await?;
+    let placed =
+        client.call(order, async |mut shop, request| shop.orders.create_order(request).await).await?;
     ended(client, &placed.order_id, placed.position).await
 }

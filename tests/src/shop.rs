@@ -223,7 +223,10 @@ pub(crate) fn postmaster(postgres: &Path) -> Pid {
 
 fn serve_refused(data: &Path, flags: &[&str]) -> Said {
     let mut command = tied(program());
-    command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data"]).arg(data).args(flags);
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data"])
+        .arg(data)
+        .args(flags);
     Process::spawn("a node that should not come up", command).finish(PATIENCE)
 }
 

@@ -67,7 +67,9 @@ impl Waiter {
     /// The append it waited for counts, at `position`. A caller that has gone away needs no answer.
     pub(super) fn send(self, position: Position) {
         let answer = match self.answer {
-            Answer::AtCommit { version, outcome, repeated } => Ok(Reply { version, position, outcome, repeated }),
+            Answer::AtCommit { version, outcome, repeated } => {
+                Ok(Reply { version, position, outcome, repeated })
+            }
             Answer::Ready(answer) => answer,
         };
         let _ = self.reply.send(answer);

@@ -48,7 +48,8 @@ impl Shard {
     /// Whether nothing was ever appended to this stream, for certain.
     pub(super) fn is_new(&self, stream: &StreamId) -> bool {
         let name = stream.as_str().as_bytes();
-        self.journaled.as_ref().is_some_and(|journaled| !journaled.contains(name)) && !self.seen.contains(name)
+        self.journaled.as_ref().is_some_and(|journaled| !journaled.contains(name))
+            && !self.seen.contains(name)
     }
 
     /// Sets a command aside until its aggregate is loaded.

@@ -22,7 +22,8 @@ use shopstream_domain::model::Event;
 use shopstream_domain::{Partition, StreamId, Timestamp};
 use shopstream_eventlog::writer::{Fenced, SubmitError};
 use shopstream_eventlog::{
-    ClaimError, Commit, CommitRecord, Halt, Journal, Offset, PartitionWriter, Position, Progress, ReadError, schema,
+    ClaimError, Commit, CommitRecord, Halt, Journal, Offset, PartitionWriter, Position, Progress, ReadError,
+    schema,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -305,7 +306,8 @@ impl Shard {
             entry.last_recorded_at = commit.recorded_at;
             let Commit { command_id, body_hash, .. } = commit;
             entry.remembered.push(Done { command_id, body_hash, version, outcome, at: DoneAt::Seq(seq) });
-            catch_unwind(AssertUnwindSafe(|| events.iter().for_each(|event| entry.state.evolve(event)))).is_ok()
+            catch_unwind(AssertUnwindSafe(|| events.iter().for_each(|event| entry.state.evolve(event))))
+                .is_ok()
         });
         if !evolved {
             self.quarantine(&commit.stream, "evolve panicked");
@@ -454,7 +456,8 @@ impl Shard {
 
     fn set_state(&self, state: PartitionState, epoch: u64) {
         let serving = if state == PartitionState::Serving { 1.0 } else { 0.0 };
-        gauge!("shopstream_partition_serving", "partition" => self.status.borrow().partition.to_string()).set(serving);
+        gauge!("shopstream_partition_serving", "partition" => self.status.borrow().partition.to_string())
+            .set(serving);
         self.status.send_modify(|status| (status.state, status.epoch) = (state, epoch));
     }
 

@@ -71,7 +71,8 @@ fn a_log_has_one_name() {
 /// GetLogStatus.
 #[test]
 fn get_log_status_says_why_a_partition_does_not_serve() {
-    let shown = |state| partition_status(&PartitionStatus { partition: 3, state, epoch: 2, confirmed: 40 }, 40);
+    let shown =
+        |state| partition_status(&PartitionStatus { partition: 3, state, epoch: 2, confirmed: 40 }, 40);
     let halted = shown(PartitionState::Halted { cause: "a hole".to_owned() });
     assert_eq!((halted.state, halted.reason.as_str()), (wire::PartitionState::Halted.into(), "a hole"));
     let serving = shown(PartitionState::Serving);

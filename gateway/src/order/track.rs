@@ -48,7 +48,8 @@ pub(super) async fn stream(
     let found = async { Ok(shop.reads().order_detail(&call.tenant, &order_id).await?) };
     let detail = call.read_within(found).await?.ok_or_else(|| queries::not_found(&order_id))?;
     // What the feed said before we listened is not said again: the first look must show it.
-    if let Some(heard) = listener.from.get(usize::from(detail.partition)).and_then(|next| next.checked_sub(1)) {
+    if let Some(heard) = listener.from.get(usize::from(detail.partition)).and_then(|next| next.checked_sub(1))
+    {
         let heard = Position { partition: detail.partition, offset: heard };
         shop.wait_for(call, Projection::OrderTimeline, &[heard]).await?;
     }

@@ -82,7 +82,8 @@ mod tests {
     use super::*;
 
     fn invoice(lines: &[(&str, i64, i64)]) -> Invoice {
-        let line = |&(sku, quantity, unit_price): &(&str, i64, i64)| Line { sku: sku.into(), quantity, unit_price };
+        let line =
+            |&(sku, quantity, unit_price): &(&str, i64, i64)| Line { sku: sku.into(), quantity, unit_price };
         Invoice {
             number: "1".into(),
             kind: InvoiceKind::Sale,
@@ -103,10 +104,7 @@ mod tests {
         ledger.sold("ord_old".into(), &invoice(&[("A1", 5, 100)]));
         ledger.sold("ord_new".into(), &invoice(&[("A1", 1, 120), ("B1", 1, 1), ("A1", 2, 110)]));
         let (takings, unmatched) = ledger.take_back(&invoice(&[("A1", 4, 999), ("C1", 3, 1)]));
-        assert_eq!(
-            takings,
-            [taking("ord_new", &[(0, 1), (2, 2)], 340), taking("ord_old", &[(0, 1)], 100)]
-        );
+        assert_eq!(takings, [taking("ord_new", &[(0, 1), (2, 2)], 340), taking("ord_old", &[(0, 1)], 100)]);
         assert_eq!(unmatched, 3);
         // What came back does not come back again.
         assert_eq!(ledger.take_back(&invoice(&[("A1", 9, 1)])), (vec![taking("ord_old", &[(0, 4)], 400)], 5));

@@ -105,7 +105,9 @@ impl Report {
             ("accepted returns", self.accepted_return.to_string()),
             (
                 "refused invoices",
-                format!("adjustment {adjustment}, sale without goods {sale_no_goods}, return without goods {return_no_goods}"),
+                format!(
+                    "adjustment {adjustment}, sale without goods {sale_no_goods}, return without goods {return_no_goods}"
+                ),
             ),
             (
                 "refused lines",

@@ -221,7 +221,14 @@ impl Retail {
                     named => named.to_owned(),
                 };
                 let (lines, refused) = (Vec::new(), Vec::new());
-                self.invoices.push(Invoice { number: number.clone(), kind, customer, time: time()?, lines, refused });
+                self.invoices.push(Invoice {
+                    number: number.clone(),
+                    kind,
+                    customer,
+                    time: time()?,
+                    lines,
+                    refused,
+                });
                 invoices.insert(number, self.invoices.len() - 1);
                 self.invoices.len() - 1
             }
@@ -233,7 +240,12 @@ impl Retail {
         let quantity = if invoice.kind == InvoiceKind::Return { -quantity } else { quantity };
 
         let product = *products.entry(sku.clone()).or_insert_with(|| {
-            self.products.push(ProductRow { sku: sku.clone(), title: String::new(), list_price: 0, demand: 0 });
+            self.products.push(ProductRow {
+                sku: sku.clone(),
+                title: String::new(),
+                list_price: 0,
+                demand: 0,
+            });
             self.products.len() - 1
         });
         let product = &mut self.products[product];
@@ -319,7 +331,10 @@ mod tests {
         );
         let numbers: Vec<_> = retail.invoices.iter().map(|i| (i.number.as_str(), i.lines.len())).collect();
         assert_eq!(numbers, [("1", 2), ("2", 1)]);
-        assert_eq!((retail.invoices[1].customer.as_str(), retail.invoices[0].customer.as_str()), ("guest", "13085"));
+        assert_eq!(
+            (retail.invoices[1].customer.as_str(), retail.invoices[0].customer.as_str()),
+            ("guest", "13085")
+        );
         let product = |sku: &str, title: &str, list_price, demand| ProductRow {
             sku: sku.into(),
             title: title.into(),

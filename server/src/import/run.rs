@@ -19,7 +19,8 @@ use shopstream_proto::catalog::v1::{CreateProductRequest, GetProductRequest, New
 use shopstream_proto::inventory::v1::update_stock_request::Change;
 use shopstream_proto::inventory::v1::{ReceiveStock, UpdateStockRequest};
 use shopstream_proto::order::v1::{
-    CreateOrderRequest, CreateOrderResponse, GetOrderRequest, NewOrderLine, Order, OrderStatus, TrackOrderRequest,
+    CreateOrderRequest, CreateOrderResponse, GetOrderRequest, NewOrderLine, Order, OrderStatus,
+    TrackOrderRequest,
 };
 use shopstream_proto::returns::v1::{CreateReturnRequest, GetReturnRequest, NewReturnLine, ReturnStatus};
 use shopstream_proto::r#type::v1::{Money, Position};
@@ -77,7 +78,8 @@ impl FromStr for Cover {
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         ensure!(fraction.len() <= 6, "{text:?} has more than six decimals");
-        let numerator = format!("{whole}{fraction}").parse().with_context(|| format!("{text:?} is not a decimal"))?;
+        let numerator =
+            format!("{whole}{fraction}").parse().with_context(|| format!("{text:?} is not a decimal"))?;
         ensure!((0..=1_000_000_000).contains(&numerator), "{text:?} is not between 0 and 1000");
         Ok(Self { numerator, denominator: 10_i64.pow(fraction.len() as u32) })
     }
@@ -118,7 +120,9 @@ async fn import(client: Client, retail: Retail, options: ImportOptions) -> anyho
         bar: bar.clone(),
     });
     stream::iter(customers)
-        .map(|invoices| Customer { import: import.clone(), ledger: Ledger::default(), open: JoinSet::new() }.run(invoices))
+        .map(|invoices| {
+            Customer { import: import.clone(), ledger: Ledger::default(), open: JoinSet::new() }.run(invoices)
+        })
         .buffer_unordered(options.concurrency.max(1))
         .try_collect::<()>()
         .await?;
@@ -160,7 +164,6 @@ async fn set_up(
         let request = GetProductRequest {
             min_position: highest(positions),
             product_id: product_id(digest, &product.sku),
-            ..GetProductRequest::default()
         };
         client.call(request, async |mut shop, request| shop.products.get_product(request).await).await?;
     }
@@ -186,7 +189,12 @@ async fn create_product(client: &Client, digest: &str, product: &ProductRow) -> 
     response.position.context("the answer to CreateProduct has no position")
 }
 
-async fn receive_stock(client: &Client, digest: &str, product: &ProductRow, units: i64) -> anyhow::Result<()> {
+async fn receive_stock(
+    client: &Client,
+    digest: &str,
+    product: &ProductRow,
+    units: i64,
+) -> anyhow::Result<()> {
     if units == 0 {
         return Ok(());
     }
@@ -314,7 +322,8 @@ impl Import {
     /// Follows the order to its end; `true`: confirmed, and its checkout is over.
     async fn await_end(&self, order: &CreateOrderResponse, invoice: &Invoice) -> anyhow::Result<bool> {
         let (order_id, min_position) = (order.order_id.clone(), order.position.iter().cloned().collect());
-        let request = TrackOrderRequest { min_position, order_id: order_id.clone(), ..TrackOrderRequest::default() };
+        let request =
+            TrackOrderRequest { min_position, order_id: order_id.clone(), ..TrackOrderRequest::default() };
         self.client
             .call(request, async |mut shop, request| {
                 let mut updates = shop.orders.track_order(request).await?.into_inner();
@@ -325,7 +334,8 @@ impl Import {
         let request = GetOrderRequest { order_id, ..GetOrderRequest::default() };
         let (status, total) = until(async || {
             let request = request.clone();
-            let answer = self.client.call(request, async |mut shop, request| shop.orders.get_order(request).await);
+            let answer =
+                self.client.call(request, async |mut shop, request| shop.orders.get_order(request).await);
             let order = answer.await?.order.context("the answer to GetOrder has no order")?;
             let ended = matches!(order.status(), OrderStatus::Confirmed | OrderStatus::Cancelled);
             Ok(ended.then(|| (order.status(), total_minor(&order))))
@@ -346,10 +356,8 @@ impl Import {
     /// Returns what `taking` says and waits until money and goods are back.
     async fn create_return(&self, invoice: &Invoice, taking: &Taking) -> anyhow::Result<()> {
         let of_order = taking.order_id.rsplit_once('-').map_or("", |(_, number)| number);
-        let lines = taking.lines.iter().map(|(line, units)| NewReturnLine {
-            line_index: *line,
-            quantity: *units,
-        });
+        let lines =
+            taking.lines.iter().map(|(line, units)| NewReturnLine { line_index: *line, quantity: *units });
         let request = CreateReturnRequest {
             request_id: format!("import:{}:return:{}:{of_order}", self.digest, invoice.number),
             return_id: Some(format!("ret_{}-{}-{of_order}", self.digest, invoice.number)),
@@ -369,7 +377,8 @@ impl Import {
         };
         until(async || {
             let request = request.clone();
-            let answer = self.client.call(request, async |mut shop, request| shop.returns.get_return(request).await);
+            let answer =
+                self.client.call(request, async |mut shop, request| shop.returns.get_return(request).await);
             let view = answer.await?.return_view.context("the answer to GetReturn has no return")?;
             ensure!(view.status() != ReturnStatus::NeedsAttention, "{} needs attention", view.return_id);
             Ok((view.status() == ReturnStatus::Resolved).then_some(()))

@@ -39,5 +39,7 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<(Database, Option<Cl
 async fn start_private(folder: &Path) -> anyhow::Result<Cluster> {
     let settings = SETTINGS.map(str::to_owned).into();
     let options = ClusterOptions { data: folder.into(), fsync: true, settings };
-    tokio::task::spawn_blocking(move || Cluster::start(&options)).await?.context("starting the private Postgres")
+    tokio::task::spawn_blocking(move || Cluster::start(&options))
+        .await?
+        .context("starting the private Postgres")
 }

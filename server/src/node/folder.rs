@@ -31,7 +31,8 @@ pub(super) fn hold(folder: &Path) -> anyhow::Result<Held> {
         Err((mut file, _)) => {
             let mut holder = String::new();
             file.read_to_string(&mut holder).ok();
-            let holder = if holder.trim().is_empty() { "another".to_owned() } else { holder.trim().to_owned() };
+            let holder =
+                if holder.trim().is_empty() { "another".to_owned() } else { holder.trim().to_owned() };
             bail!(
                 "the data folder {} is used by process {holder}: stop it, or name another folder with --data",
                 folder.display()

@@ -54,7 +54,9 @@ pub(super) async fn watch(config: LogUrl, partitions: u16, stop: CancellationTok
                 for drift in drifts {
                     metrics::counter!("shopstream_topic_drift_total").increment(1);
                     match drift.gravity {
-                        Gravity::Stop => error!(%drift, "the topic lost a setting that the log rests on: {drift}"),
+                        Gravity::Stop => {
+                            error!(%drift, "the topic lost a setting that the log rests on: {drift}")
+                        }
                         Gravity::Alarm => warn!(%drift, "the topic drifted: {drift}"),
                     }
                 }

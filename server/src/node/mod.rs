@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use shopstream_command_handlers::{Clock, Options, Shards, SystemClock};
-use shopstream_eventlog::writer::Identity;
 use shopstream_eventlog::Journal;
+use shopstream_eventlog::writer::Identity;
 use shopstream_gateway::{Gateway, Means, Policy, ReadSide};
 use shopstream_projections::cluster::Cluster;
 use shopstream_projections::journal::PostgresJournal;
@@ -75,7 +75,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 
 /// Waits for SIGTERM or Ctrl-C. From then on another Ctrl-C ends the process at once.
 pub async fn asked_to_stop() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return std::future::pending().await;
     };
@@ -106,12 +107,14 @@ impl Node {
         let log = log::open(&config).await?;
         let (database, cluster) = database::open(&config).await?;
         let projector = Projector::start(log.clone(), database.clone(), || SystemClock.now()).await?;
-        let journal: Arc<dyn Journal> = Arc::new(PostgresJournal::new(database.clone(), projector.progress()));
+        let journal: Arc<dyn Journal> =
+            Arc::new(PostgresJournal::new(database.clone(), projector.progress()));
         let reads = ReadModels::open(database.clone(), projector.progress()).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
 
         let identity = Identity { node: config.node.clone(), address: listen.to_string() };
-        let shards = Shards::start(&log, &journal, &clock, &identity, &shard_options(&config, log.partitions()));
+        let shards =
+            Shards::start(&log, &journal, &clock, &identity, &shard_options(&config, log.partitions()));
         for idle in shards.ready().await {
             warn!(partition = idle.partition, "not serving partition {}: {:?}", idle.partition, idle.state);
         }
@@ -120,7 +123,10 @@ impl Node {
             log: log.clone(),
             commands: shards.commands(),
             journal: journal.clone(),
-            store: Arc::new(saga_store::PostgresSagaStore { database: database.clone(), reads: reads.clone() }),
+            store: Arc::new(saga_store::PostgresSagaStore {
+                database: database.clone(),
+                reads: reads.clone(),
+            }),
             provider: Arc::new(RemoteProvider::new(&provider.url)?),
             clock: clock.clone(),
             settings: Settings::default(),

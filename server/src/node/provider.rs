@@ -55,10 +55,16 @@ impl Provider {
                 break running;
             }
             if let Some(status) = child.try_wait()? {
-                bail!("the provider simulator ended at once ({status}); see {}", folder.join("simulator.log").display());
+                bail!(
+                    "the provider simulator ended at once ({status}); see {}",
+                    folder.join("simulator.log").display()
+                );
             }
             if tokio::time::Instant::now() > deadline {
-                bail!("the provider simulator does not listen; see {}", folder.join("simulator.log").display());
+                bail!(
+                    "the provider simulator does not listen; see {}",
+                    folder.join("simulator.log").display()
+                );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         };

@@ -40,8 +40,12 @@ impl SagaStore for PostgresSagaStore {
 
     async fn unfinished(&self, at_least: &[Position]) -> Result<Unfinished, StoreError> {
         let deadline = Instant::now() + CATCH_UP;
-        let views =
-            [Projection::SagaBoard, Projection::ReservationView, Projection::PaymentView, Projection::ReturnView];
+        let views = [
+            Projection::SagaBoard,
+            Projection::ReservationView,
+            Projection::PaymentView,
+            Projection::ReturnView,
+        ];
         for view in views {
             let waited = self.reads.wait_for(view, at_least, deadline).await;
             waited.map_err(|behind| StoreError::Unavailable { detail: behind.to_string() })?;

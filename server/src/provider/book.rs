@@ -113,7 +113,11 @@ impl Book {
     }
 
     /// Carries out an operation, once per key, and writes it down before anybody is answered.
-    pub(super) fn operate(&mut self, mut call: Call, decide: impl FnOnce() -> Outcome) -> io::Result<Outcome> {
+    pub(super) fn operate(
+        &mut self,
+        mut call: Call,
+        decide: impl FnOnce() -> Outcome,
+    ) -> io::Result<Outcome> {
         if let Some(known) = self.outcomes.get(&call.key) {
             let known = known.clone();
             (call.effective, call.outcome) = (false, Some(known.clone()));

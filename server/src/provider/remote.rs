@@ -102,7 +102,9 @@ fn outcome(answer: Result<Option<wire::Outcome>, Status>, key: &str) -> Outcome 
         (Some(wire::outcome::Result::Decline(wire::Decline { code, retryable })), "authorize") => {
             Outcome::Answer(Answer::Declined { code, retryable })
         }
-        (Some(wire::outcome::Result::Decline(decline)), _) => Outcome::Answer(Answer::Failed { code: decline.code }),
+        (Some(wire::outcome::Result::Decline(decline)), _) => {
+            Outcome::Answer(Answer::Failed { code: decline.code })
+        }
     }
 }
 
@@ -110,7 +112,8 @@ fn succeeded(operation: &str, success: &wire::Success) -> Outcome {
     let amount_minor = success.amount_minor;
     Outcome::Answer(match operation {
         "authorize" => {
-            let capture_before = success.capture_before.as_ref().map(|time| Timestamp::from_seconds(time.seconds));
+            let capture_before =
+                success.capture_before.as_ref().map(|time| Timestamp::from_seconds(time.seconds));
             Answer::Authorized { amount_minor, capture_before }
         }
         "capture" => Answer::Captured { amount_minor },

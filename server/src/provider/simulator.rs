@@ -56,11 +56,12 @@ pub struct SimulatorOptions {
 /// # Errors
 /// The folder or the port cannot be used.
 pub async fn run_simulator(options: SimulatorOptions, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    std::fs::create_dir_all(&options.data)
-        .with_context(|| format!("making {}", options.data.display()))?;
+    std::fs::create_dir_all(&options.data).with_context(|| format!("making {}", options.data.display()))?;
     let log = options.data.join("calls.jsonl");
     let book = Book::open(&log).with_context(|| format!("opening {}", log.display()))?;
-    let listener = TcpListener::bind(options.listen).await.with_context(|| format!("listening on {}", options.listen))?;
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .with_context(|| format!("listening on {}", options.listen))?;
     let address = listener.local_addr()?;
     let (signals, queue) = tokio::sync::mpsc::channel(SIGNALS);
     tokio::spawn(send_signals(options.shop, queue));
@@ -177,13 +178,19 @@ impl ProviderService for Simulator {
         Ok(Response::new(wire::CaptureResponse { outcome }))
     }
 
-    async fn void(&self, request: Request<wire::VoidRequest>) -> Result<Response<wire::VoidResponse>, Status> {
+    async fn void(
+        &self,
+        request: Request<wire::VoidRequest>,
+    ) -> Result<Response<wire::VoidResponse>, Status> {
         let wire::VoidRequest { key, payment_id } = request.into_inner();
         let outcome = self.follow_up(Operation::Void, key, payment_id, 0)?;
         Ok(Response::new(wire::VoidResponse { outcome }))
     }
 
-    async fn refund(&self, request: Request<wire::RefundRequest>) -> Result<Response<wire::RefundResponse>, Status> {
+    async fn refund(
+        &self,
+        request: Request<wire::RefundRequest>,
+    ) -> Result<Response<wire::RefundResponse>, Status> {
         let wire::RefundRequest { key, payment_id, amount_minor } = request.into_inner();
         let outcome = self.follow_up(Operation::Refund, key, payment_id, amount_minor)?;
         Ok(Response::new(wire::RefundResponse { outcome }))

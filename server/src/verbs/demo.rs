@@ -4,7 +4,9 @@ use anyhow::{Context as _, ensure};
 use shopstream_proto::catalog::v1::{CreateProductRequest, GetProductRequest, NewVariant};
 use shopstream_proto::inventory::v1::update_stock_request::Change;
 use shopstream_proto::inventory::v1::{ReceiveStock, UpdateStockRequest};
-use shopstream_proto::order::v1::{CreateOrderRequest, GetOrderRequest, NewOrderLine, OrderStatus, TrackOrderRequest};
+use shopstream_proto::order::v1::{
+    CreateOrderRequest, GetOrderRequest, NewOrderLine, OrderStatus, TrackOrderRequest,
+};
 use shopstream_proto::r#type::v1::Money;
 
 use super::Connected;
@@ -34,7 +36,6 @@ async fn place(client: &Client) -> anyhow::Result<()> {
     let seen = GetProductRequest {
         product_id: product.product_id,
         min_position: product.position.into_iter().collect(),
-        ..GetProductRequest::default()
     };
     client.call(seen, async |mut shop, request| shop.products.get_product(request).await).await?;
     let stock = UpdateStockRequest {
@@ -54,7 +55,8 @@ async fn place(client: &Client) -> anyhow::Result<()> {
         payment_method_token: "tok_demo".into(),
         ..CreateOrderRequest::default()
     };
-    let created = client.call(order, async |mut shop, request| shop.orders.create_order(request).await).await?;
+    let created =
+        client.call(order, async |mut shop, request| shop.orders.create_order(request).await).await?;
     println!("order {}", created.order_id);
     let track = TrackOrderRequest {
         min_position: created.position.into_iter().collect(),
@@ -79,9 +81,20 @@ async fn place(client: &Client) -> anyhow::Result<()> {
         Ok(matches!(order.status(), OrderStatus::Confirmed | OrderStatus::Cancelled).then_some(order))
     })
     .await?;
-    let total = order.totals.as_ref().and_then(|totals| totals.total.as_ref()).map_or(0, |total| total.amount_minor);
-    println!("{} {}, total {}.{:02} EUR", order.order_id, order.status().as_str_name(), total / 100, total % 100);
-    ensure!(order.status() == OrderStatus::Confirmed, "the demo order was cancelled: {}", order.cancel_reason().as_str_name());
+    let total =
+        order.totals.as_ref().and_then(|totals| totals.total.as_ref()).map_or(0, |total| total.amount_minor);
+    println!(
+        "{} {}, total {}.{:02} EUR",
+        order.order_id,
+        order.status().as_str_name(),
+        total / 100,
+        total % 100
+    );
+    ensure!(
+        order.status() == OrderStatus::Confirmed,
+        "the demo order was cancelled: {}",
+        order.cancel_reason().as_str_name()
+    );
     Ok(())
 }
 

@@ -85,7 +85,8 @@ async fn print(connected: &Connected, options: &EventsOptions) -> anyhow::Result
         ..ReadRequest::default()
     };
     let refused = |status: tonic::Status| anyhow::anyhow!(describe(&status));
-    let mut events = connected.client.shop().events.read(Request::new(request)).await.map_err(refused)?.into_inner();
+    let mut events =
+        connected.client.shop().events.read(Request::new(request)).await.map_err(refused)?.into_inner();
     let mut out = std::io::stdout().lock();
     while let Some(batch) = events.message().await.map_err(refused)? {
         for event in &batch.events {
@@ -102,7 +103,8 @@ async fn print(connected: &Connected, options: &EventsOptions) -> anyhow::Result
 
 fn as_text(event: &Event) -> String {
     let (partition, offset) = place(event);
-    let time = event.record_time.as_ref().and_then(|time| jiff::Timestamp::new(time.seconds, time.nanos).ok());
+    let time =
+        event.record_time.as_ref().and_then(|time| jiff::Timestamp::new(time.seconds, time.nanos).ok());
     let time = time.map_or_else(String::new, |time| format!("{time:.3}"));
     format!(
         "{time}  {partition:>3}@{offset:<8} {}#{}  {}  {}",

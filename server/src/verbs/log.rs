@@ -15,7 +15,10 @@ use crate::config::Config;
 pub async fn status(config: &Config) -> anyhow::Result<ExitCode> {
     let connected = Connected::open(config).await?;
     let request = GetLogStatusRequest::default();
-    let status = connected.client.call(request, async |mut shop, request| shop.events.get_log_status(request).await).await;
+    let status = connected
+        .client
+        .call(request, async |mut shop, request| shop.events.get_log_status(request).await)
+        .await;
     connected.close().await?;
     let status = status?;
     println!(

@@ -84,7 +84,11 @@ fn report(
         findings.skipped.len()
     );
     let unfinished = options.quiesced && !findings.skipped.is_empty();
-    if findings.violations.is_empty() && read_models && !unfinished { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if findings.violations.is_empty() && read_models && !unfinished {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 struct Folded {
@@ -95,7 +99,8 @@ struct Folded {
 /// Folds every event up to the end of the log as it is now.
 async fn fold(client: &Client) -> anyhow::Result<Result<Folded, Violation>> {
     let request = GetLogStatusRequest::default();
-    let status = client.call(request, async |mut shop, request| shop.events.get_log_status(request).await).await?;
+    let status =
+        client.call(request, async |mut shop, request| shop.events.get_log_status(request).await).await?;
     let ranges: Vec<PartitionRange> = status
         .partitions
         .iter()
@@ -105,7 +110,8 @@ async fn fold(client: &Client) -> anyhow::Result<Result<Folded, Violation>> {
             to_offset: Some(partition.end_offset),
         })
         .collect();
-    let bar = progress_bar(status.partitions.iter().map(|partition| partition.end_offset.max(0) as u64).sum());
+    let bar =
+        progress_bar(status.partitions.iter().map(|partition| partition.end_offset.max(0) as u64).sum());
     let refused = |status: tonic::Status| anyhow::anyhow!(describe(&status));
     let request = ReadRequest { partitions: ranges, ..ReadRequest::default() };
     let mut batches = client.shop().events.read(Request::new(request)).await.map_err(refused)?.into_inner();
@@ -166,8 +172,9 @@ async fn check_read_models(client: &Client) -> anyhow::Result<bool> {
 }
 
 async fn provider_calls(url: &str) -> anyhow::Result<Vec<ProviderCall>> {
-    let mut provider =
-        ProviderServiceClient::connect(url.to_owned()).await.with_context(|| format!("no provider answers at {url}"))?;
+    let mut provider = ProviderServiceClient::connect(url.to_owned())
+        .await
+        .with_context(|| format!("no provider answers at {url}"))?;
     let mut calls = Vec::new();
     loop {
         let request = ListCallsRequest { skip: calls.len() as i64, page_size: PAGE };

@@ -119,18 +119,28 @@ impl Money {
                 Some(Checkout::Done) => {
                     let captured: i64 = order.payments.values().map(|payment| payment.captured).sum();
                     if captured != order.total {
-                        findings.broken(6, &name, format!("done with {captured} captured of {}", order.total));
+                        findings.broken(
+                            6,
+                            &name,
+                            format!("done with {captured} captured of {}", order.total),
+                        );
                     }
                 }
                 Some(Checkout::Cancelled) => {
                     match stock.holds_nothing(tenant, &reservation) {
                         None => findings.skipped.push(name.clone()),
                         Some(true) => {}
-                        Some(false) => findings.broken(6, &name, "cancelled, but its stock is still held".into()),
+                        Some(false) => {
+                            findings.broken(6, &name, "cancelled, but its stock is still held".into())
+                        }
                     }
                     for (payment_id, payment) in &order.payments {
                         if payment.holds_money() {
-                            findings.broken(6, &name, format!("cancelled, but {payment_id} still holds money"));
+                            findings.broken(
+                                6,
+                                &name,
+                                format!("cancelled, but {payment_id} still holds money"),
+                            );
                         }
                     }
                 }

@@ -51,7 +51,8 @@ impl Stock {
             StockEvent::Adjusted(adjusted) => item.receive(adjusted.delta),
             StockEvent::Counted(counted) => {
                 if counted.expected != item.on_hand {
-                    let detail = format!("counted against {}, but {} are on hand", counted.expected, item.on_hand);
+                    let detail =
+                        format!("counted against {}, but {} are on hand", counted.expected, item.on_hand);
                     return Broken::law(1, detail);
                 }
                 item.receive(counted.found - counted.expected);
@@ -131,7 +132,8 @@ impl Stock {
                     hold.keys.iter().any(|key| format!("{}@{}", key.sku, key.location) == stream.id())
                 });
                 if !known && (*reserved, *committed) != (0, 0) {
-                    let detail = format!("holds {reserved} + {committed} units for {reservation}, which never asked");
+                    let detail =
+                        format!("holds {reserved} + {committed} units for {reservation}, which never asked");
                     findings.broken(2, stream.as_str(), detail);
                 }
             }
@@ -143,10 +145,9 @@ impl Stock {
         match self.reservations.get(&(tenant.to_owned(), reservation.to_owned())) {
             None => Some(true),
             Some(hold) if hold.is_unfinished() => None,
-            Some(hold) => Some(!matches!(
-                hold.status,
-                Some(Status::Held | Status::Committed | Status::Allocating)
-            )),
+            Some(hold) => {
+                Some(!matches!(hold.status, Some(Status::Held | Status::Committed | Status::Allocating)))
+            }
         }
     }
 
@@ -175,7 +176,10 @@ impl Item {
             self.holds.remove(reservation);
         }
         if left.0 < 0 || left.1 < 0 {
-            let detail = format!("{reservation} gave back more than it held: {} reserved, {} committed", left.0, left.1);
+            let detail = format!(
+                "{reservation} gave back more than it held: {} reserved, {} committed",
+                left.0, left.1
+            );
             return Broken::law(2, detail);
         }
         Ok(())
@@ -184,10 +188,14 @@ impl Item {
     fn check(&self) -> Result<(), Broken> {
         let Self { on_hand, available, reserved, committed, .. } = *self;
         if available < 0 || reserved + committed > on_hand {
-            return Broken::law(3, format!("oversold: {on_hand} on hand, {reserved} reserved, {committed} committed"));
+            return Broken::law(
+                3,
+                format!("oversold: {on_hand} on hand, {reserved} reserved, {committed} committed"),
+            );
         }
         if reserved < 0 || committed < 0 || available + reserved + committed != on_hand {
-            let detail = format!("{available} + {reserved} + {committed} is not {on_hand}, or a part is negative");
+            let detail =
+                format!("{available} + {reserved} + {committed} is not {on_hand}, or a part is negative");
             return Broken::law(1, detail);
         }
         Ok(())

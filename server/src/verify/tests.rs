@@ -1,13 +1,14 @@
 //! Every law goes red on the fault it is for, and stays green on a clean history.
 
 use shopstream_domain::inventory::{
-    Bucket, Decision, ReleaseReason, ReservationCommitted, ReservationEvent, ReservationHeld, ReservationRequested,
-    ReservationSettled, StockCommitted, StockEvent, StockKey, StockReceived, StockReleased, StockReserved,
+    Bucket, Decision, ReleaseReason, ReservationCommitted, ReservationEvent, ReservationHeld,
+    ReservationRequested, ReservationSettled, StockCommitted, StockEvent, StockKey, StockReceived,
+    StockReleased, StockReserved,
 };
 use shopstream_domain::model::Event;
 use shopstream_domain::order::{
-    CancelReason, CheckoutCancelled, CheckoutDone, CheckoutEvent, Event as OrderEvent, OrderConfirmed, OrderLine,
-    OrderSubmitted, Placement, PriceSource,
+    CancelReason, CheckoutCancelled, CheckoutDone, CheckoutEvent, Event as OrderEvent, OrderConfirmed,
+    OrderLine, OrderSubmitted, Placement, PriceSource,
 };
 use shopstream_domain::payment::{
     Event as PaymentEvent, PaymentAuthorized, PaymentCaptured, ProviderOperation, ProviderOperationStarted,
@@ -59,7 +60,13 @@ fn committed(n: i64) -> (&'static str, Event) {
 
 fn released(n: i64) -> (&'static str, Event) {
     let (reason, from, at) = (ReleaseReason::Cancelled, Bucket::Reserved, Timestamp::default());
-    stock(StockEvent::Released(StockReleased { reservation_id: reservation(), quantity: n, from, reason, at }))
+    stock(StockEvent::Released(StockReleased {
+        reservation_id: reservation(),
+        quantity: n,
+        from,
+        reason,
+        at,
+    }))
 }
 
 fn hold(event: ReservationEvent) -> (&'static str, Event) {
@@ -70,7 +77,12 @@ fn requested(n: i64) -> (&'static str, Event) {
     let key = StockKey { sku: Sku::new("A1").unwrap(), location: LocationId::main(), quantity: units(n) };
     let (until, hard_until) = (Timestamp::default(), Timestamp::default());
     let reservation_id = reservation();
-    hold(ReservationEvent::Requested(ReservationRequested { reservation_id, keys: vec![key], until, hard_until }))
+    hold(ReservationEvent::Requested(ReservationRequested {
+        reservation_id,
+        keys: vec![key],
+        until,
+        hard_until,
+    }))
 }
 
 fn sold() -> [(&'static str, Event); 2] {
@@ -165,7 +177,11 @@ fn breaks_at_once(law: u8, events: impl IntoIterator<Item = (&'static str, Event
 #[track_caller]
 fn breaks_at_the_end(law: u8, events: Vec<(&'static str, Event)>, calls: Option<&[ProviderCall]>) {
     let findings = history(events).unwrap().conclude(calls);
-    assert_eq!(findings.violations.iter().map(|violation| violation.law).collect::<Vec<_>>(), [law], "{findings:?}");
+    assert_eq!(
+        findings.violations.iter().map(|violation| violation.law).collect::<Vec<_>>(),
+        [law],
+        "{findings:?}"
+    );
 }
 
 #[test]
@@ -235,5 +251,8 @@ fn law_9_a_charge_that_nobody_wrote_down_or_that_happened_twice() {
 #[test]
 fn unfinished_work_is_listed_and_not_judged() {
     let findings = history([received(10), requested(5), reserved(5)]).unwrap().conclude(None);
-    assert_eq!((findings.violations, findings.skipped), (vec![], vec!["default/reservation/res_1".to_owned()]));
+    assert_eq!(
+        (findings.violations, findings.skipped),
+        (vec![], vec!["default/reservation/res_1".to_owned()])
+    );
 }
