@@ -12,7 +12,7 @@ fn every_relative_link_leads_somewhere() {
     let documents =
         tree::files().into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "md"));
     for document in documents {
-        let folder = document.parent().unwrap_or(Path::new(""));
+        let folder = document.parent().unwrap_or_else(|| Path::new(""));
         for target in targets(&tree::text(&document).expect("text")) {
             if target.contains("://") {
                 continue;
