@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use futures::future::join_all;
+use futures::future::{join_all, select_all};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::shard::Job;
-use crate::{CommandEnvelope, CommandError, PartitionStatus, Reply};
+use crate::{CommandEnvelope, CommandError, PartitionState, PartitionStatus, Reply};
 
 /// Takes commands. Cheap to clone.
 #[derive(Clone)]
@@ -62,6 +62,22 @@ impl Commands {
     /// Every partition as this node sees it, in order.
     pub fn status(&self) -> Vec<PartitionStatus> {
         self.shards.iter().map(|shard| shard.status.borrow().clone()).collect()
+    }
+
+    /// Waits until somebody else has taken a partition from this node; for ever where nobody does.
+    pub async fn fenced(&self) -> PartitionStatus {
+        let taken = self.statuses().map(|mut status| {
+            Box::pin(async move {
+                let fenced = |status: &PartitionStatus| matches!(status.state, PartitionState::Fenced { .. });
+                let found = status.wait_for(fenced).await.map(|status| status.clone());
+                match found {
+                    Ok(status) => status,
+                    // The shard has ended in another way.
+                    Err(_) => std::future::pending().await,
+                }
+            })
+        });
+        select_all(taken).await.0
     }
 
     pub(crate) fn statuses(&self) -> impl Iterator<Item = watch::Receiver<PartitionStatus>> {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use shopstream_command_handlers::{Clock, Options, Shards, SystemClock};
+use shopstream_command_handlers::{Clock, Commands, Options, Shards, SystemClock};
 use shopstream_eventlog::Journal;
 use shopstream_eventlog::writer::Identity;
 use shopstream_gateway::{Gateway, Means, Policy, ReadSide};
@@ -42,7 +42,7 @@ pub struct Node {
     calls: JoinHandle<()>,
     listen: SocketAddr,
     admin: SocketAddr,
-    sagas: Sagas,
+    sagas: JoinHandle<()>,
     shards: Shards,
     projector: Projector,
     provider: Provider,
@@ -154,11 +154,11 @@ impl Node {
         });
         let admin = admin::serve(config.admin, metrics, shards.commands(), watching.clone()).await?;
         Ok(Self {
-            stop_calls,
+            stop_calls: stop_calls.clone(),
             calls,
             listen,
             admin,
-            sagas,
+            sagas: tokio::spawn(drive(sagas, shards.commands(), stop_calls.clone())),
             shards,
             projector,
             provider,
@@ -183,7 +183,8 @@ impl Node {
         if tokio::time::timeout(GRACE, self.calls).await.is_err() {
             warn!("some calls did not end within {} s and were cut off", GRACE.as_secs());
         }
-        self.sagas.stop().await;
+        // A panic there was told by the status; there is nothing more to wait for.
+        self.sagas.await.ok();
         self.shards.stop().await;
         self.projector.stop().await;
         self.provider.stop();
@@ -192,6 +193,18 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Lets the processes run until the node stops, or until another node owns a partition: it drives them from then on
+/// (`rulings.md` 18).
+async fn drive(sagas: Sagas, commands: Commands, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        fenced = commands.fenced() => {
+            warn!(partition = fenced.partition, "another node owns a partition: processes stop here");
+        }
+    }
+    sagas.stop().await;
 }
 
 /// Whether every projection runs.
