@@ -23,6 +23,17 @@ fn a_second_process_on_a_data_folder_says_who_has_it() {
     shop.finish();
 }
 
+#[test]
+fn a_log_is_not_opened_with_another_number_of_partitions() {
+    let mut shop = TestShop::start();
+    shop.kill9();
+    let said = shop.refused_again(&[("SHOPSTREAM_PARTITIONS", "8")]);
+    assert!(!said.status.success(), "{said:?}");
+    assert!(said.err.contains("16") && said.err.contains('8') && said.err.contains("partitions"), "{said:?}");
+    shop.restart();
+    shop.finish();
+}
+
 /// The older owner is fenced: from then on it acknowledges nothing. What it acknowledged before, counts.
 #[tokio::test]
 async fn the_later_of_two_owners_of_a_topic_fences_the_earlier() -> Result<()> {

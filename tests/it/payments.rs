@@ -94,7 +94,7 @@ async fn after_a_decline_that_may_be_retried_the_customer_pays_otherwise() -> Re
     let end = ended(&client, &order_id, first.position.clone()).await?;
     ensure!(end.status() == OrderStatus::Confirmed, "{end:?}");
     ensure!(charges(&shop, &order_id) == [1, 1]);
-    ensure!(end.payment_ids == [first.payment_id.clone()], "{end:?}");
+    ensure!(end.payment_ids.last() == Some(&first.payment_id), "{end:?}");
     // Asked again, the same attempt is answered.
     let again = client.shop().payments.process_payment(pay).await?.into_inner();
     ensure!(again.payment_id == first.payment_id, "{again:?} after {first:?}");
@@ -127,10 +127,12 @@ async fn money_goes_back_in_parts_and_never_more_than_came() -> Result<()> {
     let capture = CapturePaymentRequest {
         request_id: "once more".into(),
         payment_id: payment_id.clone(),
+        amount: Some(money(1)),
         ..CapturePaymentRequest::default()
     };
     let refused = refusal(client.shop().payments.capture_payment(capture).await);
     ensure!(refused.code == Code::FailedPrecondition, "{refused:?}");
+    ensure!(charges(&shop, &order.order_id) == [1, 1]);
     Ok(())
 }
 

@@ -1,5 +1,4 @@
-//! A real Kafka for tests: the one that `SHOPSTREAM_TEST_KAFKA` names, else one started from the jars on this
-//! machine, else (feature `containers`) one in a container.
+//! A real Kafka for tests: the one that `SHOPSTREAM_TEST_KAFKA` names, else one started on this machine.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -154,13 +154,18 @@ impl TestShop {
 
     /// A node on the data of this one, which should not come up; what it says.
     pub fn second_node(&self) -> Said {
-        serve_refused(&self.data, &[])
+        serve_refused(&self.data, &[], &[])
+    }
+
+    /// A node on the data of this one, after [`TestShop::kill9`], with these variables; it should not come up.
+    pub fn refused_again(&self, variables: &[(&str, &str)]) -> Said {
+        serve_refused(&self.data, &[], variables)
     }
 
     /// A node with these flags, which should not come up; what it says.
     pub fn refused(flags: &[&str]) -> Said {
         let folder = folder();
-        serve_refused(&folder.path().join("data"), flags)
+        serve_refused(&folder.path().join("data"), flags, &[])
     }
 
     /// Ends the node as a power button would.
@@ -221,12 +226,13 @@ pub(crate) fn postmaster(postgres: &Path) -> Pid {
     Pid::from_raw(pid)
 }
 
-fn serve_refused(data: &Path, flags: &[&str]) -> Said {
+fn serve_refused(data: &Path, flags: &[&str], variables: &[(&str, &str)]) -> Said {
     let mut command = tied(program());
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data"])
         .arg(data)
-        .args(flags);
+        .args(flags)
+        .envs(variables.iter().copied());
     Process::spawn("a node that should not come up", command).finish(PATIENCE)
 }
 
