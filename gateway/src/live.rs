@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use shopstream_domain::Partition;
 use shopstream_eventlog::{CommitRecord, Cursor, Halt, Journal, Log, Offset, ReadError};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -42,6 +42,7 @@ struct Shared {
     landmarks: Landmarks,
     stop: CancellationToken,
     feed: Mutex<Feed>,
+    started: watch::Sender<bool>,
 }
 
 /// Batches and the place they lead to change together, under one lock.
@@ -71,7 +72,9 @@ impl Live {
         let landmarks = Landmarks::new((0..log.partitions()).map(|partition| log.start(partition)));
         let (sender, _) = broadcast::channel(RING);
         let feed = Mutex::new(Feed { sender, state: FeedState::Starting });
-        let live = Self { shared: Arc::new(Shared { log, landmarks, stop, feed }) };
+        let live = Self {
+            shared: Arc::new(Shared { log, landmarks, stop, feed, started: watch::Sender::new(false) }),
+        };
         let runner = live.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -80,6 +83,12 @@ impl Live {
             }
         });
         live
+    }
+
+    /// Waits until there is something to listen to: whoever is served after that is never told to wait for it.
+    pub(crate) async fn started(&self) {
+        // The sender lives in what is held here.
+        let _ = self.shared.started.subscribe().wait_for(|started| *started).await;
     }
 
     /// Listens from now on.
@@ -120,6 +129,7 @@ impl Live {
     async fn run(&self, journal: &dyn Journal) {
         let mut cursors = self.first_cursors(journal).await;
         self.feed().state = FeedState::Running(cursors.iter().map(|cursor| cursor.next).collect());
+        self.shared.started.send_replace(true);
         loop {
             match self.follow(&mut cursors).await {
                 ReadError::Halt { partition, halt } => {

@@ -20,6 +20,7 @@ use crate::admin::Admin;
 use crate::catalog::Catalog;
 use crate::event::Events;
 use crate::inventory::Inventory;
+use crate::live::Live;
 use crate::order::Orders;
 use crate::payment::Payments;
 use crate::returns::Returns;
@@ -67,6 +68,7 @@ pub struct Gateway {
     routes: Routes,
     methods: Methods,
     means: Means,
+    live: Live,
 }
 
 impl Gateway {
@@ -76,6 +78,7 @@ impl Gateway {
     /// See [`GatewayError`].
     pub fn new(means: Means) -> Result<Self, GatewayError> {
         let shop = Shop::open(means.clone());
+        let live = shop.live.clone();
         let mut routes = Routes::builder();
         for context in Context::ALL {
             add(&mut routes, context, &shop);
@@ -85,7 +88,7 @@ impl Gateway {
         add_reflection(&mut routes)?;
         add_health(&mut routes, &means);
         let methods = Methods::of(shopstream_proto::FILE_DESCRIPTOR_SET)?;
-        Ok(Self { routes: routes.routes().prepare(), methods, means })
+        Ok(Self { routes: routes.routes().prepare(), methods, means, live })
     }
 
     /// Serves until the means' `stop`, then finishes the calls that are under way: streams end by themselves then,
@@ -103,6 +106,10 @@ impl Gateway {
         listener: TcpListener,
         stop: impl Future<Output = ()>,
     ) -> Result<(), GatewayError> {
+        tokio::select! {
+            () = self.live.started() => {}
+            () = self.means.stop.cancelled() => return Ok(()),
+        }
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = Server::builder()
             .layer(Watch { methods: self.methods })
