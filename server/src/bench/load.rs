@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
+use shopstream_proto::r#type::v1::Position;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
@@ -17,9 +18,9 @@ use super::calls::{Caller, Numbers};
 use super::machine::{Meter, Spent};
 use crate::client::describe;
 
-/// How long a refused caller waits before its next call: it was asked for patience, and refusals without a pause
-/// would be measured as work.
-const REFUSED: Duration = Duration::from_millis(5);
+/// How long a caller waits before it asks again: it was asked for patience, and refusals without a pause would be
+/// measured as work.
+const PAUSE: Duration = Duration::from_millis(5);
 /// How long the last calls may take to be answered.
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -40,7 +41,7 @@ pub(super) type Gate = watch::Receiver<bool>;
 pub(super) struct Load {
     /// From a call to its answer, in microseconds, for the calls that were answered within the window.
     pub(super) micros: Histogram<u64>,
-    /// Calls that were told to come again later, at any time.
+    /// How often a caller was told to come again later, at any time.
     pub(super) refused: u64,
     /// Commands that were answered, at any time.
     pub(super) acknowledged: Acknowledged,
@@ -102,7 +103,7 @@ pub(super) async fn until_broken<C: Caller>(
                 let number = numbers.next();
                 match caller.call(number).await {
                     Ok(position) => acknowledged.add(number, position),
-                    Err(status) if is_refusal(&status) => sleep(REFUSED).await,
+                    Err(status) if status.code() == Code::ResourceExhausted => sleep(PAUSE).await,
                     Err(_broken) => return acknowledged,
                 }
             }
@@ -115,9 +116,9 @@ pub(super) async fn until_broken<C: Caller>(
     Ok(all)
 }
 
-/// Too much at once: the server is well, and nothing has happened.
-fn is_refusal(status: &Status) -> bool {
-    status.code() == Code::ResourceExhausted
+/// The node asks for patience: too much at once, or not known now.
+fn is_not_now(status: &Status) -> bool {
+    matches!(status.code(), Code::ResourceExhausted | Code::Unavailable)
 }
 
 /// What one caller has seen, or all of them.
@@ -157,17 +158,23 @@ impl Tally {
                 return Ok(self);
             }
             let number = numbers.next();
+            let position = self.answer(&mut caller, number).await?;
+            self.acknowledged.add(number, position);
+            let ended = Instant::now();
+            if (self.open..self.shut).contains(&ended) {
+                self.micros.saturating_record((ended - begun).as_micros() as u64);
+            }
+        }
+    }
+
+    /// Asks until there is an answer, with the same request: what was not known before is then answered as it was.
+    async fn answer<C: Caller>(&mut self, caller: &mut C, number: u64) -> anyhow::Result<Option<Position>> {
+        loop {
             match caller.call(number).await {
-                Ok(position) => {
-                    self.acknowledged.add(number, position);
-                    let ended = Instant::now();
-                    if (self.open..self.shut).contains(&ended) {
-                        self.micros.saturating_record((ended - begun).as_micros() as u64);
-                    }
-                }
-                Err(status) if is_refusal(&status) => {
+                Ok(position) => return Ok(position),
+                Err(status) if is_not_now(&status) => {
                     self.refused += 1;
-                    sleep(REFUSED).await;
+                    sleep(PAUSE).await;
                 }
                 Err(status) => bail!("command {number} was not taken: {}", describe(&status)),
             }

@@ -13,6 +13,8 @@ use super::views::{LAG_MAX, Lag};
 
 /// Part of the machine that others may use before a round is called dirty.
 const DIRTY: f64 = 0.10;
+/// By how much that part may differ between the two sides of a ratio before the ratio says nothing.
+const APART: f64 = 0.10;
 
 /// The end of a benchmark.
 #[derive(Serialize)]
@@ -81,6 +83,8 @@ pub(super) enum Verdict {
     Missed,
     /// Quick enough, but the views fell behind.
     NotSustained,
+    /// One side of the ratio had to share the machine with others far more than the other side.
+    NotComparable,
 }
 
 impl Sample {
@@ -141,6 +145,10 @@ impl Figure {
         self.median(|sample| Some(sample.per_second)).unwrap_or(0.0)
     }
 
+    fn others(&self) -> f64 {
+        self.median(|sample| Some(sample.others)).unwrap_or(0.0)
+    }
+
     fn kept_up(&self) -> bool {
         self.0.iter().all(|sample| sample.lag_at_end_s.is_some_and(|lag| lag <= LAG_MAX.as_secs_f64()))
     }
@@ -175,33 +183,39 @@ impl Figure {
 impl Figures {
     /// What is asked of a local log, or of one on Kafka, at this stage.
     pub(super) fn goals(&self, on_kafka: bool) -> Vec<Goal> {
-        let echo = self.echo.per_second().max(1.0);
-        let unary = self.unary.per_second() / echo;
+        let unary = |wanted| Goal::ratio("unary / echo", &self.unary, &self.echo, wanted);
         if on_kafka {
-            return vec![Goal::new("unary / echo", unary, 0.15, true)];
+            return vec![unary(0.15)];
         }
+        let in_step = Goal::ratio("unary with views in step / echo", &self.in_step, &self.echo, 0.15);
         vec![
-            Goal::new("unary / echo", unary, 0.30, true),
-            Goal::new(
-                "unary with views in step / echo",
-                self.in_step.per_second() / echo,
-                0.15,
-                self.in_step.kept_up(),
-            ),
-            Goal::new("bulk orders a second", self.bulk.per_second(), 30_000.0, true),
-            Goal::new("hot aggregate commands a second", self.hot.per_second(), 5_000.0, true),
+            unary(0.30),
+            in_step.if_sustained(&self.in_step),
+            Goal::new("bulk orders a second", self.bulk.per_second(), 30_000.0),
+            Goal::new("hot aggregate commands a second", self.hot.per_second(), 5_000.0),
         ]
     }
 }
 
 impl Goal {
-    fn new(name: &'static str, value: f64, wanted: f64, sustained: bool) -> Self {
-        let verdict = match (value >= wanted, sustained) {
-            (true, true) => Verdict::Met,
-            (true, false) => Verdict::NotSustained,
-            (false, _) => Verdict::Missed,
-        };
+    fn new(name: &'static str, value: f64, wanted: f64) -> Self {
+        let verdict = if value >= wanted { Verdict::Met } else { Verdict::Missed };
         Self { name, value, wanted, verdict }
+    }
+
+    fn ratio(name: &'static str, figure: &Figure, to: &Figure, wanted: f64) -> Self {
+        let goal = Self::new(name, figure.per_second() / to.per_second().max(1.0), wanted);
+        if (figure.others() - to.others()).abs() > APART {
+            return Self { verdict: Verdict::NotComparable, ..goal };
+        }
+        goal
+    }
+
+    fn if_sustained(self, figure: &Figure) -> Self {
+        if self.verdict == Verdict::Met && !figure.kept_up() {
+            return Self { verdict: Verdict::NotSustained, ..self };
+        }
+        self
     }
 }
 
@@ -241,6 +255,7 @@ impl Report {
                 Verdict::Met => "met",
                 Verdict::Missed => "missed",
                 Verdict::NotSustained => "not sustained: the views fell behind",
+                Verdict::NotComparable => "not comparable: others used the machine unevenly",
             };
             table.add_row([
                 (*name).to_owned(),
@@ -294,6 +309,9 @@ mod tests {
         };
         let verdicts: Vec<_> = figures.goals(false).iter().map(|goal| goal.verdict).collect();
         assert_eq!(verdicts, [Verdict::Met, Verdict::NotSustained, Verdict::Missed, Verdict::Met]);
+        let mut echo = figure(&[100.0], 0.0);
+        echo.0[0].others = 0.5;
+        assert_eq!(Goal::ratio("unary", &figures.unary, &echo, 0.30).verdict, Verdict::NotComparable);
         assert!((figures.goals(true)[0].value - 0.31).abs() < 1e-9);
     }
 }

@@ -150,9 +150,10 @@ impl Rounds<'_> {
         let (window, meter) = (self.options.window(), self.stage.node_meter()?);
         let warm_up = bulk::send(&self.node, &self.numbers, window.warm_up, &meter).await?;
         self.promises.orders.extend(warm_up.acknowledged);
-        let Bulk { per_second, acknowledged, spent } =
+        let Bulk { per_second, acknowledged, refused, spent } =
             bulk::send(&self.node, &self.numbers, window.measured, &meter).await?;
-        let sample = Sample::streamed(per_second, acknowledged.numbers.len() as u64, &spent, None);
+        let count = acknowledged.numbers.len() as u64;
+        let sample = Sample { refused, ..Sample::streamed(per_second, count, &spent, None) };
         self.promises.orders.extend(acknowledged);
         self.catch_up().await?;
         Ok(sample)
