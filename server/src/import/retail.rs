@@ -99,7 +99,7 @@ pub enum Refusal {
 #[derive(Debug, thiserror::Error)]
 pub enum ParseError {
     /// It cannot be opened or read.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -107,7 +107,7 @@ pub enum ParseError {
         source: std::io::Error,
     },
     /// A row is not one.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Row {
         /// The file.
         path: PathBuf,
