@@ -70,7 +70,8 @@ pub(super) async fn made_again_it_stays_the_same(backend: &dyn Backend) {
 pub(super) async fn half_made_it_is_completed(backend: &dyn Backend) {
     let raw = backend.fresh(3).await;
     append(&*raw, 0, [genesis(5, 3).encode_record()]).await;
-    assert!(matches!(Log::open(Arc::clone(&raw)).await, Err(LogError::NoGenesis { partition: 1 })));
+    // They are asked side by side: either may be the first to answer.
+    assert!(matches!(Log::open(Arc::clone(&raw)).await, Err(LogError::NoGenesis { partition: 1 | 2 })));
     let log = Log::create(raw, log_id(1), 1).await.unwrap();
     assert_eq!(log.topology().log, log_id(5));
 }
