@@ -5,13 +5,16 @@
 //! retail file) is skipped with a loud line, or fails where `SHOPSTREAM_TEST_REQUIRE` names it.
 
 mod calls;
+pub mod checkers;
 mod database;
 mod events;
 pub mod kafka;
 mod process;
+pub mod records;
 pub mod recount;
 mod refusal;
 pub mod requests;
+pub mod segments;
 mod shop;
 
 use std::path::{Path, PathBuf};
@@ -50,9 +53,14 @@ pub fn long() -> bool {
 /// # Panics
 /// `SHOPSTREAM_TEST_REQUIRE` names it.
 pub fn skip(what: &str, way_out: &str) {
-    let required = std::env::var("SHOPSTREAM_TEST_REQUIRE").unwrap_or_default();
-    assert!(!required.split(',').any(|name| name.trim() == what), "{what} is required, but {way_out}");
+    assert!(!is_required(what), "{what} is required, but {way_out}");
     eprintln!("SKIPPED for want of {what}: {way_out}");
+}
+
+/// Whether `SHOPSTREAM_TEST_REQUIRE` names `what`: then to go without it is a failure.
+pub fn is_required(what: &str) -> bool {
+    let required = std::env::var("SHOPSTREAM_TEST_REQUIRE").unwrap_or_default();
+    required.split(',').any(|name| name.trim() == what)
 }
 
 /// A number that this process has not used.
