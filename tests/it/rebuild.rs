@@ -25,7 +25,10 @@ async fn every_projection_that_was_dropped_comes_back_row_by_row() -> Result<()>
     drop_all(&database).await?;
     shop.restart();
     // Whatever the views are asked first, they come to what they held.
-    until(async || Ok(difference(&sql(&database).await?, &tables).await?.is_none().then_some(()))).await?;
+    let back =
+        until(async || Ok(difference(&sql(&database).await?, &tables).await?.is_none().then_some(()))).await;
+    let differs = difference(&sql(&database).await?, &tables).await?;
+    ensure!(back.is_ok() && differs.is_none(), "{back:?}: {differs:?}");
     // The write path goes on from the journal that came back.
     let again = create(&shop.client().await, 0).await?;
     ensure!(again == answered, "{answered:?} then {again:?}");

@@ -119,7 +119,7 @@ async fn nobody_speaks_in_the_name_of_a_process() {
             metadata.insert("shopstream-actor", name.parse().expect("ASCII"));
             metadata
         };
-        let mut order = Request::new(draft(name, "A1"));
+        let mut order = Request::new(draft("1", "A1"));
         *order.metadata_mut() = named(order.metadata().clone());
         let status = shop.orders().create_order(order).await.expect_err("refused");
         assert_eq!(said(&status), is(Code::InvalidArgument, "REQUEST_INVALID", "shopstream-actor"));
