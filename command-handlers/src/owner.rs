@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use shopstream_domain::Partition;
 use shopstream_eventlog::writer::{Fenced, Identity};
-use shopstream_eventlog::{ClaimError, Journal, Log, PartitionWriter, ReadError};
+use shopstream_eventlog::{ClaimError, Cursor, Halt, Journal, Log, PartitionWriter, ReadError};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -117,10 +117,10 @@ struct Owner {
 
 impl Owner {
     async fn run(self, mut queue: mpsc::Receiver<Job>) {
-        let mut halts = 0;
+        let (mut halts, mut read) = (0, None);
         loop {
             let claimed = tokio::select! {
-                claimed = self.claim() => claimed,
+                claimed = self.claim(read.as_ref()) => claimed,
                 () = self.stop.cancelled() => return,
             };
             let exit = match claimed {
@@ -131,7 +131,9 @@ impl Owner {
                         "claimed partition {}",
                         self.partition
                     );
-                    shard.run(writer, &mut queue, &self.stop).await
+                    let (exit, reached) = shard.run(writer, &mut queue, &self.stop).await;
+                    read = reached.or(read);
+                    exit
                 }
                 Err(ClaimError::Lost(fenced)) => Exit::Fenced(fenced),
                 Err(ClaimError::Read(ReadError::Halt { halt, .. })) => Exit::Halted(halt),
@@ -141,11 +143,11 @@ impl Owner {
                 Exit::Released => return,
                 Exit::Fenced(by) => return self.idle_fenced(&by, &mut queue).await,
                 Exit::Halted(halt) => {
-                    // One fresh look from the journal's cursor; what is found twice is true (`rulings.md` 40).
+                    // One fresh look; what is found twice is true (`rulings.md` 40).
                     halts += 1;
                     if halts > 1 {
                         error!(partition = self.partition, %halt, "halted; see `shopstream log status`");
-                        return self.idle_halted(&halt.to_string(), &mut queue).await;
+                        return self.idle_halted(&halt, &mut queue).await;
                     }
                     warn!(partition = self.partition, %halt, "the log contradicts its history; looking again");
                 }
@@ -167,8 +169,12 @@ impl Owner {
         }
     }
 
-    /// Claims from where the journal is, so that the shard's tail begins there.
-    async fn claim(&self) -> Result<(Shard, PartitionWriter), ClaimError> {
+    /// Claims from where the journal is, so that the shard's tail begins there; but not before what this owner has
+    /// `read` is found again. The journal may not have got so far, and would not miss what is gone behind it.
+    async fn claim(&self, read: Option<&Cursor>) -> Result<(Shard, PartitionWriter), ClaimError> {
+        if let Some(read) = read {
+            self.log.find(read).await?;
+        }
         let cursor = match self.journal.cursor(self.partition).await {
             Ok(cursor) => cursor.unwrap_or_else(|| self.log.start(self.partition)),
             Err(error) => {
@@ -200,9 +206,9 @@ impl Owner {
         self.idle(&error, queue).await;
     }
 
-    async fn idle_halted(&self, cause: &str, queue: &mut mpsc::Receiver<Job>) {
-        self.set(PartitionState::Halted { cause: cause.to_owned() });
-        let error = CommandError::Halted { partition: self.partition, detail: cause.to_owned() };
+    async fn idle_halted(&self, halt: &Halt, queue: &mut mpsc::Receiver<Job>) {
+        self.set(PartitionState::Halted { cause: format!("{halt}; {}", Halt::WAY_OUT) });
+        let error = CommandError::Halted { partition: self.partition, detail: halt.to_string() };
         self.idle(&error, queue).await;
     }
 

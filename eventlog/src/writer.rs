@@ -141,7 +141,7 @@ impl PartitionWriter {
         let mut reader = log.reader(&[start]).await?;
         // Only to choose an epoch: what is beyond this end is met on the way to the claim. And nothing is appended
         // before the cursor's own record has been found again.
-        let end = log.end(partition).await.map_err(ClaimError::Raw)?;
+        let end = log.end(partition).await.map_err(ReadError::from)?;
         while reader.is_unproven(partition)
             || reader.cursor(partition).is_some_and(|cursor| cursor.next < end)
         {
@@ -178,6 +178,11 @@ impl PartitionWriter {
     /// The epoch of the claim.
     pub const fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// How far this writer's own reader is: a later owner must find the record before it again.
+    pub fn cursor(&self) -> Option<Cursor> {
+        self.reader.cursor(self.partition).copied()
     }
 
     /// Bytes submitted and not yet confirmed.
@@ -265,8 +270,14 @@ impl PartitionWriter {
                 return Err(ReadError::Halt { partition: self.partition, halt: halt.clone() }.into());
             }
             Some(Trouble::Failed(_)) => {
-                if let Some(cursor) = self.reader.cursor(self.partition).copied() {
+                if let Some(cursor) = self.cursor() {
                     self.reader = self.log.reader(&[cursor]).await?;
+                }
+                // Before anything is appended: it may be another log now, to which this claim would do harm.
+                while self.reader.is_unproven(self.partition) {
+                    self.reader
+                        .fold_next(READ_BYTES, |folded| old.read(&folded, old_epoch, old_nonce))
+                        .await?;
                 }
             }
             Some(Trouble::InDoubt(_) | Trouble::Fenced(_)) | None => {}

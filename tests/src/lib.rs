@@ -16,6 +16,7 @@ mod refusal;
 pub mod requests;
 pub mod segments;
 mod shop;
+pub mod topic;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -3,6 +3,7 @@
 mod admin;
 mod database;
 mod folder;
+mod health;
 mod log;
 pub mod provider;
 mod saga_store;
@@ -19,7 +20,7 @@ use shopstream_eventlog::writer::Identity;
 use shopstream_gateway::{Gateway, Means, Policy, ReadSide};
 use shopstream_projections::cluster::Cluster;
 use shopstream_projections::journal::PostgresJournal;
-use shopstream_projections::{Projection, ProjectionState, Projector, ReadModels};
+use shopstream_projections::{Projector, ReadModels};
 use shopstream_sagas::{Parts, Sagas, Settings};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,6 +28,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::health::Health;
 use self::provider::Provider;
 use crate::config::{Config, LogUrl};
 use crate::provider::RemoteProvider;
@@ -104,7 +106,7 @@ impl Node {
             .with_context(|| format!("listening on {}: name another address with --listen", config.listen))?;
         let listen = listener.local_addr()?;
         let metrics = telemetry::metrics()?;
-        let log = log::open(&config).await?;
+        let log::Opened { log, watch } = log::open(&config).await?;
         let (database, cluster) = database::open(&config).await?;
         let projector = Projector::start(log.clone(), database.clone(), || SystemClock.now()).await?;
         let journal: Arc<dyn Journal> =
@@ -131,8 +133,9 @@ impl Node {
             clock: clock.clone(),
             settings: Settings::default(),
         });
+        let health = Health::new(shards.commands(), &projector, sagas.status(), watch.wrong());
         let watching = CancellationToken::new();
-        tokio::spawn(log::watch(config.log.clone(), log.partitions(), watching.clone()));
+        tokio::spawn(watch.run(watching.clone()));
         let stop_calls = CancellationToken::new();
         let gateway = Gateway::new(Means {
             commands: shards.commands(),
@@ -144,7 +147,7 @@ impl Node {
             reservations: Arc::new(stock::Stock(sagas.stock())),
             clock,
             policy: Policy::default(),
-            read_side: read_side(&projector),
+            read_side: read_side(health.clone()),
             stop: stop_calls.clone(),
         })?;
         let calls = tokio::spawn(async move {
@@ -152,7 +155,7 @@ impl Node {
                 error!(%error, "no calls are taken any more");
             }
         });
-        let admin = admin::serve(config.admin, metrics, shards.commands(), watching.clone()).await?;
+        let admin = admin::serve(config.admin, metrics, health, watching.clone()).await?;
         Ok(Self {
             stop_calls: stop_calls.clone(),
             calls,
@@ -207,10 +210,8 @@ async fn drive(sagas: Sagas, commands: Commands, stop: CancellationToken) {
     sagas.stop().await;
 }
 
-/// Whether every projection runs.
-fn read_side(projector: &Projector) -> ReadSide {
-    let states = Projection::ALL.map(|projection| projector.watch(projection));
-    Arc::new(move || states.iter().all(|state| *state.borrow() == ProjectionState::Running))
+fn read_side(health: Health) -> ReadSide {
+    Arc::new(move || health.reads())
 }
 
 const fn backend(log: &LogUrl) -> &'static str {

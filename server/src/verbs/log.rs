@@ -27,7 +27,7 @@ pub async fn status(config: &Config) -> anyhow::Result<ExitCode> {
     );
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["partition", "state", "epoch", "end", "void", "reason"]);
+    table.set_header(["partition", "state", "epoch", "end", "reason"]);
     let mut all_serve = true;
     for partition in &status.partitions {
         all_serve &= partition.state() == PartitionState::Serving;
@@ -36,7 +36,6 @@ pub async fn status(config: &Config) -> anyhow::Result<ExitCode> {
             partition.state().as_str_name().trim_start_matches("PARTITION_STATE_").to_lowercase(),
             partition.epoch.to_string(),
             partition.end_offset.to_string(),
-            partition.void_record_count.to_string(),
             partition.reason.clone(),
         ]);
     }
