@@ -161,8 +161,7 @@ pub enum Halt {
 
 impl Halt {
     /// What an operator can do.
-    pub const WAY_OUT: &str =
-        "restore the log as it was and restart the node, or begin anew with another log and another database";
+    pub const WAY_OUT: &str = "restore the log as it was and restart the node, or stop every node and see what `shopstream log repair` says";
 }
 
 /// The rule's state at a point of a partition.

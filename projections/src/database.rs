@@ -176,7 +176,8 @@ pub enum DatabaseError {
     /// The tables were filled from another log.
     #[error(
         "this database was filled from log {stored}, and this is log {found}: name the log that belongs to it, or an \
-         empty database, which is filled from this log"
+         empty database, which is filled from this log; where this log was made in the place of a lost one, see \
+         `shopstream log repair`"
     )]
     OtherLog {
         /// The log of the tables.

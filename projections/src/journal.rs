@@ -7,6 +7,7 @@
 mod rows;
 mod write;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 
 use self::rows::{COLUMNS, Collector};
 pub(crate) use self::write::{JournalEpoch, KEY, TABLE};
+use crate::column::Column;
 use crate::{Database, DatabaseError, Progress, Projection};
 
 /// The journal in Postgres, as the write path reads it. Cheap to clone.
@@ -102,6 +104,26 @@ impl Journal for PostgresJournal {
     fn progress(&self) -> watch::Receiver<Vec<Offset>> {
         self.progress.watch(Projection::Journal)
     }
+}
+
+/// The commits of `partition` at these offsets, in their order.
+pub(crate) async fn commits(
+    database: &Database,
+    partition: Partition,
+    offsets: Range<Offset>,
+) -> Result<Vec<CommitRecord>, JournalError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM {TABLE} AS j WHERE j.partition = $1 AND j.\"offset\" >= $2 AND j.\"offset\" < $3 \
+         ORDER BY j.\"offset\", j.index_in_commit"
+    );
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+        [&partition.wire(), &offsets.start.wire(), &offsets.end.wire()];
+    let rows = database.reader().query(&sql, &params).await.map_err(unavailable)?;
+    let mut collector = Collector::default();
+    for row in &rows {
+        collector.push(row)?;
+    }
+    Ok(collector.finish())
 }
 
 fn unavailable(error: DatabaseError) -> JournalError {

@@ -25,12 +25,25 @@ impl Database {
         client.execute("SELECT pg_advisory_unlock($1)", &[&MIGRATION_LOCK]).await?;
         prepared
     }
+
+    /// Brings the fixed tables up to date, whatever log they were filled from. Only while no node runs.
+    ///
+    /// # Errors
+    /// The database does not answer, or was made by a newer program.
+    pub async fn migrate(&self) -> Result<(), DatabaseError> {
+        migrate(&mut self.client().await?).await
+    }
 }
 
-async fn prepare(client: &mut Object, topology: Topology) -> Result<(), DatabaseError> {
+async fn migrate(client: &mut Object) -> Result<(), DatabaseError> {
     // Through the pool's wrapper to the client that refinery knows.
     let plain: &mut tokio_postgres::Client = &mut *client;
     embedded::migrations::runner().run_async(plain).await?;
+    Ok(())
+}
+
+async fn prepare(client: &mut Object, topology: Topology) -> Result<(), DatabaseError> {
+    migrate(client).await?;
     let row = client.query_opt("SELECT log_id, generation, partitions FROM log_identity", &[]).await?;
     let Some(row) = row else {
         client

@@ -50,6 +50,12 @@ pub struct Config {
     pub queue: usize,
     /// Seconds between two looks whether the topic is still the one that was read, with the settings it needs.
     pub log_watch_seconds: u64,
+    /// Seconds for which a checkout holds its stock.
+    pub hold_seconds: u32,
+    /// Seconds after which it is given back even while a payment's outcome is unknown.
+    pub hold_max_seconds: u32,
+    /// Seconds that a call to the payment provider may take before its outcome counts as unknown.
+    pub provider_timeout_seconds: u32,
 }
 
 /// What a node does.
@@ -157,6 +163,9 @@ impl Default for Config {
             tail_mb: 256,
             queue: 4096,
             log_watch_seconds: 60,
+            hold_seconds: 30 * 60,
+            hold_max_seconds: 2 * 60 * 60,
+            provider_timeout_seconds: 30,
         }
     }
 }
@@ -195,6 +204,10 @@ impl Config {
         ensure!((1..=1024).contains(&config.partitions), ConfigError::value(&settings, "partitions"));
         let watch = (1..=86_400).contains(&config.log_watch_seconds);
         ensure!(watch, ConfigError::value(&settings, "log_watch_seconds"));
+        let hold = (1..=config.hold_max_seconds).contains(&config.hold_seconds);
+        ensure!(hold, ConfigError::value(&settings, "hold_seconds"));
+        let answer = (1..=600).contains(&config.provider_timeout_seconds);
+        ensure!(answer, ConfigError::value(&settings, "provider_timeout_seconds"));
         Ok(config)
     }
 

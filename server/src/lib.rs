@@ -6,6 +6,7 @@ pub mod config;
 pub mod import;
 pub mod node;
 pub mod provider;
+pub mod repair;
 pub mod telemetry;
 pub mod verbs;
 pub mod verify;

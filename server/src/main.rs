@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use shopstream_server::config::{Config, ConfigFlags};
 use shopstream_server::import::ImportOptions;
 use shopstream_server::provider::{SimulatorOptions, run_simulator};
+use shopstream_server::repair::{self, Way};
 use shopstream_server::{bench, node, telemetry, verbs};
 
 /// Events are many small allocations that are freed on another thread than made them: with the allocator of the C
@@ -39,7 +40,7 @@ enum Verb {
         #[command(flatten)]
         options: verbs::events::EventsOptions,
     },
-    /// Look at the log
+    /// Look at the log, or repair it
     Log {
         #[command(subcommand)]
         verb: LogVerb,
@@ -83,6 +84,17 @@ enum Verb {
 enum LogVerb {
     /// Every partition: whether it takes commands, and if not, why
     Status(ConfigFlags),
+    /// Say what the log has lost and the journal still has; with a flag, make one history of them again. No node may run
+    Repair {
+        #[command(flatten)]
+        config: ConfigFlags,
+        /// The log is right: what it has lost is listed, and everything else forgets it
+        #[arg(long)]
+        keep_log: bool,
+        /// Append what the log has lost again, from the journal
+        #[arg(long, conflicts_with = "keep_log")]
+        append_lost: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -133,6 +145,14 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Events { config, options } => verbs::events::run(&Config::load(&config)?, &options).await?,
         Verb::Log { verb: LogVerb::Status(flags) } => {
             return verbs::log::status(&Config::load(&flags)?).await;
+        }
+        Verb::Log { verb: LogVerb::Repair { config, keep_log, append_lost } } => {
+            let way = match (keep_log, append_lost) {
+                (true, _) => Way::KeepLog,
+                (_, true) => Way::AppendLost,
+                _ => Way::Look,
+            };
+            return repair::run(&Config::load(&config)?, way).await;
         }
         Verb::Verify { config, options } => {
             return verbs::verify::run(&Config::load(&config)?, &options).await;

@@ -6,6 +6,7 @@
 //! history reaches the read models; the process stays.
 
 mod load;
+mod repair;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use shopstream_domain::Partition;
 use shopstream_eventlog::Offset;
 use shopstream_proto::event::v1::{GetLogStatusRequest, PartitionState, PartitionStatus};
+use shopstream_proto::order::v1::OrderStatus;
 use shopstream_server::client::{Client, until};
 use shopstream_tests::topic::{PARTITIONS, Topic, sku_in, stock};
 use shopstream_tests::{Database, Setup, TestShop, kafka, long, requests};
@@ -31,6 +33,9 @@ const NOTICED: Duration = Duration::from_secs(40);
 const WARM: usize = 300;
 /// Partitions that clients write to; the others have an owner that is idle.
 const BUSY: std::ops::Range<Partition> = 0..8;
+
+/// Confirmed before the attack.
+const ORDER: &str = "ord_before";
 
 /// A shop on a topic of its own, with clients at work.
 struct Attacked {
@@ -51,6 +56,8 @@ impl Attacked {
         for partition in 0..PARTITIONS {
             requests::sell(&client, &sku(partition), 1).await?;
         }
+        let order = requests::place(&client, requests::order(ORDER, &sku(BUSY.end), 1, "tok_ok")).await?;
+        ensure!(order.status() == OrderStatus::Confirmed, "{order:?}");
         let load = Load::start(&client, BUSY.map(sku));
         until(async || Ok((load.count() >= WARM).then_some(()))).await?;
         eprintln!("{name}: {} acknowledged before the attack", load.count());
@@ -58,7 +65,7 @@ impl Attacked {
     }
 
     /// Waits until these partitions are halted, and holds the node to everything that it promises then.
-    async fn noticed(mut self, attacked: Instant, hit: &BTreeSet<Partition>, why: &[&str]) -> Result<()> {
+    async fn noticed(mut self, attacked: Instant, hit: &BTreeSet<Partition>, why: &[&str]) -> Result<Self> {
         let halted = self.halted(attacked, hit).await;
         self.load.stop().await;
         // Whatever else is not as it should be: this first.
@@ -84,7 +91,7 @@ impl Attacked {
         let foreign = rows_of(self.database.url(), "FOREIGN").await?;
         ensure!(foreign.is_empty(), "rows of the foreign history: {foreign:?}");
         ensure!(self.shop.is_alive(), "the node has ended");
-        Ok(())
+        Ok(self)
     }
 
     /// What was sent after the attack and acknowledged counts for whoever reads the log that is there now.
@@ -173,7 +180,22 @@ async fn a_topic_deleted_and_made_again() -> Result<()> {
     };
     attacked.topic.delete().await;
     attacked.topic.make().await;
-    attacked.noticed(Instant::now(), &all(), &["made again", "truncated"]).await
+    let noticed = attacked.noticed(Instant::now(), &all(), &["made again", "truncated"]).await?;
+    noticed.repaired("--append-lost").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_made_again_that_is_kept() -> Result<()> {
+    if !long() {
+        // In short the two ways are tried on one attack each.
+        return Ok(());
+    }
+    let Some(kafka) = kafka::shared() else { return Ok(()) };
+    let Some(attacked) = Attacked::start("kept", &kafka.log_url("kept")).await? else { return Ok(()) };
+    attacked.topic.delete().await;
+    attacked.topic.make().await;
+    let noticed = attacked.noticed(Instant::now(), &all(), &["made again", "truncated"]).await?;
+    noticed.repaired("--keep-log").await
 }
 
 /// The hardest form: each partition of the new log ends where the old one did, or further on, before the node looks.
@@ -192,7 +214,9 @@ async fn a_topic_made_again_and_grown_while_the_node_slept() -> Result<()> {
     attacked.topic.make().await;
     attacked.topic.settle(&ends).await;
     attacked.shop.resume();
-    attacked.noticed(Instant::now(), &all(), &["made again", "truncated"]).await
+    let noticed = attacked.noticed(Instant::now(), &all(), &["made again", "truncated"]).await?;
+    // On a history that somebody else has begun.
+    noticed.repaired("--append-lost").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -205,7 +229,7 @@ async fn a_topic_made_again_and_grown_under_load() -> Result<()> {
     let made = Instant::now();
     attacked.topic.settle(&ends).await;
     eprintln!("grown within {:?}", made.elapsed());
-    attacked.noticed(made, &all(), &["made again", "truncated"]).await
+    attacked.noticed(made, &all(), &["made again", "truncated"]).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,12 +237,25 @@ async fn a_topic_deleted_for_good() -> Result<()> {
     let Some(kafka) = kafka::shared() else { return Ok(()) };
     let Some(attacked) = Attacked::start("deleted", &kafka.log_url("deleted")).await? else { return Ok(()) };
     attacked.topic.delete().await;
-    attacked.noticed(Instant::now(), &all(), &["does not exist"]).await
+    attacked.noticed(Instant::now(), &all(), &["does not exist"]).await.map(drop)
 }
 
 /// A power cut of the only broker: the end of one partition is gone, and owner and projections had read it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_cut_short() -> Result<()> {
+    cut_short("--keep-log").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_cut_short_and_made_whole() -> Result<()> {
+    if !long() {
+        // In short the two ways are tried on one attack each.
+        return Ok(());
+    }
+    cut_short("--append-lost").await
+}
+
+async fn cut_short(way: &'static str) -> Result<()> {
     let Some(kafka) = tokio::task::spawn_blocking(|| kafka::Cluster::start(1)).await? else { return Ok(()) };
     let Some(attacked) = Attacked::start("cut", &kafka.log_url("cut")).await? else { return Ok(()) };
     let partition = BUSY.start;
@@ -231,8 +268,12 @@ async fn a_partition_cut_short() -> Result<()> {
     })
     .await?;
     let noticed = attacked.noticed(Instant::now(), &[partition].into(), &["truncated"]).await;
+    let repaired = match noticed {
+        Ok(noticed) => noticed.repaired(way).await,
+        Err(error) => Err(error),
+    };
     drop(kafka);
-    noticed
+    repaired
 }
 
 /// The same while the journal lags: where the owner claims again from, nothing is missing.
@@ -265,7 +306,7 @@ async fn a_partition_cut_short_behind_a_slow_journal() -> Result<()> {
     connection.await??;
     let noticed = attacked.noticed(cut, &[partition].into(), &["truncated"]).await;
     drop(kafka);
-    noticed
+    noticed.map(drop)
 }
 
 /// Retention would delete claims. Who owns a partition keeps it, for what was acknowledged is still there;

@@ -26,6 +26,8 @@ pub struct Setup {
     provider: Option<String>,
     database: Option<String>,
     log_watch_seconds: Option<u64>,
+    hold_seconds: Option<u32>,
+    provider_timeout_seconds: Option<u32>,
 }
 
 impl Setup {
@@ -56,6 +58,16 @@ impl Setup {
         Self { log_watch_seconds: Some(log_watch_seconds), ..self }
     }
 
+    /// With checkouts that hold their stock for so long at most, whatever happens.
+    pub fn holding_for(self, hold_seconds: u32) -> Self {
+        Self { hold_seconds: Some(hold_seconds), ..self }
+    }
+
+    /// Giving up on an answer of the provider after so long, to ask again.
+    pub fn waiting_for_the_provider(self, provider_timeout_seconds: u32) -> Self {
+        Self { provider_timeout_seconds: Some(provider_timeout_seconds), ..self }
+    }
+
     /// The flags, for every verb alike. The password goes another way: the command line is everybody's to read.
     fn apply(&self, command: &mut Command) {
         for (flag, value) in [("--log", &self.log), ("--provider", &self.provider)] {
@@ -68,6 +80,13 @@ impl Setup {
         }
         if let Some(seconds) = self.log_watch_seconds {
             command.env("SHOPSTREAM_LOG_WATCH_SECONDS", seconds.to_string());
+        }
+        if let Some(seconds) = self.provider_timeout_seconds {
+            command.env("SHOPSTREAM_PROVIDER_TIMEOUT_SECONDS", seconds.to_string());
+        }
+        if let Some(seconds) = self.hold_seconds {
+            command.env("SHOPSTREAM_HOLD_SECONDS", seconds.to_string());
+            command.env("SHOPSTREAM_HOLD_MAX_SECONDS", seconds.to_string());
         }
     }
 }
@@ -134,6 +153,11 @@ impl TestShop {
     /// Nobody answers.
     pub async fn client(&self) -> Client {
         Client::connect(&self.url()).await.expect("a node that is ready")
+    }
+
+    /// The id of the node's process.
+    pub fn pid(&self) -> Pid {
+        self.node.pid()
     }
 
     /// Whether the node has not ended.

@@ -6,13 +6,17 @@
 mod appender;
 mod book;
 mod crash;
+mod database;
 mod flip;
 mod io;
 mod kill;
+mod load;
+mod overload;
 mod payload;
 mod power;
 mod reading;
 mod report;
+mod scenario;
 mod writer;
 
 use std::path::PathBuf;
@@ -42,6 +46,12 @@ enum Way {
     Io(io::Options),
     /// Flip every bit of a segment of a local log
     Flip(flip::Options),
+    /// Send a whole shop three times as many calls as it can serve
+    Overload(overload::Options),
+    /// Kill the database under a whole shop at work, and leave it away
+    Database(database::Options),
+    /// Play what can go wrong with a checkout on a whole shop, undisturbed or killed at every record
+    Scenario(scenario::Options),
     /// The process that `kill` and `power` break off
     #[command(hide = true)]
     Appender(appender::Options),
@@ -68,6 +78,9 @@ fn main() -> ExitCode {
         Way::Power(options) => power::run(&options),
         Way::Io(options) => io::run(&options),
         Way::Flip(options) => flip::run(&options),
+        Way::Overload(options) => overload::run(&options),
+        Way::Database(options) => database::run(&options),
+        Way::Scenario(options) => scenario::run(&options),
     };
     done.unwrap_or_else(|error| {
         eprintln!("shopstream-torture: {error:#}");

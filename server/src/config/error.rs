@@ -124,6 +124,9 @@ pub(super) fn allowed(key: &str) -> &'static str {
         "node" => "a name, in quotes where it is a number",
         "partitions" => "a whole number from 1 to 1024",
         "log_watch_seconds" => "a whole number from 1 to 86400",
+        "hold_seconds" => "a whole number from 1 to hold_max_seconds",
+        "hold_max_seconds" => "a whole number from hold_seconds on",
+        "provider_timeout_seconds" => "a whole number from 1 to 600",
         "cache_mb" | "tail_mb" | "queue" => "a whole number",
         _ => "another value",
     }

@@ -5,6 +5,7 @@ mod database;
 mod folder;
 mod health;
 mod log;
+mod offline;
 pub mod provider;
 mod saga_store;
 mod stock;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::health::Health;
+pub(crate) use self::offline::Offline;
 use self::provider::Provider;
 use crate::config::{Config, LogUrl};
 use crate::provider::RemoteProvider;
@@ -131,7 +133,7 @@ impl Node {
             }),
             provider: Arc::new(RemoteProvider::new(&provider.url)?),
             clock: clock.clone(),
-            settings: Settings::default(),
+            settings: saga_settings(&config),
         });
         let health = Health::new(shards.commands(), &projector, sagas.status(), watch.wrong());
         let watching = CancellationToken::new();
@@ -218,6 +220,15 @@ const fn backend(log: &LogUrl) -> &'static str {
     match log {
         LogUrl::Local => "local",
         LogUrl::Kafka { .. } => "kafka",
+    }
+}
+
+fn saga_settings(config: &Config) -> Settings {
+    Settings {
+        hold_seconds: config.hold_seconds,
+        hard_max_seconds: config.hold_max_seconds,
+        provider_timeout: Duration::from_secs(config.provider_timeout_seconds.into()),
+        ..Settings::default()
     }
 }
 

@@ -1,0 +1,165 @@
+//! `overload`: three times as many calls as a shop can serve. It refuses what is too much, with advice when to come
+//! again, before its memory grows; what it accepts it answers in time; and afterwards it is as before.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Args;
+use shopstream_tests::{TestShop, requests};
+
+use crate::Common;
+use crate::load::Load;
+use crate::report::Report;
+
+/// Callers that take all that the shop can give.
+const CALLERS: usize = 64;
+/// How long they are measured for.
+const PROBE: Duration = Duration::from_secs(6);
+/// How many times as many calls.
+const TIMES: f64 = 3.0;
+/// What the node may grow by under overload, in kB: the queues' and the tail's bounds, and buffers of connections.
+const GROWTH_MAX: u64 = 1_500_000;
+/// Within this it serves as before.
+const RECOVERED: Duration = Duration::from_secs(10);
+
+/// How long.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// Seconds of overload
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    #[command(flatten)]
+    common: Common,
+}
+
+const PROMISES: [(&str, &str); 5] = [
+    ("I1", "every acknowledged order is on the log, once"),
+    ("refused", "what is too much is refused, with advice when to come again"),
+    ("answers", "no client that did nothing wrong is told anything else"),
+    ("memory", "memory is bounded"),
+    ("recovery", "within ten seconds of relief it serves as before"),
+];
+
+/// Runs it.
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let seed = options.common.seed();
+    let folder = options.common.folder(std::env::temp_dir())?;
+    let mut report = Report::new("overload", seed, &PROMISES);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let shop = TestShop::start();
+    let done = runtime.block_on(overload(&shop, seed, Duration::from_secs(options.seconds), &mut report));
+    done?;
+    shop.finish();
+    options.common.end(&report, folder)
+}
+
+async fn overload(shop: &TestShop, seed: u64, lasting: Duration, report: &mut Report) -> anyhow::Result<()> {
+    let client = shop.client().await;
+    requests::sell(&client, crate::load::SKU, 1).await?;
+    let load = Load::new(client, seed);
+    let capacity = load.closed(CALLERS, PROBE).await?;
+    let mut before = load.heard.take();
+    let calm = before.micros.value_at_quantile(0.99);
+    report.count("served a second by 64 callers", capacity as u64);
+    report.count("p99 of those, in ms", calm / 1000);
+
+    let memory = Memory::watch(shop.pid().as_raw());
+    let at_rest = memory.now()?;
+    let (sent, held) = load.open(capacity * TIMES, lasting).await?;
+    let relieved = Instant::now();
+    let peak = memory.stop();
+    let said = load.heard.take();
+    let seconds = lasting.as_secs_f64();
+    report.count("calls a second under overload", (sent as f64 / seconds) as u64);
+    report.count("calls that the client held back, its own places being full", held);
+    report.count("accepted a second under overload", (said.accepted.len() as f64 / seconds) as u64);
+    report.count("refused with advice", said.refused);
+    report.count("unanswered in the client's time", said.unknown);
+    for (quantile, name) in [(0.5, "p50"), (0.99, "p99")] {
+        let millis = said.micros.value_at_quantile(quantile) / 1000;
+        report.count(&format!("{name} of the accepted under overload, in ms"), millis);
+    }
+    report.count("memory before, in kB", at_rest);
+    report.count("memory at its most, in kB", peak);
+    report.checked("refused", said.refused);
+    report.checked("answers", sent);
+    said.wrong.iter().for_each(|wrong| report.broken("answers", wrong.clone()));
+    report.checked("memory", 1);
+    if peak > at_rest + GROWTH_MAX {
+        report.broken("memory", format!("from {at_rest} kB to {peak} kB"));
+    }
+
+    let recovered = recovered(&load, capacity / 2.0, relieved).await?;
+    report.count("recovered after, in ms", recovered.as_millis() as u64);
+    report.checked("recovery", 1);
+    if recovered > RECOVERED {
+        report.broken("recovery", format!("only after {recovered:?}"));
+    }
+
+    before.accepted.extend(said.accepted);
+    before.accepted.extend(load.heard.take().accepted);
+    report.checked("I1", before.accepted.len() as u64);
+    match load.recount(&before.accepted).await {
+        Ok(found) => report.count("orders on the log", found),
+        Err(lost) => report.broken("I1", lost.to_string()),
+    }
+    Ok(())
+}
+
+/// How long after `relieved` a second began in which nothing was refused and half of the capacity was served again.
+async fn recovered(load: &Load, wanted: f64, relieved: Instant) -> anyhow::Result<Duration> {
+    let mut accepted = std::collections::BTreeSet::new();
+    while relieved.elapsed() < RECOVERED * 6 {
+        let began = relieved.elapsed();
+        let served = load.closed(CALLERS, Duration::from_secs(1)).await?;
+        let said = load.heard.take();
+        accepted.extend(said.accepted);
+        if said.refused + said.unknown == 0 && said.wrong.is_empty() && served >= wanted {
+            load.heard.give_back(accepted);
+            return Ok(began);
+        }
+    }
+    load.heard.give_back(accepted);
+    Ok(relieved.elapsed())
+}
+
+/// A process' memory, looked at all the time.
+struct Memory {
+    process: i32,
+    peak: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Memory {
+    fn watch(process: i32) -> Self {
+        let (peak, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let (highest, stopped) = (peak.clone(), stop.clone());
+        std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                highest.fetch_max(resident(process).unwrap_or_default(), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        Self { process, peak, stop }
+    }
+
+    fn now(&self) -> anyhow::Result<u64> {
+        resident(self.process)
+    }
+
+    /// The most it was, in kB.
+    fn stop(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.peak.load(Ordering::Relaxed)
+    }
+}
+
+/// What a process has in memory, in kB.
+fn resident(process: i32) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
+}
