@@ -60,6 +60,9 @@ pub enum Failure {
     /// The client of a stream reads more slowly than things happen.
     #[error("the stream was read too slowly: go on from its last token")]
     SlowReader,
+    /// The node carries out as many calls as it can.
+    #[error("this node has as much to do as it can: come again in a moment")]
+    Busy,
     /// This node is stopping.
     #[error("this node is stopping: go on with another, or with this one in a moment")]
     Stopping,

@@ -1,5 +1,6 @@
-//! Around every call: it is counted and timed, a panic ends the call and not the connection, and what tonic refuses
-//! by itself (a message too large, a method unknown) is explained like every other error.
+//! Around every call: it is counted and timed, a panic ends the call and not the connection, what tonic refuses by
+//! itself (a message too large, a method unknown) is explained like every other error, and what is more than the node can
+//! carry out at once is refused before anything is done for it.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -16,16 +17,29 @@ use http_body::{Body as HttpBody, Frame};
 use metrics::{counter, gauge, histogram};
 use prost::Message;
 use prost_types::FileDescriptorSet;
+use tokio::sync::Semaphore;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use crate::failure::Failure;
 use crate::status;
+
+/// The paths of what nodes say to each other.
+const BETWEEN_NODES: &str = "/shopstream.node.";
 
 /// The words for methods in metrics: those of our own protos, everything else is `unknown`, so that nobody can make
 /// labels by asking for methods that do not exist.
 #[derive(Clone, Debug)]
-pub struct Methods(Arc<HashMap<String, &'static str>>);
+pub struct Methods(Arc<HashMap<String, Method>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Method {
+    word: &'static str,
+    /// One request, one answer, from a client: streams have bounds of their own, and what another node passes on has
+    /// had its place there.
+    is_call: bool,
+}
 
 impl Methods {
     /// All methods of `descriptors`, an encoded `FileDescriptorSet`.
@@ -39,16 +53,18 @@ impl Methods {
             for service in &file.service {
                 for method in &service.method {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    let streams = method.client_streaming() || method.server_streaming();
+                    let is_call = !streams && !path.starts_with(BETWEEN_NODES);
                     // Once per process and method: the metrics library wants words that live for ever.
-                    paths.insert(path.clone(), &*String::leak(path));
+                    paths.insert(path.clone(), Method { word: String::leak(path), is_call });
                 }
             }
         }
         Ok(Self(Arc::new(paths)))
     }
 
-    fn word(&self, path: &str) -> &'static str {
-        self.0.get(path).copied().unwrap_or("unknown")
+    fn of_path(&self, path: &str) -> Method {
+        self.0.get(path).copied().unwrap_or(Method { word: "unknown", is_call: false })
     }
 
     /// Every path, in no order.
@@ -63,13 +79,15 @@ impl Methods {
 pub struct Watch {
     /// The methods that may become labels.
     pub methods: Methods,
+    /// A place for each call that is carried out.
+    pub places: Arc<Semaphore>,
 }
 
 impl<S> Layer<S> for Watch {
     type Service = Watched<S>;
 
     fn layer(&self, inner: S) -> Watched<S> {
-        Watched { inner, methods: self.methods.clone() }
+        Watched { inner, watch: self.clone() }
     }
 }
 
@@ -77,7 +95,7 @@ impl<S> Layer<S> for Watch {
 #[derive(Clone, Debug)]
 pub struct Watched<S> {
     inner: S,
-    methods: Methods,
+    watch: Watch,
 }
 
 impl<S, B> Service<Request<B>> for Watched<S>
@@ -94,7 +112,13 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let seen = Seen::begin(self.methods.word(request.uri().path()));
+        let Method { word, is_call } = self.watch.methods.of_path(request.uri().path());
+        let mut seen = Seen::begin(word);
+        let place = is_call.then(|| self.watch.places.clone().try_acquire_owned()).transpose();
+        let Ok(place) = place else {
+            seen.code = Code::ResourceExhausted;
+            return Box::pin(std::future::ready(Ok(Status::from(Failure::Busy).into_http())));
+        };
         // A handler that panicked is dropped whole; what it shared is behind locks that survive poisoning.
         let call = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         Box::pin(async move {
@@ -102,6 +126,7 @@ where
                 Ok(Ok(response)) => response,
                 Err(_panic) => status::panicked(seen.method).into_http(),
             };
+            drop(place);
             Ok(seen.watch(response))
         })
     }

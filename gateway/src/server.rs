@@ -1,6 +1,7 @@
 //! The door: all services behind one address, with the limits that keep a stranger from taking more than a share.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shopstream_domain::Context;
@@ -12,6 +13,7 @@ use shopstream_proto::order::v1::order_service_server::OrderServiceServer;
 use shopstream_proto::payment::v1::payment_service_server::PaymentServiceServer;
 use shopstream_proto::returns::v1::return_service_server::ReturnServiceServer;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -37,6 +39,12 @@ const STREAMS_MAX: u32 = 1024;
 const METADATA_MAX: u32 = 16 * 1024;
 /// Streams that a client opened and reset before they were taken up (CVE-2023-44487).
 const RESETS_MAX: usize = 64;
+/// Bytes that a client may send on one connection before they are read. The library allows as many small messages to be unread
+/// as fit into half of it at 256 bytes each, and ends the connection beyond: there must be room for one of every call
+/// (`docs/decisions/0007`). A window that adapts begins too small for that.
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+/// Of which one call may have so many.
+const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Between two pings of a connection on which nothing moves.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -112,11 +120,15 @@ impl Gateway {
         }
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = Server::builder()
-            .layer(Watch { methods: self.methods })
+            .layer(Watch {
+                methods: self.methods,
+                places: Arc::new(Semaphore::new(self.means.policy.calls_max)),
+            })
             .max_concurrent_streams(STREAMS_MAX)
             .http2_max_header_list_size(METADATA_MAX)
             .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
-            .http2_adaptive_window(Some(true))
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(STREAM_WINDOW)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .add_routes(self.routes);
         Ok(server.serve_with_incoming_shutdown(incoming, stop).await?)

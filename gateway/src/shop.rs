@@ -58,11 +58,13 @@ pub struct Policy {
     pub hold_seconds: u32,
     /// How long at most, extensions included.
     pub hold_seconds_max: u32,
+    /// Calls that are carried out at once; more are refused with the advice to come again.
+    pub calls_max: usize,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { hold_seconds: 30 * 60, hold_seconds_max: 24 * 60 * 60 }
+        Self { hold_seconds: 30 * 60, hold_seconds_max: 24 * 60 * 60, calls_max: 1024 }
     }
 }
 

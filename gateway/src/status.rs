@@ -77,6 +77,7 @@ impl From<Failure> for Answer {
             }
             Failure::Away { .. } => Self::new(Code::Unavailable, "NOT_AVAILABLE", message).retry(LATER),
             Failure::SlowReader => Self::new(Code::ResourceExhausted, "SLOW_READER", message).retry(SOON),
+            Failure::Busy => Self::new(Code::ResourceExhausted, "NODE_BUSY", message).retry(SOON),
             Failure::Stopping => Self::new(Code::Unavailable, "NODE_STOPPING", message).retry(LATER),
             Failure::LogHalted { partition, .. } => {
                 Self::new(Code::DataLoss, "LOG_HALTED", message).with("partition", partition)
@@ -302,6 +303,7 @@ mod tests {
             ),
             (Failure::Away { what: "it" }, Code::Unavailable, "NOT_AVAILABLE", true),
             (Failure::SlowReader, Code::ResourceExhausted, "SLOW_READER", true),
+            (Failure::Busy, Code::ResourceExhausted, "NODE_BUSY", true),
             (Failure::Stopping, Code::Unavailable, "NODE_STOPPING", true),
             (Failure::LogHalted { partition: 1, detail: detail() }, Code::DataLoss, "LOG_HALTED", false),
             (Failure::Internal(detail()), Code::Internal, "INTERNAL", false),

@@ -19,6 +19,8 @@ use tonic_types::StatusExt;
 
 /// Connections of one client: one HTTP/2 connection is one lock.
 const CONNECTIONS: usize = 4;
+/// Bytes that the node may send on one connection before they are read.
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 /// How long one call may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -57,6 +59,8 @@ impl Client {
         let endpoint = Endpoint::from_shared(url.to_owned())
             .with_context(|| format!("{url:?} is not a URL such as http://127.0.0.1:50051"))?
             .connect_timeout(Duration::from_secs(5))
+            // For many small answers at once, as at the gateway's door (`docs/decisions/0007`).
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .tcp_nodelay(true);
         let mut shops = Vec::with_capacity(CONNECTIONS);
         for _ in 0..CONNECTIONS {

@@ -48,6 +48,8 @@ pub struct Config {
     pub tail_mb: usize,
     /// Commands that wait for one partition before more are refused.
     pub queue: usize,
+    /// Calls that are carried out at once before more are refused.
+    pub calls: usize,
     /// Seconds between two looks whether the topic is still the one that was read, with the settings it needs.
     pub log_watch_seconds: u64,
     /// Seconds for which a checkout holds its stock.
@@ -162,6 +164,7 @@ impl Default for Config {
             cache_mb: 512,
             tail_mb: 256,
             queue: 4096,
+            calls: 1024,
             log_watch_seconds: 60,
             hold_seconds: 30 * 60,
             hold_max_seconds: 2 * 60 * 60,

@@ -23,6 +23,8 @@ use crate::Common;
 use crate::load::{Load, SKU};
 use crate::report::Report;
 
+/// What becomes of a call that cannot be served now.
+const AGAIN: &str = "told to come again";
 /// Callers of each kind.
 const CALLERS: usize = 4;
 /// How long a client waits for one answer.
@@ -93,11 +95,11 @@ async fn without(
     kill(pid, Signal::SIGKILL).context("killing Postgres")?;
     load.closed(CALLERS, away).await?;
     let said = load.heard.take();
-    tell(&asked, &said.accepted, "without", away, report);
+    let told = tell(&asked, &said.accepted, "without", away, report);
     report.count("new orders refused without a database", said.refused);
     report.count("new orders unanswered in time without a database", said.unknown);
     said.wrong.iter().for_each(|wrong| report.broken("answers", wrong.clone()));
-    report.checked("answers", said.refused + said.unknown);
+    report.checked("answers", said.refused + told);
     accepted.extend(said.accepted);
 
     let database = tokio::task::spawn_blocking(move || database.restart()).await?;
@@ -136,12 +138,21 @@ async fn without(
     Ok(database)
 }
 
-fn tell(asked: &Asked, accepted: &BTreeSet<u64>, when: &str, lasting: Duration, report: &mut Report) {
+/// Counts what was answered, and answers how often somebody was told to come again.
+fn tell(asked: &Asked, accepted: &BTreeSet<u64>, when: &str, lasting: Duration, report: &mut Report) -> u64 {
     let a_second = |count: u64| (count as f64 / lasting.as_secs_f64()) as u64;
     report.count(&format!("new orders accepted a second {when}"), a_second(accepted.len() as u64));
-    for (what, count) in asked.take().counts {
-        report.count(&format!("{what} a second {when}"), a_second(count));
+    let (answers, mut told) = (asked.take(), 0);
+    for (what, count) in answers.counts {
+        if what.ends_with(AGAIN) {
+            told += count;
+            report.count(&format!("{what}, {when}"), count);
+        } else {
+            report.count(&format!("{what} a second {when}"), a_second(count));
+        }
     }
+    answers.wrong.into_iter().for_each(|wrong| report.broken("answers", wrong));
+    told
 }
 
 /// What the other clients were told.
@@ -166,7 +177,7 @@ impl Asked {
             Err(status) if matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled) => {
                 "unanswered in time"
             }
-            Err(status) if status.get_details_retry_info().is_some() => "told to come again",
+            Err(status) if status.get_details_retry_info().is_some() => AGAIN,
             Err(status) => {
                 heard.wrong.push(format!("{what}: {status:?}"));
                 "told something else"

@@ -137,10 +137,10 @@ impl Memory {
     fn watch(process: i32) -> Self {
         let (peak, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
         let (highest, stopped) = (peak.clone(), stop.clone());
-        std::thread::spawn(move || {
+        tokio::spawn(async move {
             while !stopped.load(Ordering::Relaxed) {
                 highest.fetch_max(resident(process).unwrap_or_default(), Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(50));
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
         Self { process, peak, stop }

@@ -155,10 +155,10 @@ impl Stage {
                 shop.restart();
                 break;
             }
-            std::thread::sleep(LOOK);
+            self.runtime.block_on(async { tokio::time::sleep(LOOK).await });
         }
         report.checked("end", 1);
-        let at = kill.map_or("undisturbed".to_owned(), |kill| format!("killed after record {kill}"));
+        let at = kill.map_or_else(|| "undisturbed".to_owned(), |kill| format!("killed after record {kill}"));
         match acted.join() {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => report.broken("end", format!("{name}, {at}: {error:#}")),

@@ -148,7 +148,11 @@ impl Node {
             log,
             reservations: Arc::new(stock::Stock(sagas.stock())),
             clock,
-            policy: Policy::default(),
+            policy: Policy {
+                hold_seconds: config.hold_seconds,
+                calls_max: config.calls,
+                ..Policy::default()
+            },
             read_side: read_side(health.clone()),
             stop: stop_calls.clone(),
         })?;
