@@ -1,4 +1,5 @@
-//! Real shards in memory: a journal that follows the log as the real one does, and a clock that stands still.
+//! Real shards in memory: a journal that follows the log as the real one does, a clock that stands still, and a way
+//! to send every command twice.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -7,9 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use shopstream_domain::{Partition, StreamId, Timestamp};
 use shopstream_eventlog::{CommandId, CommitRecord, Cursor, Journal, JournalError, Log, Offset};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use crate::{Clock, Options};
+use crate::commands::ShardHandle;
+use crate::shard::Job;
+use crate::{Clock, CommandError, Commands, Options, Reply};
 
 /// A journal in memory, filled from the log by a task of its own.
 pub struct MemoryJournal {
@@ -161,6 +164,40 @@ impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_micros(self.0.load(Ordering::Relaxed))
     }
+}
+
+/// The shards of `commands` behind somebody who sends every command again once it is answered, and passes on what
+/// the repeat heard: as after a crash between the answer and its use. What is wrong with a repeat goes to `wrong`.
+pub fn repeating(commands: &Commands, wrong: &Arc<Mutex<Vec<String>>>) -> Commands {
+    let handle = |status| {
+        let (queue, mut jobs) = mpsc::channel(1024);
+        let (commands, wrong) = (commands.clone(), wrong.clone());
+        tokio::spawn(async move {
+            while let Some(job) = jobs.recv().await {
+                tokio::spawn(twice(commands.clone(), job, wrong.clone()));
+            }
+        });
+        ShardHandle { queue, status }
+    };
+    Commands::new(commands.statuses().map(handle).collect())
+}
+
+async fn twice(commands: Commands, job: Job, wrong: Arc<Mutex<Vec<String>>>) {
+    let Job { envelope, reply, .. } = job;
+    let mut answer = commands.submit_all(vec![envelope.clone()]).await.pop();
+    if matches!(answer, Some(Ok(_) | Err(CommandError::Refused(_)))) {
+        let again = commands.submit_all(vec![envelope.clone()]).await.pop();
+        if let (Some(Ok(first)), Some(again)) = (&answer, &again)
+            && first.outcome.is_some()
+            && *again != Ok(Reply { repeated: true, ..*first })
+        {
+            let said = format!("{}: {first:?}, then {again:?}", envelope.stream);
+            wrong.lock().unwrap_or_else(PoisonError::into_inner).push(said);
+        }
+        answer = again;
+    }
+    // A caller that has gone away needs no answer.
+    let _ = answer.map(|answer| reply.send(answer));
 }
 
 /// Options with small bounds and counted nonces.

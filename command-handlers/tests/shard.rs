@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use shopstream_command_handlers::testing::{ManualClock, MemoryJournal, options};
 use shopstream_command_handlers::{
     Clock, CommandEnvelope, CommandError, Commands, Options, Origin, PartitionState, Reply, Shards, body_hash,
@@ -9,11 +10,13 @@ use shopstream_command_handlers::{
 use shopstream_domain::inventory::StockCommand;
 use shopstream_domain::pricing::PriceCommand;
 use shopstream_domain::{
-    Currency, LocationId, Quantity, RefusalFamily, ReservationId, Sku, TenantId, Timestamp,
+    Currency, LocationId, Partition, Quantity, RefusalFamily, ReservationId, Sku, StreamId, TenantId,
+    Timestamp,
 };
 use shopstream_eventlog::sim::SimLog;
 use shopstream_eventlog::writer::Identity;
-use shopstream_eventlog::{CommandId, Journal, Log, LogId};
+use shopstream_eventlog::{CommandId, CommitRecord, Cursor, Journal, JournalError, Log, LogId, Offset};
+use tokio::sync::watch;
 
 /// A shop of one partition over a simulated log.
 struct Shop {
@@ -154,6 +157,86 @@ async fn a_cold_aggregate_is_loaded_from_journal_and_tail_together() {
     let shop = shop.restart().await;
     let reply = shop.send(reserve("r", "res_1", 10)).await.unwrap();
     assert_eq!((reply.version, reply.outcome), (11, Some("StockReserved")));
+}
+
+/// A journal that answers about its streams, and with histories, when it is let.
+struct Gated {
+    journal: Arc<MemoryJournal>,
+    streams: watch::Sender<bool>,
+    loads: watch::Sender<bool>,
+    asked: watch::Sender<bool>,
+}
+
+async fn open(gate: &watch::Sender<bool>) {
+    // The sender lives in the journal that is asked.
+    let _ = gate.subscribe().wait_for(|open| *open).await;
+}
+
+#[async_trait]
+impl Journal for Gated {
+    async fn load(&self, streams: &[StreamId]) -> Result<Vec<Vec<CommitRecord>>, JournalError> {
+        let history = self.journal.load(streams).await;
+        self.asked.send_replace(true);
+        open(&self.loads).await;
+        history
+    }
+
+    async fn find(&self, stream: &StreamId, id: CommandId) -> Result<Option<CommitRecord>, JournalError> {
+        self.journal.find(stream, id).await
+    }
+
+    async fn cursor(&self, partition: Partition) -> Result<Option<Cursor>, JournalError> {
+        self.journal.cursor(partition).await
+    }
+
+    async fn streams(
+        &self,
+        partition: Partition,
+        each: &mut (dyn for<'s> FnMut(&'s str) + Send),
+    ) -> Result<(), JournalError> {
+        open(&self.streams).await;
+        self.journal.streams(partition, each).await
+    }
+
+    fn progress(&self) -> watch::Receiver<Vec<Offset>> {
+        self.journal.progress()
+    }
+}
+
+/// Until nobody has anything more to do: only then does the clock of a test move on.
+async fn idle() {
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_being_loaded_is_not_taken_for_new_meanwhile() {
+    let Shop { sim, log, journal, shards, .. } = Shop::open().await;
+    shards.stop().await;
+    let shut = || watch::Sender::new(false);
+    let gated = Arc::new(Gated { journal: journal.clone(), streams: shut(), loads: shut(), asked: shut() });
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(Timestamp::from_seconds(1_700_000_000)));
+    let identity = Identity { node: "test".into(), address: "127.0.0.1:1".into() };
+    let asked: Arc<dyn Journal> = gated.clone();
+    let shards = Shards::start(&log, &asked, &clock, &identity, &options());
+    assert_eq!(shards.ready().await, []);
+    let send = || {
+        let commands = shards.commands();
+        tokio::spawn(async move { commands.submit(receive("r1", 10)).await.unwrap() })
+    };
+    let first = send();
+    open(&gated.asked).await;
+    gated.streams.send_replace(true);
+    idle().await;
+    sim.faults().pause(0);
+    let again = send();
+    idle().await;
+    gated.loads.send_replace(true);
+    idle().await;
+    sim.faults().resume(0);
+    let (first, again) = (first.await.unwrap(), again.await.unwrap());
+    assert_eq!((first.version, first.repeated), (1, false));
+    assert_eq!(again, Reply { repeated: true, ..first }, "one effect, and the same answer");
+    shards.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -203,7 +203,9 @@ impl Shard {
             return self.answer(job, 0, Answer::Ready(Err(error)));
         }
         if !self.cache.contains(stream) {
-            if !self.is_new(stream) {
+            // What is being loaded stays so, even when the journal says meanwhile that it never had the stream: the
+            // load would put an older state in place of what was decided since.
+            if self.parked.contains_key(stream) || !self.is_new(stream) {
                 self.park(job);
                 return Ok(());
             }

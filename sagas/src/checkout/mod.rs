@@ -113,7 +113,7 @@ impl Checkouts {
         }
         view.setback = Some(stuck.to_string());
         match self.call_for_attention(view, &format!("{planned:?}")).await {
-            Ok(()) => None,
+            Ok(()) => Some(Rest::Waiting),
             Err(stuck) => Some(later(view, &stuck)),
         }
     }

@@ -77,7 +77,11 @@ impl Checkouts {
             Move::FinishUndo(reason) => {
                 self.record(view, Fact::Cancelled(CheckoutCancelled { reason: *reason })).await?;
             }
-            Move::Attention { step } => self.call_for_attention(view, step).await?,
+            Move::Attention { step } => {
+                self.call_for_attention(view, step).await?;
+                // Over for now: a resumption may be there already, and what failed before is no word on it.
+                return Ok(Some(Rest::Waiting));
+            }
             Move::Rest(rest) => return Ok(Some(*rest)),
         }
         Ok(None)

@@ -5,5 +5,5 @@ mod shop;
 mod store;
 
 pub use provider::ScriptedProvider;
-pub use shop::{Shop, TestClock, client};
+pub use shop::{Remains, Shop, TestClock, client};
 pub use store::MemoryStore;

@@ -1,8 +1,8 @@
 //! A shop that a test places orders in, breaks off and starts again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use shopstream_command_handlers::testing::{MemoryJournal, options};
+use shopstream_command_handlers::testing::{MemoryJournal, options, repeating};
 use shopstream_command_handlers::{
     Clock, CommandEnvelope, CommandError, Commands, Origin, Reply, Shards, body_hash,
 };
@@ -26,17 +26,26 @@ use crate::{Parts, Sagas, Settings};
 const PARTITIONS: u16 = 4;
 /// Longer than anything in here takes; reached only where something never comes, for the clock does not wait.
 const NEVER: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
+/// When every shop opens.
+const MONDAY: Timestamp = Timestamp::from_seconds(1_767_600_000);
 
 /// Time as tokio has it: a test that pauses tokio's clock pauses this one too.
 pub struct TestClock {
     began: tokio::time::Instant,
+    /// What it showed then.
+    at: Timestamp,
+}
+
+impl TestClock {
+    fn from(at: Timestamp) -> Self {
+        Self { began: tokio::time::Instant::now(), at }
+    }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        const MONDAY: i64 = 1_767_600_000;
         let passed = i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX);
-        Timestamp::from_micros(MONDAY * 1_000_000 + passed)
+        Timestamp::from_micros(self.at.micros().saturating_add(passed))
     }
 }
 
@@ -55,10 +64,30 @@ pub struct Shop {
     /// Whose shop it is.
     pub tenant: TenantId,
     settings: Settings,
+    sim: SimLog,
     log: Log,
     shards: Option<Shards>,
     sagas: Option<Sagas>,
     commands_sent: u64,
+    script_from: u64,
+    repeats: Option<Arc<Mutex<Vec<String>>>>,
+}
+
+/// What is left of a shop whose runtime was dropped: the log, the cursors, the provider, the time.
+pub struct Remains {
+    sim: SimLog,
+    store: Arc<MemoryStore>,
+    provider: Arc<ScriptedProvider>,
+    settings: Settings,
+    now: Timestamp,
+    script_from: u64,
+}
+
+impl Remains {
+    /// How many records are on the log, claims and all.
+    pub fn records(&self) -> usize {
+        (0..PARTITIONS).map(|partition| self.sim.faults().records(partition).len()).sum()
+    }
 }
 
 impl Shop {
@@ -78,43 +107,116 @@ impl Shop {
         Self::over(SimLog::with_chaos(PARTITIONS, chaos), settings).await
     }
 
+    /// An empty shop whose processes send every command twice; see [`Shop::wrong_repeats`].
+    ///
+    /// # Panics
+    /// As [`Shop::open`].
+    pub async fn open_repeating(settings: Settings) -> Self {
+        let mut shop = Self::over(SimLog::new(PARTITIONS), settings).await;
+        shop.crash_sagas().await;
+        shop.repeats = Some(Arc::default());
+        shop.start_sagas();
+        shop
+    }
+
     async fn over(sim: SimLog, settings: Settings) -> Self {
-        let faults = sim.faults();
         let id = LogId(CommandId::derive(&["shop"]).0);
-        let log = make(sim, id).await;
+        let log = make(sim.clone(), id).await;
         let journal = MemoryJournal::follow(&log);
-        let mut shop = Self {
-            faults,
-            store: MemoryStore::new(journal.clone()),
-            journal,
-            provider: ScriptedProvider::new(),
-            clock: Arc::new(TestClock { began: tokio::time::Instant::now() }),
-            tenant: TenantId::default_tenant(),
-            settings,
-            log,
-            shards: None,
-            sagas: None,
-            commands_sent: 0,
-        };
+        let (store, provider) = (MemoryStore::new(journal.clone()), ScriptedProvider::new());
+        let remains = Remains { sim, store, provider, settings, now: MONDAY, script_from: 0 };
+        let mut shop = Self::made_of(remains, log, journal);
         shop.start_shards().await;
         shop.start_sagas();
         shop
     }
 
+    fn made_of(remains: Remains, log: Log, journal: Arc<MemoryJournal>) -> Self {
+        let Remains { sim, store, provider, settings, now, script_from } = remains;
+        Self {
+            faults: sim.faults(),
+            store,
+            journal,
+            provider,
+            clock: Arc::new(TestClock::from(now)),
+            tenant: TenantId::default_tenant(),
+            settings,
+            sim,
+            log,
+            shards: None,
+            sagas: None,
+            commands_sent: script_from,
+            script_from,
+            repeats: None,
+        }
+    }
+
+    /// What a crash leaves. The runtime must be dropped after this, for nothing else stops what runs.
+    pub fn remains(&self) -> Remains {
+        Remains {
+            sim: self.sim.clone(),
+            store: self.store.clone(),
+            provider: self.provider.clone(),
+            settings: self.settings.clone(),
+            now: self.clock.now(),
+            script_from: self.script_from,
+        }
+    }
+
+    /// Opens again after a crash, in another runtime. The commands that a test sends from here on have the ids of
+    /// those after [`Shop::begin_script`].
+    ///
+    /// # Panics
+    /// The log cannot be opened, which in memory it can.
+    pub async fn rise(remains: Remains) -> Self {
+        use shopstream_eventlog::Journal as _;
+        let log = Log::open(Arc::new(remains.sim.clone())).await.expect("the log");
+        let journal = MemoryJournal::follow(&log);
+        // As in a database, all that was there is there again.
+        let ends: Vec<_> = (0..PARTITIONS).map(|it| remains.sim.faults().records(it).len() as u64).collect();
+        let there = |next: &Vec<u64>| next.iter().zip(&ends).all(|(next, end)| next >= end);
+        journal.progress().wait_for(there).await.expect("the journal goes on");
+        remains.store.set_journal(journal.clone());
+        let mut shop = Self::made_of(remains, log, journal);
+        shop.begin_shards();
+        shop.start_sagas();
+        shop
+    }
+
+    /// What a test sends from here on it sends again after [`Shop::rise`], under the same ids.
+    pub fn begin_script(&mut self) {
+        self.script_from = self.commands_sent;
+    }
+
+    /// Repeats that were not answered as what they repeat.
+    pub fn wrong_repeats(&self) -> Vec<String> {
+        let wrong = self.repeats.as_ref().map(|it| it.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        wrong.unwrap_or_default()
+    }
+
     async fn start_shards(&mut self) {
+        self.begin_shards();
+        if let Some(shards) = &self.shards {
+            shards.ready().await;
+        }
+    }
+
+    fn begin_shards(&mut self) {
         let journal: Arc<dyn shopstream_eventlog::Journal> = self.journal.clone();
         let identity = Identity { node: "test".to_owned(), address: String::new() };
-        let shards = Shards::start(&self.log, &journal, &self.clock, &identity, &options());
-        shards.ready().await;
-        self.shards = Some(shards);
+        self.shards = Some(Shards::start(&self.log, &journal, &self.clock, &identity, &options()));
     }
 
     /// Starts the processes.
     pub fn start_sagas(&mut self) {
         let provider: Arc<dyn PaymentProvider> = self.provider.clone();
+        let commands = match &self.repeats {
+            Some(wrong) => repeating(&self.commands(), wrong),
+            None => self.commands(),
+        };
         self.sagas = Some(Sagas::start(Parts {
             log: self.log.clone(),
-            commands: self.commands(),
+            commands,
             journal: self.journal.clone(),
             store: self.store.clone(),
             provider,
@@ -163,6 +265,24 @@ impl Shop {
     /// # Panics
     /// It was refused, or not taken for very long.
     pub async fn send(&mut self, stream: StreamId, command: impl Into<model::Command>) -> Reply {
+        match self.ask(stream, command).await {
+            Ok(reply) => reply,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The same, where it may be refused.
+    ///
+    /// # Errors
+    /// It was.
+    ///
+    /// # Panics
+    /// It was not taken for very long.
+    pub async fn ask(
+        &mut self,
+        stream: StreamId,
+        command: impl Into<model::Command>,
+    ) -> Result<Reply, CommandError> {
         self.commands_sent += 1;
         let command_id = CommandId::derive(&["client", &self.commands_sent.to_string()]);
         let envelope = CommandEnvelope {
@@ -176,11 +296,10 @@ impl Shop {
         };
         for _ in 0..1_000 {
             match self.commands().submit(envelope.clone()).await {
-                Ok(reply) => return reply,
                 Err(CommandError::NotApplied | CommandError::Unavailable { .. }) => {
                     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
                 }
-                Err(error) => panic!("{error}"),
+                answer => return answer,
             }
         }
         panic!("never carried out");
