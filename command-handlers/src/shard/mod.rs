@@ -365,6 +365,10 @@ impl Shard {
                 if let Some(fenced) = resolved.fenced {
                     return Some(Exit::Fenced(fenced));
                 }
+                if resolved.interrupted {
+                    // The aggregates in memory lack what the other owner wrote: the next claim begins from the journal.
+                    return Some(Exit::Failed("another node owned the partition for a while".to_owned()));
+                }
                 self.set_state(PartitionState::Serving, writer.epoch());
                 None
             }

@@ -26,6 +26,10 @@ struct Kept {
     answers: BTreeMap<String, Answer>,
     book: Book,
     signals: Vec<Signal>,
+    /// Signals that were sent, which may be lost or come again.
+    sent: Vec<Signal>,
+    /// Calls that have yet to arrive.
+    late: u32,
     sequence: u64,
 }
 
@@ -76,6 +80,8 @@ impl Provider {
             answers: BTreeMap::new(),
             book: Book::default(),
             signals: Vec::new(),
+            sent: Vec::new(),
+            late: 0,
             sequence: 0,
         })))
     }
@@ -84,22 +90,33 @@ impl Provider {
         self.kept().trouble = trouble;
     }
 
-    pub(crate) fn has_trouble(&self) -> bool {
-        self.kept().trouble > 0.0
-    }
-
     pub(crate) fn book(&self) -> Book {
         self.kept().book.clone()
     }
 
-    /// Takes one of the signals that are to be sent, any; it may be kept to be sent again.
-    pub(crate) fn signal(&self, random: &mut StdRng, again: bool) -> Option<Signal> {
+    /// One of the signals that are to be sent, any.
+    pub(crate) fn signal(&self, random: &mut StdRng) -> Option<Signal> {
         let mut kept = self.kept();
         if kept.signals.is_empty() {
             return None;
         }
         let at = random.random_range(0..kept.signals.len());
-        Some(if again { kept.signals[at].clone() } else { kept.signals.swap_remove(at) })
+        let signal = kept.signals.swap_remove(at);
+        kept.sent.push(signal.clone());
+        Some(signal)
+    }
+
+    /// Sends everything again: nobody knows what of it was heard.
+    pub(crate) fn send_again(&self) {
+        let mut kept = self.kept();
+        let sent = std::mem::take(&mut kept.sent);
+        kept.signals.extend(sent);
+    }
+
+    /// Whether no call is on its way, nor any signal still to be sent.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let kept = self.kept();
+        kept.late == 0 && kept.signals.is_empty()
     }
 
     async fn ask(&self, operation: ProviderOperation, call: &ProviderCall) -> Outcome {
@@ -121,9 +138,11 @@ impl Provider {
             Line::CallLost => silence(),
             Line::Late(time) => {
                 let (provider, call) = (self.clone(), call.clone());
+                self.kept().late += 1;
                 tokio::spawn(async move {
                     tokio::time::sleep(time).await;
                     provider.carry_out(operation, &call, true);
+                    provider.kept().late -= 1;
                 });
                 silence()
             }

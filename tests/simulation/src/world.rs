@@ -95,14 +95,18 @@ impl World {
 
     /// One thing happens.
     pub(crate) async fn step(&mut self) {
-        let draw = self.random.random_range(0..100);
-        if draw < self.weather.faults {
+        if self.random.random_ratio(self.weather.faults, 100) {
             self.breaks += 1;
             self.break_something().await;
-        } else if draw < 45 {
-            self.wish();
-        } else if draw < 50 {
-            self.report();
+        } else {
+            match self.random.random_range(0..100) {
+                0..30 => self.wish(),
+                30..34 => drop(self.report()),
+                _ => {}
+            }
+        }
+        if self.random.random_bool(0.04) {
+            self.calm();
         }
         self.operate().await;
         self.pass().await;

@@ -8,6 +8,7 @@ use shopstream_domain::{StreamId, Version};
 use shopstream_eventlog::{CommitRecord, schema};
 use shopstream_sagas::ports::Unfinished;
 use shopstream_sagas::testing::note_unfinished;
+use tracing::debug;
 
 #[derive(Default)]
 pub(super) struct Views {
@@ -18,6 +19,7 @@ pub(super) struct Views {
 impl Views {
     pub(super) fn fold(&mut self, record: &CommitRecord) {
         let stream = &record.commit.stream;
+        debug!(%stream, at = %record.position, "{}", told(record));
         let empty = || (State::empty(stream.kind()), 0);
         let (state, version) = self.states.entry(stream.clone()).or_insert_with(empty);
         for data in &record.commit.events {
@@ -53,4 +55,11 @@ impl Views {
         }
         unfinished
     }
+}
+
+/// A commit for people.
+fn told(record: &CommitRecord) -> String {
+    let events = record.commit.events.iter();
+    let told = events.map(|event| format!("{} {}", event.event_type, String::from_utf8_lossy(&event.payload)));
+    format!("{}: {}", record.commit.actor, told.collect::<Vec<_>>().join(", "))
 }

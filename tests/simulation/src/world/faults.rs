@@ -75,11 +75,14 @@ impl World {
         }
     }
 
-    /// The log and the database are well for a while.
-    fn calm(&mut self) {
-        self.faults.chaos(Chaos::default());
-        self.around.database.heal();
-        self.around.provider.set_trouble(0.0);
+    /// Some of it is well for a while.
+    pub(super) fn calm(&mut self) {
+        match self.random.random_range(0..5) {
+            0 => self.faults.chaos(Chaos::default()),
+            1 | 2 => self.around.database.heal(),
+            3 => self.around.provider.set_trouble(0.0),
+            _ => self.resume_nodes(),
+        }
     }
 
     /// The node dies, or stops in order, and another one comes when somebody looks.

@@ -13,6 +13,8 @@ use super::World;
 use crate::database::Reader;
 use crate::evidence::Violation;
 
+/// How many signals the provider sends between two looks.
+const SIGNALS: u32 = 20;
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(2);
 /// How often somebody looks before what is unfinished counts as stuck: two hours of simulated time. The longest hold is
@@ -28,9 +30,12 @@ impl World {
         self.around.provider.set_trouble(0.0);
         self.clients.idle().await;
         self.leave_one_node().await;
+        self.around.provider.send_again();
         for _ in 0..LOOKS_MAX {
-            self.watch();
-            while self.report() {}
+            self.operate().await;
+            for _ in 0..SIGNALS {
+                self.report();
+            }
             self.clients.idle().await;
             if self.is_at_rest().await {
                 return;
@@ -63,13 +68,14 @@ impl World {
         let serves = self.nodes.last().is_some_and(|node| {
             node.serves_everything() && node.processes() == Some(Status::Running)
         });
-        serves && self.faults.on_the_way() == 0 && self.is_caught_up() && self.unfinished().is_empty()
+        let quiet = self.faults.on_the_way() == 0 && self.around.provider.is_quiet();
+        serves && quiet && self.is_caught_up() && self.unfinished().is_empty()
     }
 
     fn is_caught_up(&self) -> bool {
         let ends: Vec<_> =
             (0..self.weather.partitions).map(|partition| self.faults.end(partition)).collect();
-        [Reader::Journal, Reader::Views].into_iter().all(|reader| {
+        [Reader::Journal, Reader::Views, Reader::Sagas].into_iter().all(|reader| {
             let cursors = self.around.database.checkpoints(reader);
             cursors.len() == ends.len()
                 && cursors.iter().all(|cursor| cursor.next == ends[usize::from(cursor.partition)])

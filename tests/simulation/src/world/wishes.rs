@@ -117,11 +117,11 @@ impl World {
         Some((order.order_id.stream(&self.tenant), OrderCommand::RequestCancellation { reason }.into(), None))
     }
 
-    /// As the gateway has it: the order waits for it, and it is the attempt after the last.
+    /// Less careful than the gateway: the order waits for it, whether or not another one is under way.
     fn another_payment(&mut self) -> Option<Wish> {
         let order_id = self.an_order_that_is(OrderStatus::AwaitingPayment)?.order_id;
         let amount_minor = self.shown_order(&order_id, |order| order.total_minor())?;
-        let last = (1..=4).rev().find(|number| self.shown_payment(&order_id, *number, |_| ()).is_some())?;
+        let last = (1..=self.weather.settings.attempts_max).rev().find(|number| self.shown_payment(&order_id, *number, |_| ()).is_some())?;
         let payment_id = order_id.payment(last + 1);
         let stream = payment_id.stream(&self.tenant);
         let method_token = "tok_other".to_owned();
@@ -178,8 +178,10 @@ impl World {
 
     /// The provider reports something, if there is something to report.
     pub(super) fn report(&mut self) -> bool {
-        let again = self.around.provider.has_trouble() && self.random.random_bool(0.3);
-        let Some(signal) = self.around.provider.signal(&mut self.random, again) else { return false };
+        if self.random.random_bool(0.02) {
+            self.around.provider.send_again();
+        }
+        let Some(signal) = self.around.provider.signal(&mut self.random) else { return false };
         self.ask(signal.payment_id.stream(&self.tenant), signal.command.into(), None);
         true
     }
