@@ -102,7 +102,7 @@ async fn simulate(seed: u64, steps: u32) -> Outcome {
 impl Tally {
     /// A run in which little happened proves little.
     fn too_little(&self, steps: u32) -> Option<Violation> {
-        let (acknowledged, ended) = (u64::from(steps) / 20, u64::from(steps) / 50);
+        let (acknowledged, ended) = (u64::from(steps) / 50, u64::from(steps) / 200);
         let enough = self.acknowledged >= acknowledged && self.done + self.cancelled >= ended;
         (!enough).then(|| Violation::new("FLOOR", format!("too little happened: {self:?}")))
     }

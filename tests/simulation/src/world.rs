@@ -4,6 +4,7 @@ mod faults;
 mod heal;
 mod wishes;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -100,8 +101,9 @@ impl World {
             self.break_something().await;
         } else {
             match self.random.random_range(0..100) {
-                0..30 => self.wish(),
-                30..34 => drop(self.report()),
+                0..19 => self.wish(),
+                19..22 => self.report(),
+                22 if self.random.random_bool(0.1) => self.around.provider.send_again(),
                 _ => {}
             }
         }
@@ -187,7 +189,8 @@ impl World {
         Evidence::gather(
             &self.around.log,
             self.clients.history(),
-            database.journal(),
+            // A long one; while things go on it is compared with nothing.
+            if at_rest { database.journal() } else { BTreeMap::new() },
             [crate::database::Reader::Journal, crate::database::Reader::Views]
                 .map(|reader| database.checkpoints(reader)),
             self.around.provider.book(),

@@ -177,13 +177,10 @@ impl World {
     }
 
     /// The provider reports something, if there is something to report.
-    pub(super) fn report(&mut self) -> bool {
-        if self.random.random_bool(0.02) {
-            self.around.provider.send_again();
+    pub(super) fn report(&mut self) {
+        if let Some(signal) = self.around.provider.signal(&mut self.random) {
+            self.ask(signal.payment_id.stream(&self.tenant), signal.command.into(), None);
         }
-        let Some(signal) = self.around.provider.signal(&mut self.random) else { return false };
-        self.ask(signal.payment_id.stream(&self.tenant), signal.command.into(), None);
-        true
     }
 
     fn a_placed_order(&mut self) -> Option<Placed> {
