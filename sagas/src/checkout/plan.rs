@@ -86,7 +86,7 @@ pub(super) fn next(view: &View, settings: &Settings, now: Timestamp) -> Move {
         | Stage::StockCommitted => plan.forward(stage),
         Stage::Done => match plan.cancellation() {
             Some(reason) if view.order.state().status() != Some(OrderStatus::Cancelled) => Move::Undo(reason),
-            // Paid by this attempt: what another one holds goes back.
+            // Paid by this attempt: what another one came to hold since goes back.
             _ if view.next_payment.holds_money() => plan.give_money_back(Which::Next, &view.next_payment),
             Some(_) | None => Move::Rest(Rest::Ended),
         },
@@ -163,7 +163,9 @@ impl Plan<'_> {
         let other = &self.view.next_payment;
         let more = self.view.payment.number < self.settings.attempts_max && self.now < self.view.until();
         match stage {
-            Stage::AwaitingCustomer if other.number > self.view.payment.number && other.status().is_some() => {
+            Stage::AwaitingCustomer
+                if other.number > self.view.payment.number && other.status().is_some() =>
+            {
                 Move::Adopt
             }
             Stage::AwaitingCustomer if other.holds_money() => self.give_money_back(Which::Next, other),
@@ -226,6 +228,10 @@ impl Plan<'_> {
             Some(_) => self.carry_out(Which::This),
             None if self.view.setback.is_some() => self.later("capture"),
             None if captured < self.view.total_minor() => Move::Capture,
+            // Before the end is recorded: a restart takes up only what has not ended.
+            None if self.view.next_payment.holds_money() => {
+                self.give_money_back(Which::Next, &self.view.next_payment)
+            }
             None => Move::Finish,
         }
     }

@@ -98,9 +98,10 @@ impl Evidence {
         let ends: Vec<(u16, u64)> =
             (0..).zip(&self.records).map(|(partition, records)| (partition, records.len() as u64)).collect();
         let mut reader = log.reader(&starts).await.map_err(|error| error.to_string())?.until(&ends);
-        while ends.iter().any(|(partition, end)| {
-            reader.cursor(*partition).is_some_and(|cursor| cursor.next < *end)
-        }) {
+        while ends
+            .iter()
+            .any(|(partition, end)| reader.cursor(*partition).is_some_and(|cursor| cursor.next < *end))
+        {
             let batch = reader.next(1 << 20).await.map_err(|error| error.to_string())?;
             self.counted.extend(batch.commits);
         }

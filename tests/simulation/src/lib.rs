@@ -81,6 +81,20 @@ pub fn sweep(seeds: Range<u64>, steps: u32, mut each: impl FnMut(&Outcome)) -> T
     })
 }
 
+/// What the run of `seed` leaves behind, for tests of the checkers.
+#[cfg(test)]
+fn leftovers(seed: u64, steps: u32) -> evidence::Evidence {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime").block_on(async {
+        let mut world = World::new(seed).await;
+        for _ in 0..steps {
+            world.step().await;
+        }
+        world.heal().await;
+        world.evidence(true).await
+    })
+}
+
 async fn simulate(seed: u64, steps: u32) -> Outcome {
     let mut world = World::new(seed).await;
     let mut violations = Vec::new();

@@ -21,6 +21,15 @@ fn a_seed_makes_the_same_run_again_and_another_seed_another() {
     }
 }
 
+/// Seeds that broke a promise before what they met was mended. A seed means another run once the simulation changes, so
+/// these are here only as long as each still meets its fault (docs/simulation.md tells how that was seen).
+#[test]
+fn what_was_mended_stays_mended() {
+    for seed in [5, 18, 51, 72, 77, 118, 157, 209, 225] {
+        require_kept(&run(seed, STEPS));
+    }
+}
+
 #[test]
 fn no_promise_is_broken_whatever_breaks() {
     let began = Instant::now();
@@ -43,7 +52,8 @@ fn long() {
         tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).init();
     }
     let seeds = std::env::var("SHOPSTREAM_SIM_SEEDS").unwrap_or_else(|_| "0..2000".to_owned());
-    let steps = std::env::var("SHOPSTREAM_SIM_STEPS").map_or(10_000, |steps| steps.parse().expect("a number"));
+    let steps =
+        std::env::var("SHOPSTREAM_SIM_STEPS").map_or(10_000, |steps| steps.parse().expect("a number"));
     let (from, to) = seeds.split_once("..").expect("A..B");
     let (from, to) = (from.parse().expect("a seed"), to.parse().expect("a seed"));
     let (began, mut broken) = (Instant::now(), Vec::new());

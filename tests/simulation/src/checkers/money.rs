@@ -56,7 +56,8 @@ fn fold<'a>(evidence: &'a Evidence, found: &mut Found) -> (BTreeMap<OrderId, Bil
     for (at, stream, event) in evidence.events() {
         match event {
             Event::Order(OrderEvent::Submitted(event)) => {
-                bills.entry(event.placement.order_id.clone()).or_default().total = event.placement.total_minor;
+                bills.entry(event.placement.order_id.clone()).or_default().total =
+                    event.placement.total_minor;
             }
             Event::Return(ReturnEvent::Requested(_)) => {}
             Event::Order(OrderEvent::UnitsReturned(event)) => {

@@ -98,7 +98,9 @@ pub(super) fn ended(evidence: &Evidence, found: &mut Found) {
 
 impl Course {
     fn judge(&self, id: &str, found: &mut Found) {
-        found.require(!self.submitted || self.end.is_some(), "I9", || format!("{id}: its checkout never ended"));
+        found.require(!self.submitted || self.end.is_some(), "I9", || {
+            format!("{id}: its checkout never ended")
+        });
         found.require(self.end != Some("done") || (self.confirmed && self.cancelled == 0), "I9", || {
             format!("{id}: done, but not confirmed or cancelled as well")
         });

@@ -50,7 +50,8 @@ impl Item {
     }
 
     fn adds_up(&self, touched: Option<&ReservationId>) -> bool {
-        let negative = touched.and_then(|id| self.units.get(id)).is_some_and(|(held, sold)| *held < 0 || *sold < 0);
+        let negative =
+            touched.and_then(|id| self.units.get(id)).is_some_and(|(held, sold)| *held < 0 || *sold < 0);
         !negative && self.available >= 0 && self.on_hand >= self.available
     }
 }

@@ -60,6 +60,7 @@ impl Views {
 /// A commit for people.
 fn told(record: &CommitRecord) -> String {
     let events = record.commit.events.iter();
-    let told = events.map(|event| format!("{} {}", event.event_type, String::from_utf8_lossy(&event.payload)));
+    let told =
+        events.map(|event| format!("{} {}", event.event_type, String::from_utf8_lossy(&event.payload)));
     format!("{}: {}", record.commit.actor, told.collect::<Vec<_>>().join(", "))
 }

@@ -65,16 +65,16 @@ impl World {
     }
 
     async fn is_at_rest(&self) -> bool {
-        let serves = self.nodes.last().is_some_and(|node| {
-            node.serves_everything() && node.processes() == Some(Status::Running)
-        });
+        let serves = self
+            .nodes
+            .last()
+            .is_some_and(|node| node.serves_everything() && node.processes() == Some(Status::Running));
         let quiet = self.faults.on_the_way() == 0 && self.around.provider.is_quiet();
         serves && quiet && self.is_caught_up() && self.unfinished().is_empty()
     }
 
     fn is_caught_up(&self) -> bool {
-        let ends: Vec<_> =
-            (0..self.weather.partitions).map(|partition| self.faults.end(partition)).collect();
+        let ends: Vec<_> = (0..self.weather.partitions).map(|partition| self.faults.end(partition)).collect();
         [Reader::Journal, Reader::Views, Reader::Sagas].into_iter().all(|reader| {
             let cursors = self.around.database.checkpoints(reader);
             cursors.len() == ends.len()

@@ -121,13 +121,14 @@ impl World {
     fn another_payment(&mut self) -> Option<Wish> {
         let order_id = self.an_order_that_is(OrderStatus::AwaitingPayment)?.order_id;
         let amount_minor = self.shown_order(&order_id, |order| order.total_minor())?;
-        let last = (1..=self.weather.settings.attempts_max).rev().find(|number| self.shown_payment(&order_id, *number, |_| ()).is_some())?;
+        let last = (1..=self.weather.settings.attempts_max)
+            .rev()
+            .find(|number| self.shown_payment(&order_id, *number, |_| ()).is_some())?;
         let payment_id = order_id.payment(last + 1);
         let stream = payment_id.stream(&self.tenant);
         let method_token = "tok_other".to_owned();
         let currency = currency();
-        let command =
-            PaymentCommand::Initiate { payment_id, order_id, amount_minor, currency, method_token };
+        let command = PaymentCommand::Initiate { payment_id, order_id, amount_minor, currency, method_token };
         Some((stream, command.into(), None))
     }
 
@@ -135,9 +136,8 @@ impl World {
     fn a_return(&mut self) -> Option<Wish> {
         let Placed { order_id, lines } = self.an_order_that_is(OrderStatus::Confirmed)?;
         let captured = |payment: &PaymentIntent| payment.captured_minor() > 0;
-        let paid = (1..=4).find(|number| {
-            self.shown_payment(&order_id, *number, captured).unwrap_or(false)
-        })?;
+        let paid =
+            (1..=4).find(|number| self.shown_payment(&order_id, *number, captured).unwrap_or(false))?;
         let at = self.random.random_range(0..lines.len());
         let OrderLine { sku, location, unit_price_minor, .. } = lines[at].clone();
         let quantity = self.units(2);
@@ -239,10 +239,5 @@ fn currency() -> Currency {
 }
 
 fn origin(actor: &str) -> Origin {
-    Origin {
-        actor: actor.into(),
-        correlation_id: "".into(),
-        causation_id: "".into(),
-        traceparent: "".into(),
-    }
+    Origin { actor: actor.into(), correlation_id: "".into(), causation_id: "".into(), traceparent: "".into() }
 }
