@@ -23,6 +23,9 @@ pub(crate) const CLIENT: &str = "client";
 /// Who holds stock without an order, through the fan-out, and is not in the history.
 const STAFF: &str = "staff";
 
+/// After how many wishes other goods are sold.
+const WISHES_PER_SKU: u64 = 400;
+
 /// An order that a client placed, whether or not it was taken.
 #[derive(Clone)]
 pub(super) struct Placed {
@@ -225,8 +228,15 @@ impl World {
         shown.flatten()
     }
 
+    /// One of a few. They go out of fashion after a while: the history of an item is read whole whenever it is not in
+    /// memory, and a long run would do nothing else.
     fn a_sku(&mut self) -> Sku {
-        Sku::new(&format!("SKU{}", self.random.random_range(0..self.weather.skus))).expect("a SKU")
+        let number = self.random.random_range(0..self.weather.skus);
+        let name = match self.wishes / WISHES_PER_SKU {
+            0 => format!("SKU{number}"),
+            fashion => format!("SKU{number}-{fashion}"),
+        };
+        Sku::new(&name).expect("a SKU")
     }
 
     fn units(&mut self, most: i64) -> Quantity {
