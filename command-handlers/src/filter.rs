@@ -4,6 +4,9 @@ use fastbloom::BloomFilter;
 
 const FIRST_CAPACITY: usize = 4096;
 const FALSE_POSITIVES: f64 = 0.001;
+/// The same everywhere, so that a run of the simulation is the same again from its seed. Names that were made to be
+/// taken for others cost a look into the journal each, as any name does that is not in memory.
+const SEED: u128 = 0x5368_6f70_5374_7265_616d;
 
 /// Bloom filters of doubling capacity: about 15 bits a name, whatever their number.
 #[derive(Default)]
@@ -19,7 +22,8 @@ impl GrowingFilter {
         }
         if self.room == 0 {
             self.room = FIRST_CAPACITY << self.levels.len();
-            self.levels.push(BloomFilter::with_false_pos(FALSE_POSITIVES).expected_items(self.room));
+            let level = BloomFilter::with_false_pos(FALSE_POSITIVES).seed(&SEED);
+            self.levels.push(level.expected_items(self.room));
         }
         if let Some(last) = self.levels.last_mut() {
             last.insert(name);

@@ -40,6 +40,8 @@ pub struct Options {
 pub struct Shards {
     commands: Commands,
     tasks: TaskTracker,
+    #[cfg(feature = "testing")]
+    running: Vec<tokio::task::AbortHandle>,
     stop: CancellationToken,
 }
 
@@ -54,6 +56,8 @@ impl Shards {
     ) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let mut handles = Vec::new();
+        #[cfg(feature = "testing")]
+        let mut running = Vec::new();
         for partition in 0..log.partitions() {
             let (queue_in, queue) = mpsc::channel(options.queue);
             let start =
@@ -69,11 +73,19 @@ impl Shards {
                 status: status_in,
                 stop: stop.clone(),
             };
-            tasks.spawn(owner.run(queue));
+            let _task = tasks.spawn(owner.run(queue));
+            #[cfg(feature = "testing")]
+            running.push(_task.abort_handle());
             handles.push(ShardHandle { queue: queue_in, status });
         }
         tasks.close();
-        Self { commands: Commands::new(handles), tasks, stop }
+        Self {
+            commands: Commands::new(handles),
+            tasks,
+            #[cfg(feature = "testing")]
+            running,
+            stop,
+        }
     }
 
     /// The way to send commands.
@@ -101,6 +113,14 @@ impl Shards {
         self.stop.cancel();
         self.tasks.wait().await;
     }
+
+    /// Breaks every shard off wherever it is, as a killed process would: nobody is answered, nothing is released, and
+    /// what is on its way to the log may yet arrive.
+    #[cfg(feature = "testing")]
+    pub async fn crash(self) {
+        self.running.iter().for_each(tokio::task::AbortHandle::abort);
+        self.tasks.wait().await;
+    }
 }
 
 /// Owns one partition, or says why not.
@@ -119,7 +139,9 @@ impl Owner {
     async fn run(self, mut queue: mpsc::Receiver<Job>) {
         let (mut halts, mut read) = (0, None);
         loop {
+            // In this order, always, here and below: a run of the simulation must be the same again from its seed.
             let claimed = tokio::select! {
+                biased;
                 claimed = self.claim(read.as_ref()) => claimed,
                 () = self.stop.cancelled() => return,
             };
@@ -160,6 +182,7 @@ impl Owner {
                     let partition = self.partition;
                     let away = CommandError::Unavailable { partition, detail: cause };
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep(RETRY) => {}
                         () = refuse_all(&mut queue, &away) => return,
                         () = self.stop.cancelled() => return,
@@ -215,6 +238,7 @@ impl Owner {
     /// Answers every command with `error` until the node stops.
     async fn idle(&self, error: &CommandError, queue: &mut mpsc::Receiver<Job>) {
         tokio::select! {
+            biased;
             () = refuse_all(queue, error) => {}
             () = self.stop.cancelled() => {}
         }

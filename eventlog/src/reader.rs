@@ -1,6 +1,6 @@
 //! The reader's side: commits that count, in order, with a cursor that notices when the log is not the same.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use metrics::counter;
@@ -22,7 +22,8 @@ const END_RETRY: Duration = Duration::from_millis(200);
 /// [`ReadError::Halt`]; the caller opens the others without it.
 pub struct Reader {
     raw: Box<dyn RawReader>,
-    partitions: HashMap<Partition, Folding>,
+    /// In order, so that what is read together comes in the same order again.
+    partitions: BTreeMap<Partition, Folding>,
     buffer: Vec<RawRecord>,
 }
 
@@ -59,7 +60,7 @@ pub struct Folded {
 
 impl Reader {
     pub(crate) async fn open(raw: &dyn RawLog, log: LogId, cursors: &[Cursor]) -> Result<Self, ReadError> {
-        let mut partitions = HashMap::with_capacity(cursors.len());
+        let mut partitions = BTreeMap::new();
         let mut from = Vec::with_capacity(cursors.len());
         for cursor in cursors {
             if cursor.log != log {

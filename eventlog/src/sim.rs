@@ -294,6 +294,11 @@ impl Faults {
         lock(&self.shared).line(partition).records.clone()
     }
 
+    /// Where the next record of `partition` goes.
+    pub fn end(&self, partition: Partition) -> Offset {
+        lock(&self.shared).line(partition).records.len() as Offset
+    }
+
     /// How many records are on their way.
     pub fn on_the_way(&self) -> usize {
         lock(&self.shared).partitions.iter().map(|line| line.way.len()).sum()

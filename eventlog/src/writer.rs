@@ -119,6 +119,9 @@ pub struct Resolved {
     pub rejected: Vec<u64>,
     /// Who took the partition meanwhile; `None`: the writer goes on under a new epoch.
     pub fenced: Option<Fenced>,
+    /// Somebody else owned the partition for a while and was fenced in turn: what counts from then is not known here,
+    /// so nothing may be decided before the partition has been claimed again from its cursor.
+    pub interrupted: bool,
 }
 
 impl PartitionWriter {
@@ -286,14 +289,16 @@ impl PartitionWriter {
         // The old appender's late requests carry the old epoch: once the claim is read they are void.
         self.renew().await?;
         let fenced = self.establish(|folded| old.read(folded, old_epoch, old_nonce)).await?;
+        let interrupted = fenced.is_none() && matches!(old.trouble(), Some(Trouble::Fenced(_)));
         let settled = old.settle();
         let Settled { confirmed, rejected } =
             settled.map_err(|halt| ReadError::Halt { partition: self.partition, halt })?;
         if let Some(by) = &fenced {
             self.flight.fail(Trouble::Fenced(by.clone()));
         }
-        self.unresolved = false;
-        Ok(Resolved { confirmed, rejected, fenced })
+        // An interrupted writer is of no more use.
+        self.unresolved = interrupted;
+        Ok(Resolved { confirmed, rejected, fenced, interrupted })
     }
 
     /// Steps down: appends a release behind everything in flight and waits until all of it is confirmed.

@@ -163,10 +163,10 @@ impl Node {
                 match resolved {
                     Err(ClaimError::Read(error)) => panic!("{error}"),
                     Err(ClaimError::Lost(_) | ClaimError::Raw(_)) => self.crash(),
-                    Ok(Resolved { confirmed, rejected, fenced: Some(by) }) => {
+                    Ok(Resolved { confirmed, rejected, fenced: Some(by), .. }) => {
                         self.fenced(&by, confirmed, rejected, &mut world.told);
                     }
-                    Ok(Resolved { confirmed, rejected, fenced: None }) => {
+                    Ok(Resolved { confirmed, rejected, fenced: None, .. }) => {
                         self.confirmed(confirmed, &mut world.told);
                         self.rejected(rejected, &mut world.told);
                         assert!(self.flight.is_empty(), "resolved leaves nothing open");

@@ -156,11 +156,15 @@ impl Checkpointer {
         let from = |partition| self.saved.get(partition).copied();
         let moves: Vec<CursorMove> =
             reached.iter().map(|(partition, to)| CursorMove { from: from(partition), to: *to }).collect();
+        let mut in_doubt = false;
         loop {
             match self.store.save(&moves).await {
                 Ok(()) => break,
+                // The answer to the first try may have been lost on its way, but not the first try.
+                Err(StoreError::Moved { .. }) if in_doubt && self.is_saved(&moves).await? => break,
                 Err(error @ StoreError::Moved { .. }) => return Err(error),
                 Err(error @ StoreError::Unavailable { .. }) => {
+                    in_doubt = true;
                     warn!(%error, "the cursors of the processes are not saved; trying again");
                     tokio::time::sleep(RETRY).await;
                 }
@@ -168,5 +172,17 @@ impl Checkpointer {
         }
         self.saved.extend(reached);
         Ok(())
+    }
+
+    /// Whether the store is where these moves lead. Nobody else has got there: a runner that came in between would have
+    /// moved on from where this one was.
+    async fn is_saved(&self, moves: &[CursorMove]) -> Result<bool, StoreError> {
+        loop {
+            match self.store.cursors().await {
+                Ok(cursors) => return Ok(moves.iter().all(|step| cursors.contains(&step.to))),
+                Err(StoreError::Unavailable { .. }) => tokio::time::sleep(RETRY).await,
+                Err(error @ StoreError::Moved { .. }) => return Err(error),
+            }
+        }
     }
 }

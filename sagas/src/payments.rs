@@ -35,7 +35,7 @@ pub(crate) enum Carried {
     Through,
     /// Nobody knows; to be asked again later.
     Unknown,
-    /// Somebody else in this process is at it, and its answer will be on the log.
+    /// Somebody else in this process is at it, or at what was open there before.
     ByAnother,
 }
 
@@ -105,7 +105,9 @@ impl Payments {
         self.means.load(&mut payment, reached).await?;
         let process = process(&stream.tenant(), stream.id()).announced();
         match self.carry_out(&process, &mut payment, Seen::Perhaps).await? {
-            Carried::Through | Carried::ByAnother => Ok(Rest::Ended),
+            Carried::Through => Ok(Rest::Ended),
+            // Whoever has it in hand may have another operation in mind, one that is over by now.
+            Carried::ByAnother => Ok(Rest::Until { at: self.means.look_again_at(tries), tries }),
             Carried::Unknown => Ok(Rest::Until { at: self.means.look_again_at(tries), tries: tries + 1 }),
         }
     }

@@ -64,7 +64,7 @@ impl Returns {
             return Ok(Some(Rest::Ended));
         }
         if matches!(status, Some(ReturnStatus::Requested | ReturnStatus::Refunded)) {
-            self.restock(&process, &mut goods, &request).await?;
+            self.restock(&process, wake, &mut goods, &request).await?;
         }
         if matches!(status, Some(ReturnStatus::Requested | ReturnStatus::Restocked)) {
             let refund_minor = goods.state().refund_minor();
@@ -109,11 +109,16 @@ impl Returns {
     async fn restock(
         &self,
         process: &Process,
+        wake: &Wake,
         goods: &mut Known<Return>,
         request: &ReturnRequest,
     ) -> Result<(), Stuck> {
         let keys = keys_of(request);
-        let (reservation_id, return_id) = (&request.reservation_id, &request.return_id);
+        let return_id = &request.return_id;
+        // The request names the order's first hold; where that ran out, the order was sold under another one (F-13).
+        let mut order: Known<Order> = Known::empty(request.order_id.stream(&process.tenant));
+        self.means.load(&mut order, &wake.reached).await?;
+        let reservation_id = order.state().reservation().unwrap_or(&request.reservation_id);
         let put_back = |key: &StockKey| StockCommand::PutBack {
             reservation_id: reservation_id.clone(),
             return_id: return_id.clone(),

@@ -196,7 +196,9 @@ async fn supervise(
     stop: CancellationToken,
 ) {
     loop {
+        // In this order, always, here and below: a run of the simulation must be the same again from its seed.
         let ended = tokio::select! {
+            biased;
             ended = Runner::run(&parts, &processes, &status) => ended,
             () = stop.cancelled() => break,
         };
@@ -211,6 +213,7 @@ async fn supervise(
                 warn!(detail, "the processes start again: {detail}");
                 status.send_replace(Status::Retrying { detail });
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(RESTART) => {}
                     () = stop.cancelled() => break,
                 }

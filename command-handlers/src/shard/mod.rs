@@ -10,7 +10,7 @@ mod flights;
 mod load;
 mod tail;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -77,8 +77,8 @@ pub(crate) struct Shard {
     flights: Flights,
     /// Commands taken from the queue and not yet decided, in order.
     backlog: VecDeque<Job>,
-    /// Commands whose aggregate is being loaded.
-    parked: HashMap<StreamId, Vec<Job>>,
+    /// Commands whose aggregate is being loaded; in order, because who is dismissed is answered in order.
+    parked: BTreeMap<StreamId, Vec<Job>>,
     to_load: Vec<StreamId>,
     loads: FuturesUnordered<BoxFuture<'static, Loaded>>,
     /// Where the journal was when each load began: what the tail must keep for it.
@@ -106,7 +106,7 @@ impl Shard {
             journaled: None,
             flights: Flights::default(),
             backlog: VecDeque::new(),
-            parked: HashMap::new(),
+            parked: BTreeMap::new(),
             to_load: Vec::new(),
             loads: FuturesUnordered::new(),
             load_floors: Vec::new(),
@@ -366,6 +366,10 @@ impl Shard {
                 self.rejected(&resolved.rejected);
                 if let Some(fenced) = resolved.fenced {
                     return Some(Exit::Fenced(fenced));
+                }
+                if resolved.interrupted {
+                    // The aggregates in memory lack what the other owner wrote: the next claim begins from the journal.
+                    return Some(Exit::Failed("another node owned the partition for a while".to_owned()));
                 }
                 self.set_state(PartitionState::Serving, writer.epoch());
                 None

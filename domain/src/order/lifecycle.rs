@@ -12,7 +12,7 @@ use super::{
     OrderConfirmed, OrderDrafted, OrderLine, OrderSubmitted, OrderUnitsReturned, Placement, ReturnedLine,
 };
 use crate::aggregate::cqrs_aggregate;
-use crate::{Aggregate, Currency, OrderId, PaymentId, ReturnId, StreamKind, Timestamp};
+use crate::{Aggregate, Currency, OrderId, PaymentId, ReservationId, ReturnId, StreamKind, Timestamp};
 
 /// An order as its history tells it. Lines are kept as the numbers that later decisions need.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub struct Order {
     pub(super) lines: Vec<Line>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) awaiting: Option<OrderAwaitingPayment>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reservation: Option<ReservationId>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     payments: Vec<PaymentId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,6 +104,11 @@ impl Order {
     /// Its lines, in order; empty while it is a draft.
     pub fn lines(&self) -> &[Line] {
         &self.lines
+    }
+
+    /// The reservation under which it was sold, once confirmed: not always the one that it began with.
+    pub fn reservation(&self) -> Option<&ReservationId> {
+        self.reservation.as_ref()
     }
 
     /// The payments that cover it, once confirmed.
@@ -188,9 +195,10 @@ impl Aggregate for Order {
                 self.status = Some(OrderStatus::AwaitingPayment);
                 self.awaiting = Some(awaiting.clone());
             }
-            Event::Confirmed(OrderConfirmed { reservation_id: _, payments }) => {
+            Event::Confirmed(OrderConfirmed { reservation_id, payments }) => {
                 self.status = Some(OrderStatus::Confirmed);
                 self.awaiting = None;
+                self.reservation = Some(reservation_id.clone());
                 self.payments.clone_from(payments);
             }
             Event::CancellationRequested(OrderCancellationRequested { reason }) => {
@@ -207,7 +215,7 @@ impl Aggregate for Order {
 
     fn weight(&self) -> usize {
         let draft = self.draft.as_ref().map_or(0, |draft| 200 + draft.lines.len() * 200);
-        let ids = (self.payments.len() + self.returns.len()) * 64;
+        let ids = (self.payments.len() + self.returns.len() + 1) * 64;
         size_of::<Self>() + self.lines.capacity() * size_of::<Line>() + draft + ids + 128
     }
 }

@@ -263,7 +263,7 @@ pub(super) async fn resolve_meets_a_foreign_claim(backend: &dyn Backend) {
     // The other one's epoch is higher than the one chosen here.
     let b = try_claim(&log, "b", 50).await.unwrap();
     faults.hold(P);
-    let Resolved { confirmed, rejected, fenced } = a.resolve(nonce("a again")).await.unwrap();
+    let Resolved { confirmed, rejected, fenced, .. } = a.resolve(nonce("a again")).await.unwrap();
     found.extend(confirmed.iter().map(|(seq, _)| *seq));
     assert_eq!((found, rejected), (vec![2, 3], vec![4]));
     assert_eq!(fenced.map(|by| by.epoch), Some(b.epoch()));

@@ -117,9 +117,12 @@ impl Checkouts {
             }
         };
         let (remembered, asked) = join!(remember, ask);
-        // Refused: it started before; the history is read next.
+        // Refused: it started before, and its hold may have ended since; the history is read next.
         drop(remembered?);
-        asked
+        match asked {
+            Err(Stuck::Refused { .. }) => Ok(()),
+            asked => asked,
+        }
     }
 
     fn request(
@@ -182,8 +185,16 @@ impl Checkouts {
         let carried = self.payments.carry_out(process, payment, seen).await?;
         let state = payment.state().operation(&operation.key).map(|operation| operation.state);
         let authorizing = payment.state().authorization_key() == Some(&operation.key);
+        if which == Which::Next && !view.next_payment.holds_money() {
+            // There may be yet another one: all are read again.
+            view.memory.set_stale();
+        }
         match carried {
-            Carried::ByAnother => return Ok(Some(Rest::Waiting)),
+            // The answer will be on the log; but what the other one is at may be what was open there before.
+            Carried::ByAnother => {
+                let at = self.means.look_again_at(view.tries);
+                return Ok(Some(Rest::Until { at, tries: view.tries }));
+            }
             // An authorisation that is declined or unknown has branches of its own.
             Carried::Through | Carried::Unknown if authorizing => {}
             Carried::Unknown => view.setback = Some(format!("the outcome of {} is not known", operation.key)),

@@ -63,12 +63,12 @@ pub(super) enum Move {
     Rest(Rest),
 }
 
-/// One of two: the payment that runs or the one a customer began after it; the first hold or the second.
+/// One of two: the payment that runs or another attempt; the first hold or the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
     /// The one that runs; the first.
     This,
-    /// The one after it.
+    /// The other one.
     Next,
 }
 
@@ -86,6 +86,8 @@ pub(super) fn next(view: &View, settings: &Settings, now: Timestamp) -> Move {
         | Stage::StockCommitted => plan.forward(stage),
         Stage::Done => match plan.cancellation() {
             Some(reason) if view.order.state().status() != Some(OrderStatus::Cancelled) => Move::Undo(reason),
+            // Paid by this attempt: what another one came to hold since goes back.
+            _ if view.next_payment.holds_money() => plan.give_money_back(Which::Next, &view.next_payment),
             Some(_) | None => Move::Rest(Rest::Ended),
         },
         Stage::Compensating | Stage::Reversing => plan.backward(),
@@ -158,9 +160,15 @@ impl Plan<'_> {
     /// F-08. The customer may try again while the hold lasts.
     fn declined(&self, stage: Stage) -> Move {
         let (_, retryable) = self.view.payment.decline();
+        let other = &self.view.next_payment;
         let more = self.view.payment.number < self.settings.attempts_max && self.now < self.view.until();
         match stage {
-            Stage::AwaitingCustomer if self.view.next_payment.status().is_some() => Move::Adopt,
+            Stage::AwaitingCustomer
+                if other.number > self.view.payment.number && other.status().is_some() =>
+            {
+                Move::Adopt
+            }
+            Stage::AwaitingCustomer if other.holds_money() => self.give_money_back(Which::Next, other),
             Stage::AwaitingCustomer if self.now < self.view.until() => {
                 Move::Rest(Rest::until(self.view.until()))
             }
@@ -220,6 +228,10 @@ impl Plan<'_> {
             Some(_) => self.carry_out(Which::This),
             None if self.view.setback.is_some() => self.later("capture"),
             None if captured < self.view.total_minor() => Move::Capture,
+            // Before the end is recorded: a restart takes up only what has not ended.
+            None if self.view.next_payment.holds_money() => {
+                self.give_money_back(Which::Next, &self.view.next_payment)
+            }
             None => Move::Finish,
         }
     }

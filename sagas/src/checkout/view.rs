@@ -30,7 +30,7 @@ pub(super) struct View {
     pub(super) again: Option<Hold>,
     /// The attempt to pay that runs, or the first.
     pub(super) payment: Attempt,
-    /// The one after it, which a customer begins.
+    /// Another one: that holds money, if one does, or else the one after it, which a customer begins.
     pub(super) next_payment: Attempt,
     /// How often this was looked at in vain since it last moved.
     pub(super) tries: u32,
@@ -187,9 +187,20 @@ impl View {
         }
         let number = self.memory.state().attempt().max(1);
         self.payment = Attempt::new(&tenant, &self.order_id, number);
-        self.next_payment = Attempt::new(&tenant, &self.order_id, number + 1);
         refold(&mut self.payment.payment, of)?;
+        // A customer may have begun several, and one that was given up may succeed late: no money is overlooked.
+        self.next_payment = Attempt::new(&tenant, &self.order_id, number + 1);
         refold(&mut self.next_payment.payment, of)?;
+        for other in (number + 2..=attempts).chain(1..number) {
+            if self.next_payment.holds_money() {
+                break;
+            }
+            let mut attempt = Attempt::new(&tenant, &self.order_id, other);
+            refold(&mut attempt.payment, of)?;
+            if attempt.holds_money() {
+                self.next_payment = attempt;
+            }
+        }
         Ok(())
     }
 

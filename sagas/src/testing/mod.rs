@@ -6,4 +6,4 @@ mod store;
 
 pub use provider::ScriptedProvider;
 pub use shop::{Remains, Shop, TestClock, client};
-pub use store::MemoryStore;
+pub use store::{MemoryStore, note_unfinished};

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use shopstream_command_handlers::testing::MemoryJournal;
-use shopstream_domain::inventory::{Reservation, ReservationStatus};
-use shopstream_domain::order::{Checkout, Stage};
-use shopstream_domain::payment::PaymentIntent;
-use shopstream_domain::returns::{Return, ReturnStatus};
-use shopstream_domain::{Aggregate, Partition, StreamId, StreamKind};
-use shopstream_eventlog::{Cursor, Position};
+use shopstream_domain::inventory::ReservationStatus;
+use shopstream_domain::model::State;
+use shopstream_domain::order::Stage;
+use shopstream_domain::returns::ReturnStatus;
+use shopstream_domain::{Aggregate, Partition, StreamId};
+use shopstream_eventlog::{Cursor, Position, schema};
 
 use crate::known::{FromModel, Histories, Known, Reached};
 use crate::ports::{
@@ -64,45 +64,42 @@ impl SagaStore for MemoryStore {
             |error: &dyn std::error::Error| StoreError::Unavailable { detail: error.to_string() };
         Histories(journal.clone()).load(&[], &reached).await.map_err(|error| unavailable(&error))?;
         let mut unfinished = Unfinished::default();
-        for stream in journal.all().into_keys() {
-            match stream.kind() {
-                StreamKind::Checkout => {
-                    let checkout = fold::<Checkout>(&journal, &stream)?;
-                    let state = checkout.state();
-                    if let Some(stage) =
-                        state.stage().filter(|stage| !matches!(stage, Stage::Done | Stage::Cancelled))
-                    {
-                        unfinished.checkouts.push(UnfinishedCheckout { stream, stage, timer: state.timer() });
-                    }
-                }
-                StreamKind::Reservation => {
-                    let reservation = fold::<Reservation>(&journal, &stream)?;
-                    let state = reservation.state();
-                    let held_until = (state.status() == ReservationStatus::Held).then(|| state.until());
-                    let open = state.is_unsettled() || state.status() == ReservationStatus::Requested;
-                    if held_until.is_some() || open {
-                        unfinished.reservations.push(UnfinishedReservation { stream, held_until });
-                    }
-                }
-                StreamKind::Payment => {
-                    if fold::<PaymentIntent>(&journal, &stream)?.state().open_operation().is_some() {
-                        unfinished.payments.push(stream);
-                    }
-                }
-                StreamKind::Return => {
-                    let status = fold::<Return>(&journal, &stream)?.state().status();
-                    if !matches!(status, Some(ReturnStatus::Resolved | ReturnStatus::Refused)) {
-                        unfinished.returns.push(stream);
-                    }
-                }
-                StreamKind::Product
-                | StreamKind::Sku
-                | StreamKind::Price
-                | StreamKind::Stock
-                | StreamKind::Order => {}
+        for (stream, history) in journal.all() {
+            let mut state = State::empty(stream.kind());
+            for data in history.iter().flat_map(|record| &record.commit.events) {
+                let event = schema::decode(stream.kind(), data).map_err(|error| unavailable(&error))?;
+                state.evolve(&event);
             }
+            note_unfinished(&stream, &state, &mut unfinished);
         }
         Ok(unfinished)
+    }
+}
+
+/// Lists `stream`, whose state this is, where a restart has to take it up again.
+pub fn note_unfinished(stream: &StreamId, state: &State, unfinished: &mut Unfinished) {
+    let stream = stream.clone();
+    match state {
+        State::Checkout(checkout) => {
+            let stage = checkout.stage().filter(|stage| !matches!(stage, Stage::Done | Stage::Cancelled));
+            let timer = checkout.timer();
+            unfinished.checkouts.extend(stage.map(|stage| UnfinishedCheckout { stream, stage, timer }));
+        }
+        State::Reservation(reservation) => {
+            let held_until = (reservation.status() == ReservationStatus::Held).then(|| reservation.until());
+            let open = reservation.is_unsettled() || reservation.status() == ReservationStatus::Requested;
+            if held_until.is_some() || open {
+                unfinished.reservations.push(UnfinishedReservation { stream, held_until });
+            }
+        }
+        State::Payment(payment) => {
+            unfinished.payments.extend(payment.open_operation().map(|_| stream));
+        }
+        State::Return(goods) => {
+            let ended = matches!(goods.status(), Some(ReturnStatus::Resolved | ReturnStatus::Refused));
+            unfinished.returns.extend((!ended).then_some(stream));
+        }
+        State::Product(_) | State::Sku(_) | State::Price(_) | State::Stock(_) | State::Order(_) => {}
     }
 }
 

@@ -1,0 +1,137 @@
+//! I8: our books and the provider's tell the same, and nobody pays twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shopstream_domain::model::Event;
+use shopstream_domain::order::{CheckoutEvent, Event as OrderEvent};
+use shopstream_domain::payment::Event as PaymentEvent;
+use shopstream_domain::returns::Event as ReturnEvent;
+use shopstream_domain::{OrderId, PaymentId};
+
+use super::Found;
+use crate::evidence::Evidence;
+
+/// The money of one order, by our log.
+#[derive(Default)]
+struct Bill {
+    total: i64,
+    returned: i64,
+    checkout: Checkout,
+    payments: BTreeMap<PaymentId, Paid>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Checkout {
+    #[default]
+    Running,
+    Done,
+    Cancelled,
+    Parked,
+}
+
+#[derive(Default)]
+struct Paid {
+    captured: i64,
+    refunded: i64,
+}
+
+pub(super) fn conserved(evidence: &Evidence, found: &mut Found) {
+    let (bills, keys) = fold(evidence, found);
+    for key in evidence.book.keys.keys() {
+        found.require(keys.contains(key.as_str()), "I8", || {
+            format!("the provider was asked for {key}, which nobody had written down")
+        });
+    }
+    for (payment_id, account) in &evidence.book.accounts {
+        found.require(account.captures <= 1, "I8", || format!("{payment_id}: {account:?}: charged twice"));
+    }
+    if evidence.at_rest {
+        bills.iter().for_each(|(order_id, bill)| bill.settle(order_id, evidence, found));
+    }
+}
+
+/// Every bill, and every key under which a call was written down before it was made.
+fn fold<'a>(evidence: &'a Evidence, found: &mut Found) -> (BTreeMap<OrderId, Bill>, BTreeSet<&'a str>) {
+    let (mut bills, mut keys) = (BTreeMap::<OrderId, Bill>::new(), BTreeSet::new());
+    for (at, stream, event) in evidence.events() {
+        match event {
+            Event::Order(OrderEvent::Submitted(event)) => {
+                bills.entry(event.placement.order_id.clone()).or_default().total =
+                    event.placement.total_minor;
+            }
+            Event::Return(ReturnEvent::Requested(_)) => {}
+            Event::Order(OrderEvent::UnitsReturned(event)) => {
+                if let Ok(order_id) = OrderId::new(stream.id()) {
+                    bills.entry(order_id).or_default().returned += event.refund_minor;
+                }
+            }
+            Event::Checkout(event) => {
+                if let Some(order_id) = OrderId::of_checkout(stream.id()) {
+                    bills.entry(order_id).or_default().checkout = match event {
+                        CheckoutEvent::Done(_) => Checkout::Done,
+                        CheckoutEvent::Cancelled(_) => Checkout::Cancelled,
+                        CheckoutEvent::NeedsAttention(_) => Checkout::Parked,
+                        _ => Checkout::Running,
+                    };
+                }
+            }
+            Event::Payment(event) => {
+                let (Ok(payment_id), Some(order_id)) = (PaymentId::new(stream.id()), order_of(stream.id()))
+                else {
+                    continue;
+                };
+                let bill = bills.entry(order_id).or_default();
+                let paid = bill.payments.entry(payment_id).or_default();
+                match event {
+                    PaymentEvent::OperationStarted(event) => {
+                        found.require(keys.insert(event.key.as_str()), "I8", || {
+                            format!("{} was started twice, again at {at}", event.key)
+                        });
+                    }
+                    PaymentEvent::Captured(event) => paid.captured += event.amount_minor,
+                    PaymentEvent::RefundSucceeded(event) => paid.refunded += event.amount_minor,
+                    _ => {}
+                }
+                found.require(paid.refunded <= paid.captured, "I8", || {
+                    format!("{stream} at {at}: {} refunded of {}", paid.refunded, paid.captured)
+                });
+            }
+            _ => {}
+        }
+    }
+    (bills, keys)
+}
+
+/// `pay_X.n` pays `ord_X`.
+fn order_of(payment_id: &str) -> Option<OrderId> {
+    let (root, _) = payment_id.strip_prefix("pay_")?.rsplit_once('.')?;
+    OrderId::new(&format!("ord_{root}")).ok()
+}
+
+impl Bill {
+    fn settle(&self, order_id: &OrderId, evidence: &Evidence, found: &mut Found) {
+        let mut net = 0;
+        for (payment_id, paid) in &self.payments {
+            let theirs = evidence.book.accounts.get(payment_id).copied().unwrap_or_default();
+            net += theirs.captured - theirs.refunded;
+            // What waits for an operator may not know what the provider knows.
+            let same = (theirs.captured, theirs.refunded) == (paid.captured, paid.refunded);
+            found.require(same || self.checkout == Checkout::Parked, "I8", || {
+                format!("{payment_id}: {}/{} by our books, {theirs:?}", paid.captured, paid.refunded)
+            });
+            let ended = matches!(self.checkout, Checkout::Done | Checkout::Cancelled);
+            found.require(!ended || theirs.held == 0, "I8", || {
+                format!("{payment_id}: the order has ended, and the provider holds {}", theirs.held)
+            });
+        }
+        let expected = match self.checkout {
+            Checkout::Done => Some(self.total - self.returned),
+            Checkout::Cancelled => Some(0),
+            Checkout::Running | Checkout::Parked => None,
+        };
+        found.require(expected.is_none_or(|expected| expected == net), "I8", || {
+            format!("{order_id}: {net} was paid, {expected:?} is owed")
+        });
+        found.require(net <= self.total, "I8", || format!("{order_id}: {net} was paid of {}", self.total));
+    }
+}

@@ -1,0 +1,95 @@
+//! The ports through which the write path and the processes know the database.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use shopstream_domain::{Partition, StreamId};
+use shopstream_eventlog::{CommandId, CommitRecord, Cursor, Journal, JournalError, Offset, Position};
+use shopstream_sagas::ports::{CursorMove, SagaStore, StoreError, Unfinished};
+use tokio::sync::watch;
+
+use super::{Database, Reader, Trouble};
+
+/// How long the views may need to show what the log holds.
+const CATCH_UP: Duration = Duration::from_secs(30);
+
+fn away(_: Trouble) -> JournalError {
+    JournalError::Unavailable { detail: "the simulated database does not answer".to_owned() }
+}
+
+#[async_trait]
+impl Journal for Database {
+    async fn load(&self, streams: &[StreamId]) -> Result<Vec<Vec<CommitRecord>>, JournalError> {
+        let mut kept = self.kept();
+        kept.answers().map_err(away)?;
+        Ok(streams.iter().map(|stream| kept.journal.get(stream).cloned().unwrap_or_default()).collect())
+    }
+
+    async fn find(
+        &self,
+        stream: &StreamId,
+        command: CommandId,
+    ) -> Result<Option<CommitRecord>, JournalError> {
+        let mut kept = self.kept();
+        kept.answers().map_err(away)?;
+        let history = kept.journal.get(stream).into_iter().flatten();
+        Ok(history.into_iter().find(|record| record.commit.command_id == command).cloned())
+    }
+
+    async fn cursor(&self, partition: Partition) -> Result<Option<Cursor>, JournalError> {
+        let mut kept = self.kept();
+        kept.answers().map_err(away)?;
+        Ok(kept.checkpoints.get(&(Reader::Journal, partition)).copied())
+    }
+
+    async fn streams(
+        &self,
+        partition: Partition,
+        each: &mut (dyn for<'s> FnMut(&'s str) + Send),
+    ) -> Result<(), JournalError> {
+        let mut kept = self.kept();
+        kept.answers().map_err(away)?;
+        kept.streams[usize::from(partition)].iter().for_each(|stream| each(stream.as_str()));
+        Ok(())
+    }
+
+    fn progress(&self) -> watch::Receiver<Vec<Offset>> {
+        self.kept().journal_progress.subscribe()
+    }
+}
+
+fn unavailable() -> StoreError {
+    StoreError::Unavailable { detail: "the simulated database does not answer".to_owned() }
+}
+
+#[async_trait]
+impl SagaStore for Database {
+    async fn cursors(&self) -> Result<Vec<Cursor>, StoreError> {
+        let mut kept = self.kept();
+        kept.answers().map_err(|_| unavailable())?;
+        Ok(kept.checkpoints_of(Reader::Sagas))
+    }
+
+    async fn save(&self, moves: &[CursorMove]) -> Result<(), StoreError> {
+        let moves: Vec<_> = moves.iter().map(|step| (step.from, step.to)).collect();
+        self.kept().transaction(Reader::Sagas, &moves, |_| {}).map_err(|trouble| match trouble {
+            Trouble::Unavailable => unavailable(),
+            Trouble::Overtaken { partition } => StoreError::Moved { partition },
+        })
+    }
+
+    async fn unfinished(&self, at_least: &[Position]) -> Result<Unfinished, StoreError> {
+        let mut progress = {
+            let mut kept = self.kept();
+            kept.answers().map_err(|_| unavailable())?;
+            kept.views_progress.subscribe()
+        };
+        let there = progress.wait_for(|next| {
+            at_least.iter().all(|position| next[usize::from(position.partition)] > position.offset)
+        });
+        match tokio::time::timeout(CATCH_UP, there).await {
+            Ok(Ok(_)) => Ok(self.kept().views.unfinished()),
+            Ok(Err(_)) | Err(_) => Err(unavailable()),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! One node: its way to the log, its shards, its projector, its processes.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use shopstream_command_handlers::{Clock, Commands, Options, PartitionState, Shards};
+use shopstream_eventlog::sim::SimLog;
+use shopstream_eventlog::writer::Identity;
+use shopstream_eventlog::{Journal, Log, LogError};
+use shopstream_sagas::{Parts, Sagas, Settings, Status, StockFanOut};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::database::{Database, Reader, follow};
+use crate::gate::{Gate, GatedLog};
+use crate::provider::Provider;
+
+/// Between two looks at whether the partitions are claimed.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What outlives a node, and how nodes are set up.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) log: SimLog,
+    pub(crate) database: Database,
+    pub(crate) provider: Provider,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) options: Options,
+    pub(crate) settings: Settings,
+    /// Bytes that journal and views read at once.
+    pub(crate) batch_bytes: usize,
+}
+
+pub(crate) struct Node {
+    pub(crate) gate: Gate,
+    shards: Shards,
+    projector: Vec<JoinHandle<()>>,
+    processes: JoinHandle<()>,
+    running: Arc<Mutex<Option<Running>>>,
+    restart: Arc<Notify>,
+    stop: CancellationToken,
+}
+
+/// The processes, once they have begun.
+#[derive(Clone)]
+struct Running {
+    status: tokio::sync::watch::Receiver<Status>,
+    stock: StockFanOut,
+}
+
+impl Node {
+    /// Starts a node, which claims every partition as soon as it can.
+    ///
+    /// # Errors
+    /// The log is not one.
+    pub(crate) async fn start(name: String, around: &Surroundings) -> Result<Self, LogError> {
+        let gate = Gate::default();
+        let log = Log::open(Arc::new(GatedLog { log: around.log.clone(), gate: gate.clone() })).await?;
+        let journal: Arc<dyn Journal> = Arc::new(around.database.clone());
+        let identity = Identity { node: name, address: String::new() };
+        let shards = Shards::start(&log, &journal, &around.clock, &identity, &around.options);
+        let projector = [Reader::Journal, Reader::Views]
+            .map(|who| tokio::spawn(follow(around.database.clone(), log.clone(), who, around.batch_bytes)));
+        let (running, restart, stop) = (Arc::default(), Arc::<Notify>::default(), CancellationToken::new());
+        let parts = Parts {
+            log,
+            commands: shards.commands(),
+            journal,
+            store: Arc::new(around.database.clone()),
+            provider: Arc::new(around.provider.clone()),
+            clock: around.clock.clone(),
+            settings: around.settings.clone(),
+        };
+        let processes = Processes { parts, running: Arc::clone(&running), restart: restart.clone() };
+        let processes = tokio::spawn(processes.run(stop.clone()));
+        Ok(Self { gate, shards, projector: projector.into(), processes, running, restart, stop })
+    }
+
+    pub(crate) fn commands(&self) -> Commands {
+        self.shards.commands()
+    }
+
+    /// Breaks off the processes alone and starts them again.
+    pub(crate) fn restart_processes(&self) {
+        self.restart.notify_one();
+    }
+
+    /// How the processes are; `None` before they have begun.
+    pub(crate) fn processes(&self) -> Option<Status> {
+        self.running().map(|running| running.status.borrow().clone())
+    }
+
+    /// The fan-out over stock items; `None` before the processes have begun.
+    pub(crate) fn stock(&self) -> Option<StockFanOut> {
+        self.running().map(|running| running.stock)
+    }
+
+    fn running(&self) -> Option<Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn serves_everything(&self) -> bool {
+        self.commands().status().iter().all(|partition| partition.state == PartitionState::Serving)
+    }
+
+    pub(crate) fn is_fenced(&self) -> bool {
+        let fenced = |state: &PartitionState| matches!(state, PartitionState::Fenced { .. });
+        self.commands().status().iter().any(|partition| fenced(&partition.state))
+    }
+
+    /// What must never be seen, whatever the log loses or doubles.
+    pub(crate) fn is_halted(&self) -> Option<String> {
+        self.commands().status().into_iter().find_map(|partition| match partition.state {
+            PartitionState::Halted { cause } => Some(format!("partition {}: {cause}", partition.partition)),
+            _ => None,
+        })
+    }
+
+    /// Everything in memory is gone at once.
+    pub(crate) async fn crash(self) {
+        self.stop.cancel();
+        self.projector.iter().for_each(JoinHandle::abort);
+        self.shards.crash().await;
+        // It ends by the token; a panic in there is told by the work that stays undone.
+        let _ = self.processes.await;
+    }
+
+    /// Stops in order.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        let _ = self.processes.await;
+        self.shards.stop().await;
+        self.projector.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// The processes of a node, as the server drives them: once the partitions are claimed, until another node owns one.
+struct Processes {
+    parts: Parts,
+    running: Arc<Mutex<Option<Running>>>,
+    restart: Arc<Notify>,
+}
+
+impl Processes {
+    async fn run(self, stop: CancellationToken) {
+        let claimed = async {
+            while self.parts.commands.status().iter().any(|it| it.state == PartitionState::Claiming) {
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = claimed => {}
+        }
+        loop {
+            let sagas = Sagas::start(self.parts.clone());
+            self.set(Some(Running { status: sagas.status(), stock: sagas.stock() }));
+            let again = tokio::select! {
+                biased;
+                () = stop.cancelled() => false,
+                _ = self.parts.commands.fenced() => false,
+                () = self.restart.notified() => true,
+            };
+            sagas.stop().await;
+            if !again {
+                return self.set(None);
+            }
+        }
+    }
+
+    fn set(&self, running: Option<Running>) {
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = running;
+    }
+}

@@ -1,0 +1,105 @@
+//! The end of a run: everything is mended, and then everything has to come to its end by itself.
+
+use std::time::Duration;
+
+use rand::Rng;
+use shopstream_domain::StreamId;
+use shopstream_domain::model::State;
+use shopstream_domain::order::Stage;
+use shopstream_sagas::Status;
+use tokio::time::sleep;
+
+use super::World;
+use crate::database::Reader;
+use crate::evidence::Violation;
+
+/// How many signals the provider sends between two looks.
+const SIGNALS: u32 = 20;
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often somebody looks before what is unfinished counts as stuck: two hours of simulated time. The longest hold is
+/// ten minutes.
+const LOOKS_MAX: u32 = 3_600;
+
+impl World {
+    /// Mends everything, sends every signal that is still to be sent, and waits until nothing is left to do.
+    pub(crate) async fn heal(&mut self) {
+        self.resume_nodes();
+        self.faults.heal();
+        self.around.database.heal();
+        self.around.provider.set_trouble(0.0);
+        self.clients.idle().await;
+        self.leave_one_node().await;
+        self.around.provider.send_again();
+        for _ in 0..LOOKS_MAX {
+            self.operate().await;
+            for _ in 0..SIGNALS {
+                self.report();
+            }
+            self.clients.idle().await;
+            if self.is_at_rest().await {
+                return;
+            }
+            sleep(LOOK).await;
+        }
+        let open: Vec<String> = self.unfinished().iter().take(5).map(StreamId::to_string).collect();
+        let node = self.nodes.last().map(|node| (node.commands().status(), node.processes()));
+        let detail = format!("after two hours of peace there is unfinished work: {open:?}; {node:?}");
+        self.seen.push(Violation::new("I9", detail));
+    }
+
+    /// One that owns everything, and whose processes run: half of the time the one that is there, if it does.
+    async fn leave_one_node(&mut self) {
+        while self.nodes.len() > 1 {
+            self.retire(0).await;
+        }
+        let well = self.nodes.last().is_some_and(|node| {
+            !node.is_fenced() && !matches!(node.processes(), Some(Status::Halted { .. }))
+        });
+        if !well || self.random.random() {
+            if let Some(node) = self.nodes.pop() {
+                node.crash().await;
+            }
+            self.start_node().await;
+        }
+    }
+
+    async fn is_at_rest(&self) -> bool {
+        let serves = self
+            .nodes
+            .last()
+            .is_some_and(|node| node.serves_everything() && node.processes() == Some(Status::Running));
+        let quiet = self.faults.on_the_way() == 0 && self.around.provider.is_quiet();
+        serves && quiet && self.is_caught_up() && self.unfinished().is_empty()
+    }
+
+    fn is_caught_up(&self) -> bool {
+        let ends: Vec<_> = (0..self.weather.partitions).map(|partition| self.faults.end(partition)).collect();
+        [Reader::Journal, Reader::Views, Reader::Sagas].into_iter().all(|reader| {
+            let cursors = self.around.database.checkpoints(reader);
+            cursors.len() == ends.len()
+                && cursors.iter().all(|cursor| cursor.next == ends[usize::from(cursor.partition)])
+        })
+    }
+
+    /// What has unfinished work, but not what waits for an operator.
+    fn unfinished(&self) -> Vec<StreamId> {
+        let database = &self.around.database;
+        let waits = |stream: &StreamId| {
+            let attention = |state: &State, _| matches!(state, State::Checkout(checkout) if checkout.stage() == Some(Stage::NeedsAttention));
+            database.shown(stream, attention).unwrap_or(false)
+        };
+        let mut open = database.open();
+        let parked: Vec<String> =
+            open.iter().filter(|stream| waits(stream)).filter_map(|stream| root(stream)).collect();
+        // What belongs to an order that waits for an operator waits with it.
+        open.retain(|stream| root(stream).is_none_or(|root| !parked.contains(&root)));
+        open
+    }
+}
+
+/// What an order, its checkout, its hold and its payments share.
+fn root(stream: &StreamId) -> Option<String> {
+    let (_, root) = stream.id().split_once('_')?;
+    Some(root.split_once('.').map_or(root, |(root, _)| root).to_owned())
+}
