@@ -17,6 +17,7 @@ mod power;
 mod reading;
 mod report;
 mod scenario;
+mod sim;
 mod writer;
 
 use std::path::PathBuf;
@@ -52,6 +53,8 @@ enum Way {
     Database(database::Options),
     /// Play what can go wrong with a checkout on a whole shop, undisturbed or killed at every record
     Scenario(scenario::Options),
+    /// Simulate shards and processes from one seed after the other, whatever breaks
+    Sim(sim::Options),
     /// The process that `kill` and `power` break off
     #[command(hide = true)]
     Appender(appender::Options),
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Way::Overload(options) => overload::run(&options),
         Way::Database(options) => database::run(&options),
         Way::Scenario(options) => scenario::run(&options),
+        Way::Sim(options) => sim::run(&options),
     };
     done.unwrap_or_else(|error| {
         eprintln!("shopstream-torture: {error:#}");

@@ -5,6 +5,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -77,4 +78,29 @@ fn a_flipped_bit_is_noticed_and_never_served() {
     let result = torture(&["flip", "--every", "97", "--seed", "6"]);
     at_least(&result, "closed, groups: a reader ends at it", 4_000);
     at_least(&result, "unsealed, last group: refused at opening", 20);
+}
+
+/// One whole shop under load at a time: they are judged by how soon they answer.
+static WHOLE_SHOP: Mutex<()> = Mutex::new(());
+
+#[test]
+fn what_is_too_much_is_refused_and_soon_forgotten() {
+    let _alone = WHOLE_SHOP.lock().unwrap_or_else(PoisonError::into_inner);
+    let result = torture(&["overload", "--seconds", "5", "--seed", "7"]);
+    at_least(&result, "refused with advice", 100);
+    at_least(&result, "accepted a second under overload", 100);
+}
+
+#[test]
+fn a_database_that_is_away_loses_nothing() {
+    let _alone = WHOLE_SHOP.lock().unwrap_or_else(PoisonError::into_inner);
+    let result = torture(&["database", "--seconds", "5", "--seed", "8"]);
+    at_least(&result, "orders on the log", 1_000);
+}
+
+#[test]
+fn a_checkout_ends_as_promised_wherever_the_node_is_killed() {
+    let _alone = WHOLE_SHOP.lock().unwrap_or_else(PoisonError::into_inner);
+    // Every branch is played undisturbed by the tests of the shop and of the processes.
+    torture(&["scenario", "F-10", "F-11", "F-14", "--kills", "--every", "7", "--seed", "9"]);
 }

@@ -91,7 +91,7 @@ impl World {
         };
         let mut open = database.open();
         let parked: Vec<String> =
-            open.iter().filter(|stream| waits(stream)).filter_map(|stream| root(stream)).collect();
+            open.iter().filter(|stream| waits(stream)).filter_map(root).collect();
         // What belongs to an order that waits for an operator waits with it.
         open.retain(|stream| root(stream).is_none_or(|root| !parked.contains(&root)));
         open
