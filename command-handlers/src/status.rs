@@ -30,8 +30,25 @@ pub enum PartitionState {
         /// What it said.
         cause: String,
     },
-    /// Stopped in order.
+    /// Stepping down, or stopped in order: what comes is sent to the next owner.
     Released,
+    /// Another node should own it: what comes is sent there.
+    Elsewhere,
+}
+
+impl PartitionState {
+    /// Whether commands for the partition are this node's business: carried out, kept until they can be, or refused.
+    pub const fn is_here(&self) -> bool {
+        match self {
+            Self::Claiming
+            | Self::Serving
+            | Self::InDoubt { .. }
+            | Self::Fenced { .. }
+            | Self::Halted { .. }
+            | Self::Unavailable { .. } => true,
+            Self::Released | Self::Elsewhere => false,
+        }
+    }
 }
 
 /// One partition as this node sees it.

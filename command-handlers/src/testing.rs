@@ -1,5 +1,8 @@
 //! Real shards in memory: a journal that follows the log as the real one does, and a clock that stands still.
 
+mod contract;
+mod leases;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +12,10 @@ use shopstream_domain::{Partition, StreamId, Timestamp};
 use shopstream_eventlog::{CommandId, CommitRecord, Cursor, Journal, JournalError, Log, Offset};
 use tokio::sync::watch;
 
-use crate::{Clock, Options};
+pub use self::contract::lease_contract;
+pub use self::leases::MemoryLeases;
+use crate::coordinator::Static;
+use crate::{Clock, NoPeers, Options};
 
 /// A journal in memory, filled from the log by a task of its own.
 pub struct MemoryJournal {
@@ -170,7 +176,8 @@ pub fn options() -> Options {
         queue: 1024,
         cache_bytes: 16 << 20,
         tail_bytes: 16 << 20,
-        barrier_before_answers: false,
+        coordinator: Arc::new(Static::alone()),
+        peers: Arc::new(NoPeers),
         nonces: Arc::new(move || next.fetch_add(1, Ordering::Relaxed)),
     }
 }

@@ -138,10 +138,13 @@ impl PartitionWriter {
         mut on_commit: impl FnMut(CommitRecord),
     ) -> Result<Self, ClaimError> {
         let partition = start.partition;
+        let t0 = std::time::Instant::now();
         let mut reader = log.reader(&[start]).await?;
+        let t1 = t0.elapsed();
         // Only to choose an epoch: what is beyond this end is met on the way to the claim. And nothing is appended
         // before the cursor's own record has been found again.
         let end = log.end(partition).await.map_err(ClaimError::Raw)?;
+        let t2 = t0.elapsed();
         while reader.is_unproven(partition)
             || reader.cursor(partition).is_some_and(|cursor| cursor.next < end)
         {
@@ -150,7 +153,9 @@ impl PartitionWriter {
             }
         }
         let known = reader.cursor(partition).map_or(0, |cursor| cursor.fence.epoch());
+        let t3 = t0.elapsed();
         let appender = fresh_appender(log, partition).await?;
+        let t4 = t0.elapsed();
         let mut writer = Self {
             log: log.clone(),
             partition,
@@ -164,7 +169,9 @@ impl PartitionWriter {
             watchdog: Box::pin(sleep(SILENCE)),
             unresolved: false,
         };
-        match writer.establish(|folded| on_counted(folded, &mut on_commit)).await? {
+        let est = writer.establish(|folded| on_counted(folded, &mut on_commit)).await?;
+        tracing::info!("TIMES p{partition} reader {t1:?} end {t2:?} caught {t3:?} appender {t4:?} established {:?}", t0.elapsed());
+        match est {
             None => Ok(writer),
             Some(fenced) => Err(ClaimError::Lost(fenced)),
         }
@@ -422,6 +429,7 @@ impl PartitionWriter {
 
     /// Says on what history this owner opened, and waits until that counts.
     async fn open(&mut self) -> Result<(), Trouble> {
+        tracing::info!("TIMES p{} claim read", self.partition);
         if let Some(trouble) = self.flight.trouble() {
             return Err(trouble.clone());
         }

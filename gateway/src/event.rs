@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use shopstream_command_handlers::{PartitionState, PartitionStatus};
+use shopstream_command_handlers::coordinator::{Duty, LeaseSeen};
+use shopstream_command_handlers::{Location, PartitionState, PartitionStatus};
 use shopstream_eventlog::{Offset, ReadError, Reader};
 use shopstream_proto::Validate;
 use shopstream_proto::event::v1 as wire;
@@ -118,9 +119,13 @@ impl Events {
         let log = &self.shop.means.log;
         let topology = log.topology();
         let mut partitions = Vec::new();
+        let coordinator = self.shop.means.commands.coordinator();
         for status in self.shop.means.commands.status() {
-            let end = log.end(status.partition).await.map_err(|_| Failure::Away { what: "the log" })?;
-            partitions.push(partition_status(&status, end));
+            let partition = status.partition;
+            let end = log.end(partition).await.map_err(|_| Failure::Away { what: "the log" })?;
+            let (owner, lease) =
+                (coordinator.locate(partition), coordinator.lease(Duty::Partition(partition)));
+            partitions.push(partition_status(&status, end, owner, lease));
         }
         Ok(GetLogStatusResponse {
             log: CORE.to_owned(),
@@ -133,7 +138,13 @@ impl Events {
     }
 }
 
-fn partition_status(status: &PartitionStatus, end: Offset) -> wire::PartitionStatus {
+/// `owner` is the other node that owns it, `lease` whoever holds one.
+fn partition_status(
+    status: &PartitionStatus,
+    end: Offset,
+    owner: Option<Location>,
+    lease: Option<LeaseSeen>,
+) -> wire::PartitionStatus {
     let (state, reason) = match &status.state {
         PartitionState::Serving => (wire::PartitionState::Serving, ""),
         PartitionState::Claiming => (wire::PartitionState::Recovering, "claiming"),
@@ -143,23 +154,33 @@ fn partition_status(status: &PartitionStatus, end: Offset) -> wire::PartitionSta
         PartitionState::Fenced { by } => (wire::PartitionState::Fenced, by.as_str()),
         PartitionState::Halted { cause } => (wire::PartitionState::Halted, cause.as_str()),
         PartitionState::Released => (wire::PartitionState::Released, ""),
+        PartitionState::Elsewhere if owner.is_some() => (wire::PartitionState::Forwarding, ""),
+        PartitionState::Elsewhere => (wire::PartitionState::Released, "nobody owns it"),
     };
-    let owner = match &status.state {
-        PartitionState::Serving | PartitionState::InDoubt { .. } => "this node",
-        PartitionState::Fenced { by } => by.as_str(),
+    let holder = lease.as_ref().map(|lease| &lease.holder);
+    let (epoch, name) = match &status.state {
+        PartitionState::Serving | PartitionState::InDoubt { .. } => {
+            (status.epoch, holder.map_or_else(|| "this node".to_owned(), Location::to_string))
+        }
+        PartitionState::Fenced { by } => (status.epoch, by.clone()),
+        PartitionState::Elsewhere => {
+            let owner = owner.as_ref();
+            (owner.map_or(0, |owner| owner.epoch), owner.map_or_else(String::new, Location::to_string))
+        }
         PartitionState::Claiming
         | PartitionState::Halted { .. }
         | PartitionState::Unavailable { .. }
-        | PartitionState::Released => "",
+        | PartitionState::Released => (status.epoch, holder.map_or_else(String::new, Location::to_string)),
     };
     wire::PartitionStatus {
         partition: status.partition.into(),
         state: state.into(),
         reason: reason.to_owned(),
-        epoch: int(status.epoch),
-        owner: owner.to_owned(),
+        epoch: int(epoch),
+        owner: name,
         end_offset: int(end),
         // Counted by the metric `shopstream_log_void_records_total`, not by partition.
         void_record_count: 0,
+        lease_ms: lease.map_or(0, |lease| i64::try_from(lease.left.as_millis()).unwrap_or(i64::MAX)),
     }
 }

@@ -20,6 +20,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where gRPC is served.
     pub listen: SocketAddr,
+    /// `host:port` at which other nodes reach this one; none: where it listens.
+    pub advertise: Option<String>,
     /// Where metrics and health are served over HTTP.
     pub admin: SocketAddr,
     /// `local`, or `kafka://HOST:PORT,…/TOPIC`.
@@ -46,12 +48,19 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Takes commands and queries.
+    /// Takes the calls of clients.
     Gateway,
-    /// Keeps read models and journal.
-    Projector,
-    /// Drives checkouts, returns and payments.
+    /// Owns a share of the partitions and decides their commands.
+    Commands,
+    /// Stands ready to keep read models and journal; one node at a time does.
+    Projections,
+    /// Stands ready to drive checkouts, returns and payments; one node at a time does.
     Sagas,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 4] = [Self::Gateway, Self::Commands, Self::Projections, Self::Sagas];
 }
 
 /// Where the log is.
@@ -89,6 +98,10 @@ pub struct ConfigFlags {
     #[arg(long, value_name = "ADDRESS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
+    /// Where other nodes reach this one, if not where it listens
+    #[arg(long, value_name = "HOST:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<String>,
     /// Where metrics and health are served over HTTP
     #[arg(long, value_name = "ADDRESS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,7 +114,7 @@ pub struct ConfigFlags {
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
-    /// What this node does: gateway, projector, sagas
+    /// What this node does: gateway, commands, projections, sagas
     #[arg(long, value_name = "ROLE,…", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
@@ -120,10 +133,11 @@ impl Default for Config {
         Self {
             data: default_data(),
             listen: SocketAddr::from(([127, 0, 0, 1], 50051)),
+            advertise: None,
             admin: SocketAddr::from(([127, 0, 0, 1], 50052)),
             log: LogUrl::Local,
             database: None,
-            roles: [Role::Gateway, Role::Projector, Role::Sagas].into(),
+            roles: Role::ALL.into(),
             provider: None,
             node: nix::unistd::gethostname()
                 .ok()
@@ -168,11 +182,18 @@ impl Config {
             .merge(Serialized::defaults(flags))
             .extract()
             .context("the configuration does not hold together")?;
-        // Roles apart need commands to be forwarded and leases to be shared, which is the coordinator's work.
-        let all = [Role::Gateway, Role::Projector, Role::Sagas].into();
-        ensure!(config.roles == all, "roles: a node has all of gateway, projector and sagas for now");
+        ensure!(
+            config.is_shared() || config.roles == Role::ALL.into(),
+            "roles: a node that shares neither its log nor its database with others has all of gateway, \
+             commands, projections and sagas"
+        );
         ensure!((1..=1024).contains(&config.partitions), "partitions is not between 1 and 1024");
         Ok(config)
+    }
+
+    /// Whether other nodes may work on the same shop: its log and its database are where they can reach them.
+    pub fn is_shared(&self) -> bool {
+        self.log != LogUrl::Local && self.database.is_some()
     }
 
     /// Combinations that work and hurt.
@@ -181,6 +202,12 @@ impl Config {
         if !self.listen.ip().is_loopback() {
             warnings.push(format!(
                 "{} is not a loopback address, and there is no authentication yet",
+                self.listen
+            ));
+        }
+        if self.is_shared() && self.advertise.is_none() && self.listen.ip().is_unspecified() {
+            warnings.push(format!(
+                "other nodes cannot reach this one at {}: name an address with --advertise",
                 self.listen
             ));
         }
@@ -321,5 +348,21 @@ mod tests {
         assert_eq!(config.log.to_string(), "kafka://h:1/t");
         let flags = ConfigFlags { roles: vec!["cook".into()], ..ConfigFlags::default() };
         assert!(format!("{:#}", Config::load(&flags).unwrap_err()).contains("cook"));
+    }
+
+    #[test]
+    fn roles_apart_need_a_log_and_a_database_that_are_shared() {
+        let flags = |log: Option<&str>, database: Option<&str>| ConfigFlags {
+            roles: vec!["commands".into(), "sagas".into()],
+            log: log.map(str::to_owned),
+            database: database.map(str::to_owned),
+            ..ConfigFlags::default()
+        };
+        let (kafka, postgres) = ("kafka://h:1/t", "postgres://h/d");
+        let shared = Config::load(&flags(Some(kafka), Some(postgres))).unwrap();
+        assert_eq!(shared.roles, [Role::Commands, Role::Sagas].into());
+        for alone in [flags(None, None), flags(Some(kafka), None), flags(None, Some(postgres))] {
+            assert!(format!("{:#}", Config::load(&alone).unwrap_err()).contains("roles"), "{alone:?}");
+        }
     }
 }

@@ -23,6 +23,8 @@ pub struct Setup {
     log: Option<String>,
     provider: Option<String>,
     database: Option<String>,
+    node: Option<String>,
+    roles: Option<String>,
 }
 
 impl Setup {
@@ -48,9 +50,21 @@ impl Setup {
         Self { database: Some(database.to_owned()), ..self }
     }
 
+    /// Under a name of its own, among several nodes.
+    pub fn named(self, node: &str) -> Self {
+        Self { node: Some(node.to_owned()), ..self }
+    }
+
+    /// With these roles only.
+    pub fn with_roles(self, roles: &str) -> Self {
+        Self { roles: Some(roles.to_owned()), ..self }
+    }
+
     /// The flags, for every verb alike. The password goes another way: the command line is everybody's to read.
     fn apply(&self, command: &mut Command) {
-        for (flag, value) in [("--log", &self.log), ("--provider", &self.provider)] {
+        let Self { log, provider, node, roles, .. } = self;
+        for (flag, value) in [("--log", log), ("--provider", provider), ("--node", node), ("--roles", roles)]
+        {
             if let Some(value) = value {
                 command.args([flag, value]);
             }
@@ -174,6 +188,38 @@ impl TestShop {
         self.node.wait(PATIENCE);
     }
 
+    /// Stops every thread of the node where it is, as a machine that hangs would, until [`TestShop::resume`].
+    pub fn pause(&mut self) {
+        self.node.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets the node go on.
+    pub fn resume(&mut self) {
+        self.node.signal(Signal::SIGCONT);
+    }
+
+    /// Asks the node to stop in order, and does not wait for it.
+    pub fn ask_to_stop(&mut self) {
+        self.node.signal(Signal::SIGTERM);
+    }
+
+    /// Stops the node in order.
+    ///
+    /// # Panics
+    /// It does not.
+    pub fn stop(mut self) {
+        self.ask_to_stop();
+        let status = self.node.wait(PATIENCE);
+        let complaints = self.node.complaints();
+        assert!(status.success(), "the node stopped with {status}: {complaints}");
+        assert!(!complaints.contains("panicked at"), "{complaints}");
+    }
+
+    /// The last lines of what the node complained about.
+    pub fn complaints(&self) -> String {
+        self.node.complaints()
+    }
+
     /// Starts the node again, after [`TestShop::kill9`], on the same data and ports.
     pub fn restart(&mut self) {
         let ready = serve(&self.data, &self.setup, &self.listen, &self.admin);
@@ -184,19 +230,17 @@ impl TestShop {
     ///
     /// # Panics
     /// Something is wrong with either.
-    pub fn finish(mut self) {
+    pub fn finish(self) {
         self.verify();
-        self.node.signal(Signal::SIGTERM);
-        let status = self.node.wait(PATIENCE);
-        let complaints = self.node.complaints();
-        assert!(status.success(), "the node stopped with {status}: {complaints}");
-        assert!(!complaints.contains("panicked at"), "{complaints}");
+        self.stop();
     }
 }
 
 impl Drop for TestShop {
     fn drop(&mut self) {
         if self.node.is_alive() {
+            // One that is paused hears nothing else.
+            self.node.signal(Signal::SIGCONT);
             self.node.signal(Signal::SIGTERM);
             self.node.wait(PATIENCE);
         }

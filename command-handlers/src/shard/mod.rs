@@ -33,6 +33,7 @@ use self::cache::{Cache, Entry};
 use self::flights::{Answer, Flights, Waiter};
 use self::load::Loaded;
 use self::tail::Tail;
+use crate::coordinator::Duty;
 use crate::dedup::{Done, DoneAt, Seen};
 use crate::filter::GrowingFilter;
 use crate::{Clock, CommandEnvelope, CommandError, Options, PartitionState, PartitionStatus, Reply};
@@ -45,9 +46,28 @@ const IN_FLIGHT_BYTES: usize = 8 << 20;
 /// A command and who waits for it.
 pub(crate) struct Job {
     pub(crate) envelope: CommandEnvelope,
-    pub(crate) reply: oneshot::Sender<Result<Reply, CommandError>>,
+    pub(crate) reply: oneshot::Sender<Heard>,
     /// The journal was asked whether it has this command: it has not.
     pub(crate) looked_up: bool,
+}
+
+/// What a caller hears.
+pub(crate) enum Heard {
+    /// What became of the command.
+    Answer(Result<Reply, CommandError>),
+    /// Nothing: it was not even looked at, for another node owns the partition.
+    Back(Box<CommandEnvelope>),
+}
+
+impl Job {
+    /// It is another node's to carry out. A caller that has gone away needs no answer.
+    pub(crate) fn send_back(self) {
+        let _ = self.reply.send(Heard::Back(Box::new(self.envelope)));
+    }
+
+    fn fail(self, error: CommandError) {
+        let _ = self.reply.send(Heard::Answer(Err(error)));
+    }
 }
 
 /// Why a shard ended. Everybody who waited has been answered.
@@ -122,12 +142,12 @@ impl Shard {
         self.tail.push(Arc::new(record));
     }
 
-    /// Serves the partition until it is lost, halted or `stop` is cancelled.
+    /// Serves the partition until it is lost, halted or `leave` is cancelled.
     pub(crate) async fn run(
         mut self,
         mut writer: PartitionWriter,
         queue: &mut mpsc::Receiver<Job>,
-        stop: &CancellationToken,
+        leave: &CancellationToken,
     ) -> Exit {
         let partition = writer.partition();
         let mut journal_progress = self.journal.progress();
@@ -150,11 +170,11 @@ impl Shard {
                 }
                 taken = queue.recv_many(&mut turn, TURN), if self.admits() => {
                     if taken == 0 {
-                        break self.step_down(writer).await;
+                        break self.step_down(writer, queue).await;
                     }
                     self.backlog.extend(turn.drain(..));
                 }
-                () = stop.cancelled() => break self.step_down(writer).await,
+                () = leave.cancelled() => break self.step_down(writer, queue).await,
             }
         };
         self.dismiss(&exit, partition);
@@ -320,10 +340,12 @@ impl Shard {
     fn answer(&mut self, job: Job, seq: u64, answer: Answer) -> Result<(), Box<Job>> {
         let waiter = Waiter { reply: job.reply, answer };
         if let Some(waiter) = self.flights.join(seq, waiter) {
-            if self.options.barrier_before_answers {
-                self.unappended.push(waiter);
-            } else {
+            // Somebody else may have gone on where this node's time is over; a barrier tells (`event-log.md` §2.3).
+            let duty = Duty::Partition(self.status.borrow().partition);
+            if self.options.coordinator.is_live(duty) {
                 waiter.send_ready();
+            } else {
+                self.unappended.push(waiter);
             }
         }
         Ok(())
@@ -401,20 +423,29 @@ impl Shard {
         }
     }
 
-    /// Waits until everything in flight is known, answers it, and gives the partition up.
-    async fn step_down(&mut self, mut writer: PartitionWriter) -> Exit {
+    /// Takes no more commands, waits until everything in flight is known, answers it, and gives the partition up.
+    /// What was not begun goes back to its callers at once: the next owner is for it.
+    async fn step_down(&mut self, mut writer: PartitionWriter, queue: &mut mpsc::Receiver<Job>) -> Exit {
+        let epoch = writer.epoch();
+        self.set_state(PartitionState::Released, epoch);
+        self.send_back_waiting();
         while !self.flights.is_empty() {
-            let progress = writer.progress().await;
+            let progress = tokio::select! {
+                biased;
+                progress = writer.progress() => progress,
+                Some(job) = queue.recv() => {
+                    job.send_back();
+                    continue;
+                }
+            };
             if let Some(exit) = self.on_progress(progress, &mut writer).await {
                 return exit;
             }
+            // A resolved doubt says that it serves again; it does not.
+            self.set_state(PartitionState::Released, epoch);
         }
-        let epoch = writer.epoch();
         match writer.release().await {
-            Ok(_) => {
-                self.set_state(PartitionState::Released, epoch);
-                Exit::Released
-            }
+            Ok(_) => Exit::Released,
             Err(Progress::Fenced { by, .. }) => Exit::Fenced(by),
             Err(Progress::Halted(halt)) => Exit::Halted(halt),
             Err(Progress::InDoubt { cause }) => Exit::Failed(cause.to_string()),
@@ -423,13 +454,18 @@ impl Shard {
         }
     }
 
+    /// Commands that wait for a turn, for their aggregate or for the journal's word.
+    fn send_back_waiting(&mut self) {
+        let parked = std::mem::take(&mut self.parked).into_values().flatten();
+        parked.chain(std::mem::take(&mut self.backlog)).for_each(Job::send_back);
+        self.to_load.clear();
+    }
+
     /// Answers everybody who still waits: the shard is ending.
     fn dismiss(&mut self, exit: &Exit, partition: Partition) {
         let error = match exit {
             Exit::Released => CommandError::NotOwner { partition, owner: None },
-            Exit::Fenced(by) => {
-                CommandError::NotOwner { partition, owner: Some(format!("{} at {}", by.node, by.address)) }
-            }
+            Exit::Fenced(by) => CommandError::NotOwner { partition, owner: Some(by.clone().into()) },
             Exit::Halted(halt) => CommandError::Halted { partition, detail: halt.to_string() },
             Exit::Failed(detail) => CommandError::Unavailable {
                 partition,
@@ -440,11 +476,11 @@ impl Shard {
             flight.waiters.into_iter().for_each(|waiter| waiter.fail(error.clone()));
         }
         std::mem::take(&mut self.unappended).into_iter().for_each(|waiter| waiter.fail(error.clone()));
-        let parked = std::mem::take(&mut self.parked).into_values().flatten();
-        for job in parked.chain(std::mem::take(&mut self.backlog)) {
-            // A caller that has gone away needs no answer.
-            let _ = job.reply.send(Err(error.clone()));
+        if matches!(exit, Exit::Released | Exit::Fenced(_)) {
+            return self.send_back_waiting();
         }
+        let parked = std::mem::take(&mut self.parked).into_values().flatten();
+        parked.chain(std::mem::take(&mut self.backlog)).for_each(|job| job.fail(error.clone()));
     }
 
     fn quarantine(&mut self, stream: &StreamId, what: &str) {

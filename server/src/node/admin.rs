@@ -29,7 +29,12 @@ pub(super) async fn serve(
         let idle: Vec<String> = commands
             .status()
             .into_iter()
-            .filter(|status| status.state != PartitionState::Serving)
+            .filter(|status| match status.state {
+                PartitionState::Serving => false,
+                // Sent on, if it is known where.
+                PartitionState::Elsewhere => commands.coordinator().locate(status.partition).is_none(),
+                _ => true,
+            })
             .map(|status| format!("partition {}: {:?}", status.partition, status.state))
             .collect();
         let code = if idle.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -15,6 +15,8 @@ use uuid::Uuid;
 
 use crate::config::{Config, LogUrl};
 
+/// Producers kept warm for claims where partitions change hands: about as many as a dying node leaves behind.
+const SPARES: usize = 8;
 /// Between two looks at the topic's settings (`rulings.md` 45).
 const WATCH: Duration = Duration::from_secs(60);
 
@@ -26,7 +28,10 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Log> {
     match &config.log {
         LogUrl::Local => open_local(&config.data.join("log"), config.partitions).await,
         LogUrl::Kafka { brokers, topic } => {
-            let options = KafkaOptions::new(brokers, topic);
+            let mut options = KafkaOptions::new(brokers, topic);
+            if config.is_shared() {
+                options.spares = SPARES;
+            }
             let raw = KafkaLog::connect(options)
                 .await
                 .with_context(|| format!("opening topic {topic} (made by `shopstream topics apply`)"))?;
