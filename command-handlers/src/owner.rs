@@ -7,7 +7,7 @@ use std::time::Duration;
 use metrics::counter;
 use shopstream_domain::Partition;
 use shopstream_eventlog::raw::RawError;
-use shopstream_eventlog::writer::{Fenced, Identity};
+use shopstream_eventlog::writer::{Fenced, Identity, Standby};
 use shopstream_eventlog::{ClaimError, Journal, Log, PartitionWriter, ReadError};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,8 @@ use crate::{Clock, CommandError, Commands, Location, PartitionState, PartitionSt
 
 /// Between two tries to claim while log or journal are away.
 const RETRY: Duration = Duration::from_millis(500);
+/// So long an owner goes on after it should give a partition to another node, which gets ready meanwhile.
+const HEAD_START: Duration = Duration::from_millis(100);
 
 /// The bounds of a shard, and what is injected into it.
 #[derive(Clone)]
@@ -167,6 +169,12 @@ enum Next {
     Stop,
 }
 
+/// Ready to claim: a shard with what the journal lacks, and the reader that filled it.
+struct Ready {
+    shard: Shard,
+    standby: Standby,
+}
+
 impl Owner {
     async fn run(self, mut queue: mpsc::Receiver<Job>) {
         let duty = Duty::Partition(self.partition);
@@ -176,14 +184,13 @@ impl Owner {
                 return;
             }
             self.set(PartitionState::Claiming);
-            let grant = tokio::select! {
-                grant = self.options.coordinator.acquire(duty, self.status.borrow().epoch) => grant,
-                () = self.unwanted() => continue,
-                () = self.stop.cancelled() => return,
+            let next = tokio::select! {
+                (grant, ready) = self.acquire(duty) => {
+                    self.serve_under(&grant, ready, &mut queue, &mut halts).await
+                }
+                () = self.unwanted() => Next::Again,
+                () = self.stop.cancelled() => Next::Stop,
             };
-            info!("TIMES p{} granted", self.partition);
-            let next = self.serve_under(&grant, &mut queue, &mut halts).await;
-            info!("TIMES p{} left", self.partition);
             self.options.coordinator.release(duty).await;
             match next {
                 Next::Again => {}
@@ -210,6 +217,39 @@ impl Owner {
         }
     }
 
+    /// Waits for the right to claim, and meanwhile gets ready to.
+    async fn acquire(&self, duty: Duty) -> (Grant, Result<Ready, ClaimError>) {
+        let mut acquire = self.options.coordinator.acquire(duty, self.status.borrow().epoch);
+        let mut granted = None;
+        let mut stand_by = std::pin::pin!(self.stand_by());
+        let mut ready = loop {
+            tokio::select! {
+                biased;
+                grant = &mut acquire, if granted.is_none() => granted = Some(grant),
+                ready = &mut stand_by => break ready,
+            }
+        };
+        let grant = match (granted, &mut ready) {
+            (Some(grant), _) => grant,
+            (None, Err(_)) => acquire.await,
+            (None, Ok(standing)) => {
+                let ended = tokio::select! {
+                    biased;
+                    grant = &mut acquire => Ok(grant),
+                    error = standing.follow(&*self.journal) => Err(error),
+                };
+                match ended {
+                    Ok(grant) => grant,
+                    Err(error) => {
+                        ready = Err(error.into());
+                        acquire.await
+                    }
+                }
+            }
+        };
+        (grant, ready)
+    }
+
     /// Ends when the partition should be owned elsewhere.
     async fn unwanted(&self) {
         let mut desired = self.desired.clone();
@@ -221,9 +261,20 @@ impl Owner {
     /// Ends when the partition must be given up: the node stops, or another one should own it or does.
     async fn leave(&self, grant: &Grant) {
         tokio::select! {
-            () = self.unwanted() => {}
+            () = self.unwanted_for_good() => {}
             () = grant.lost.cancelled() => {}
             () = self.stop.cancelled() => {}
+        }
+    }
+
+    /// Ends when the partition should be owned elsewhere, and whoever is next had time to get ready.
+    async fn unwanted_for_good(&self) {
+        loop {
+            self.unwanted().await;
+            tokio::time::sleep(HEAD_START).await;
+            if !*self.desired.borrow() {
+                return;
+            }
         }
     }
 
@@ -231,11 +282,18 @@ impl Owner {
         if self.stop.is_cancelled() { Next::Stop } else { Next::Again }
     }
 
-    /// Claims and serves for as long as the grant lasts.
-    async fn serve_under(&self, grant: &Grant, queue: &mut mpsc::Receiver<Job>, halts: &mut u32) -> Next {
+    /// Claims and serves for as long as the grant lasts; what is `ready` spares the first claim some reading.
+    async fn serve_under(
+        &self,
+        grant: &Grant,
+        ready: Result<Ready, ClaimError>,
+        queue: &mut mpsc::Receiver<Job>,
+        halts: &mut u32,
+    ) -> Next {
+        let mut ready = Some(ready);
         loop {
             let claimed = tokio::select! {
-                claimed = self.claim(grant.epoch.saturating_sub(1)) => claimed,
+                claimed = self.claim(ready.take(), grant.epoch.saturating_sub(1)) => claimed,
                 () = self.leave(grant) => return self.after(),
             };
             let exit = match claimed {
@@ -274,20 +332,29 @@ impl Owner {
         }
     }
 
-    /// Claims from where the journal is, so that the shard's tail begins there.
-    async fn claim(&self, min_epoch: u64) -> Result<(Shard, PartitionWriter), ClaimError> {
+    /// Reads from where the journal is, so that the shard's tail begins there.
+    async fn stand_by(&self) -> Result<Ready, ClaimError> {
         let cursor = match self.journal.cursor(self.partition).await {
             Ok(cursor) => cursor.unwrap_or_else(|| self.log.start(self.partition)),
             Err(error) => return Err(ClaimError::Raw(RawError::Unavailable { detail: error.to_string() })),
         };
         let mut shard =
             Shard::new(self.options.clone(), self.journal.clone(), self.clock.clone(), self.status.clone());
-        let nonce = (self.options.nonces)();
-        let identity = self.identity.clone();
-        let claim = PartitionWriter::claim(&self.log, cursor, identity, min_epoch, nonce, |record| {
-            shard.remember(record);
-        });
-        let writer = claim.await?;
+        let standby = Standby::open(&self.log, cursor, |record| shard.remember(record)).await?;
+        Ok(Ready { shard, standby })
+    }
+
+    async fn claim(
+        &self,
+        ready: Option<Result<Ready, ClaimError>>,
+        min_epoch: u64,
+    ) -> Result<(Shard, PartitionWriter), ClaimError> {
+        let Ready { mut shard, standby } = match ready {
+            Some(ready) => ready?,
+            None => self.stand_by().await?,
+        };
+        let (identity, nonce) = (self.identity.clone(), (self.options.nonces)());
+        let writer = standby.claim(identity, min_epoch, nonce, |record| shard.remember(record)).await?;
         Ok((shard, writer))
     }
 
@@ -309,7 +376,6 @@ impl Owner {
         let leave = CancellationToken::new();
         let tell = async {
             self.leave(grant).await;
-            info!("TIMES p{} leaving", self.partition);
             leave.cancel();
             std::future::pending::<Exit>().await
         };
@@ -353,6 +419,26 @@ impl Owner {
 
     fn set(&self, state: PartitionState) {
         self.status.send_modify(|status| status.state = state);
+    }
+}
+
+impl Ready {
+    /// Reads on for as long as that is possible, no further ahead of the journal than an owner may be.
+    async fn follow(&mut self, journal: &dyn Journal) -> ReadError {
+        let Self { shard, standby } = self;
+        let mut progress = journal.progress();
+        loop {
+            let read = tokio::select! {
+                Ok(()) = progress.changed() => {
+                    shard.prune_to(&progress.borrow_and_update());
+                    continue;
+                }
+                read = standby.read_on(|record| shard.remember(record)), if shard.has_room() => read,
+            };
+            if let Err(error) = read {
+                return error;
+            }
+        }
     }
 }
 

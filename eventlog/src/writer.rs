@@ -5,6 +5,7 @@
 //! record can be read whose loss was reported.
 
 mod flight;
+mod standby;
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use shopstream_domain::Partition;
 use tokio::time::{Sleep, sleep, sleep_until};
 
 use self::flight::{Flight, SILENCE, Settled, Trouble};
+pub use self::standby::Standby;
 
 use crate::cursor::{Cursor, Offset};
 use crate::fold::{Halt, Verdict};
@@ -137,30 +139,26 @@ impl PartitionWriter {
         nonce: u64,
         mut on_commit: impl FnMut(CommitRecord),
     ) -> Result<Self, ClaimError> {
-        let partition = start.partition;
-        let t0 = std::time::Instant::now();
-        let mut reader = log.reader(&[start]).await?;
-        let t1 = t0.elapsed();
-        // Only to choose an epoch: what is beyond this end is met on the way to the claim. And nothing is appended
-        // before the cursor's own record has been found again.
-        let end = log.end(partition).await.map_err(ClaimError::Raw)?;
-        let t2 = t0.elapsed();
-        while reader.is_unproven(partition)
-            || reader.cursor(partition).is_some_and(|cursor| cursor.next < end)
-        {
-            for commit in reader.next(READ_BYTES).await?.commits {
-                on_commit(commit);
-            }
-        }
-        let known = reader.cursor(partition).map_or(0, |cursor| cursor.fence.epoch());
-        let t3 = t0.elapsed();
-        let appender = fresh_appender(log, partition).await?;
-        let t4 = t0.elapsed();
+        let standby = Standby::open(log, start, &mut on_commit).await?;
+        standby.claim(identity, min_epoch, nonce, on_commit).await
+    }
+
+    /// Claims behind what `reader` has read.
+    async fn establish_at(
+        log: Log,
+        partition: Partition,
+        reader: Reader,
+        identity: Identity,
+        epoch: u64,
+        nonce: u64,
+        mut on_commit: impl FnMut(CommitRecord),
+    ) -> Result<Self, ClaimError> {
+        let appender = fresh_appender(&log, partition).await?;
         let mut writer = Self {
-            log: log.clone(),
+            log,
             partition,
             identity,
-            epoch: known.max(min_epoch) + 1,
+            epoch,
             nonce,
             appender,
             reader,
@@ -169,9 +167,7 @@ impl PartitionWriter {
             watchdog: Box::pin(sleep(SILENCE)),
             unresolved: false,
         };
-        let est = writer.establish(|folded| on_counted(folded, &mut on_commit)).await?;
-        tracing::info!("TIMES p{partition} reader {t1:?} end {t2:?} caught {t3:?} appender {t4:?} established {:?}", t0.elapsed());
-        match est {
+        match writer.establish(|folded| on_counted(folded, &mut on_commit)).await? {
             None => Ok(writer),
             Some(fenced) => Err(ClaimError::Lost(fenced)),
         }
@@ -429,7 +425,6 @@ impl PartitionWriter {
 
     /// Says on what history this owner opened, and waits until that counts.
     async fn open(&mut self) -> Result<(), Trouble> {
-        tracing::info!("TIMES p{} claim read", self.partition);
         if let Some(trouble) = self.flight.trouble() {
             return Err(trouble.clone());
         }

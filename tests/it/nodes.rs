@@ -249,7 +249,11 @@ async fn nodes_come_and_go_under_load() -> Result<()> {
     tokio::time::sleep(calm).await;
     upheavals.push(Upheaval { what: "c joins", from, to: Instant::now(), moved: moved_to_c });
     if std::env::var_os("X").is_some() {
-        for line in c.complaints().lines() { if line.contains("TIMES") { eprintln!("C {line}"); } }
+        for line in c.complaints().lines() {
+            if line.contains("TIMES") {
+                eprintln!("C {line}");
+            }
+        }
     }
     ensure!(before[0].is_superset(&after[0]) && before[1].is_superset(&after[1]), "only to the new node");
 
@@ -264,7 +268,11 @@ async fn nodes_come_and_go_under_load() -> Result<()> {
     c.stop();
 
     if std::env::var_os("X").is_some() {
-        for line in a.complaints().lines().chain(b.complaints().lines()) { if line.contains("TIMES") { eprintln!("{line}"); } }
+        for line in a.complaints().lines().chain(b.complaints().lines()) {
+            if line.contains("TIMES") {
+                eprintln!("{line}");
+            }
+        }
         return Ok(());
     }
     // b is killed.

@@ -142,6 +142,17 @@ impl Shard {
         self.tail.push(Arc::new(record));
     }
 
+    /// The journal has come this far, by partition: what it has is forgotten.
+    pub(crate) fn prune_to(&mut self, next: &[Offset]) {
+        let partition = usize::from(self.status.borrow().partition);
+        self.prune(next.get(partition).copied().unwrap_or(0));
+    }
+
+    /// Whether the journal is near enough for more to be taken on.
+    pub(crate) fn has_room(&self) -> bool {
+        self.tail.bytes() < self.options.tail_bytes
+    }
+
     /// Serves the partition until it is lost, halted or `leave` is cancelled.
     pub(crate) async fn run(
         mut self,
@@ -164,10 +175,7 @@ impl Shard {
                     }
                 }
                 Some(loaded) = self.loads.next(), if !self.loads.is_empty() => self.on_loaded(loaded, partition),
-                Ok(()) = journal_progress.changed() => {
-                    let next = journal_progress.borrow_and_update().get(usize::from(partition)).copied();
-                    self.prune(next.unwrap_or(0));
-                }
+                Ok(()) = journal_progress.changed() => self.prune_to(&journal_progress.borrow_and_update()),
                 taken = queue.recv_many(&mut turn, TURN), if self.admits() => {
                     if taken == 0 {
                         break self.step_down(writer, queue).await;
@@ -184,9 +192,7 @@ impl Shard {
 
     /// Whether more commands may come in: not while the journal is too far behind, nor while too many wait.
     fn admits(&self) -> bool {
-        self.backlog.is_empty()
-            && self.tail.bytes() < self.options.tail_bytes
-            && self.parked.len() < self.options.queue
+        self.backlog.is_empty() && self.has_room() && self.parked.len() < self.options.queue
     }
 
     /// Decides what can be decided.
