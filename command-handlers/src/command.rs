@@ -31,7 +31,7 @@ pub struct CommandEnvelope {
 /// Who asked, and in the course of what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// A user, a service or a provider.
+    /// A user, a service, a provider or a process of the shop.
     pub actor: Arc<str>,
     /// What the whole conversation shares, such as an order id.
     pub correlation_id: Arc<str>,
@@ -39,6 +39,19 @@ pub struct Origin {
     pub causation_id: Arc<str>,
     /// W3C trace context, or empty.
     pub traceparent: Arc<str>,
+}
+
+impl Origin {
+    /// What the actor of a process begins with. The process follows the replies to its own commands and ignores
+    /// their commits on the log, so nobody else may be called so.
+    pub const PROCESS: &str = "process:";
+    /// What the actor of a process begins with whose commits are news to other processes.
+    pub const EFFECT: &str = "effect:";
+
+    /// Whether a client may not be called so.
+    pub fn is_reserved(actor: &str) -> bool {
+        [Self::PROCESS, Self::EFFECT].iter().any(|prefix| actor.starts_with(prefix))
+    }
 }
 
 /// Hash of what a caller meant: of the request without its id and without anything added on the way, so that an

@@ -8,7 +8,7 @@ use metrics::counter;
 use shopstream_domain::Partition;
 use shopstream_eventlog::raw::RawError;
 use shopstream_eventlog::writer::{Fenced, Identity, Standby};
-use shopstream_eventlog::{ClaimError, Journal, Log, PartitionWriter, ReadError};
+use shopstream_eventlog::{ClaimError, Cursor, Halt, Journal, Log, PartitionWriter, ReadError};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -169,6 +169,15 @@ enum Next {
     Stop,
 }
 
+/// What an owner remembers of its earlier claims.
+#[derive(Default)]
+struct Past {
+    /// How often the log contradicted its history.
+    halts: u32,
+    /// How far it had read.
+    read: Option<Cursor>,
+}
+
 /// Ready to claim: a shard with what the journal lacks, and the reader that filled it.
 struct Ready {
     shard: Shard,
@@ -178,18 +187,20 @@ struct Ready {
 impl Owner {
     async fn run(self, mut queue: mpsc::Receiver<Job>) {
         let duty = Duty::Partition(self.partition);
-        let mut halts = 0;
+        let mut past = Past::default();
         loop {
             if !*self.desired.borrow() && !self.wait_until_desired(&mut queue).await {
                 return;
             }
             self.set(PartitionState::Claiming);
-            let next = tokio::select! {
-                (grant, ready) = self.acquire(duty) => {
-                    self.serve_under(&grant, ready, &mut queue, &mut halts).await
-                }
-                () = self.unwanted() => Next::Again,
-                () = self.stop.cancelled() => Next::Stop,
+            let acquired = tokio::select! {
+                (grant, ready) = self.acquire(duty, &past) => Some((grant, ready)),
+                () = self.unwanted() => None,
+                () = self.stop.cancelled() => None,
+            };
+            let next = match acquired {
+                Some((grant, ready)) => self.serve_under(&grant, ready, &mut queue, &mut past).await,
+                None => self.after(),
             };
             self.options.coordinator.release(duty).await;
             match next {
@@ -218,10 +229,10 @@ impl Owner {
     }
 
     /// Waits for the right to claim, and meanwhile gets ready to.
-    async fn acquire(&self, duty: Duty) -> (Grant, Result<Ready, ClaimError>) {
+    async fn acquire(&self, duty: Duty, past: &Past) -> (Grant, Result<Ready, ClaimError>) {
         let mut acquire = self.options.coordinator.acquire(duty, self.status.borrow().epoch);
         let mut granted = None;
-        let mut stand_by = std::pin::pin!(self.stand_by());
+        let mut stand_by = std::pin::pin!(self.stand_by(past));
         let mut ready = loop {
             tokio::select! {
                 biased;
@@ -288,18 +299,20 @@ impl Owner {
         grant: &Grant,
         ready: Result<Ready, ClaimError>,
         queue: &mut mpsc::Receiver<Job>,
-        halts: &mut u32,
+        past: &mut Past,
     ) -> Next {
         let mut ready = Some(ready);
         loop {
             let claimed = tokio::select! {
-                claimed = self.claim(ready.take(), grant.epoch.saturating_sub(1)) => claimed,
+                claimed = self.claim(ready.take(), grant.epoch.saturating_sub(1), past) => claimed,
                 () = self.leave(grant) => return self.after(),
             };
             let exit = match claimed {
                 Ok((shard, writer)) => {
                     self.note_claim(&writer);
-                    self.run_shard(shard, writer, queue, grant).await
+                    let (exit, read) = self.run_shard(shard, writer, queue, grant).await;
+                    past.read = read.or(past.read);
+                    exit
                 }
                 Err(ClaimError::Lost(fenced)) => Exit::Fenced(fenced),
                 Err(ClaimError::Read(ReadError::Halt { halt, .. })) => Exit::Halted(halt),
@@ -309,11 +322,11 @@ impl Owner {
                 Exit::Released => return self.after(),
                 Exit::Fenced(by) => return self.fenced(by),
                 Exit::Halted(halt) => {
-                    // One fresh look from the journal's cursor; what is found twice is true (`rulings.md` 40).
-                    *halts += 1;
-                    if *halts > 1 {
+                    // One fresh look; what is found twice is true (`rulings.md` 40).
+                    past.halts += 1;
+                    if past.halts > 1 {
                         error!(partition = self.partition, %halt, "halted; see `shopstream log status`");
-                        return self.stay_halted(halt.to_string(), grant, queue).await;
+                        return self.stay_halted(&halt, grant, queue).await;
                     }
                     warn!(partition = self.partition, %halt, "the log contradicts its history; looking again");
                 }
@@ -332,8 +345,12 @@ impl Owner {
         }
     }
 
-    /// Reads from where the journal is, so that the shard's tail begins there.
-    async fn stand_by(&self) -> Result<Ready, ClaimError> {
+    /// Reads from where the journal is, so that the shard's tail begins there; but not before what this owner has
+    /// read is found again. The journal may not have got so far, and would not miss what is gone behind it.
+    async fn stand_by(&self, past: &Past) -> Result<Ready, ClaimError> {
+        if let Some(read) = &past.read {
+            self.log.find(read).await?;
+        }
         let cursor = match self.journal.cursor(self.partition).await {
             Ok(cursor) => cursor.unwrap_or_else(|| self.log.start(self.partition)),
             Err(error) => return Err(ClaimError::Raw(RawError::Unavailable { detail: error.to_string() })),
@@ -348,10 +365,11 @@ impl Owner {
         &self,
         ready: Option<Result<Ready, ClaimError>>,
         min_epoch: u64,
+        past: &Past,
     ) -> Result<(Shard, PartitionWriter), ClaimError> {
         let Ready { mut shard, standby } = match ready {
             Some(ready) => ready?,
-            None => self.stand_by().await?,
+            None => self.stand_by(past).await?,
         };
         let (identity, nonce) = (self.identity.clone(), (self.options.nonces)());
         let writer = standby.claim(identity, min_epoch, nonce, |record| shard.remember(record)).await?;
@@ -366,22 +384,23 @@ impl Owner {
         self.options.coordinator.learn(partition, Location { epoch, node, address });
     }
 
+    /// Keeps the shard until it ends, or until the partition must be given up. Answers why, and how far it had read.
     async fn run_shard(
         &self,
         shard: Shard,
         writer: PartitionWriter,
         queue: &mut mpsc::Receiver<Job>,
         grant: &Grant,
-    ) -> Exit {
+    ) -> (Exit, Option<Cursor>) {
         let leave = CancellationToken::new();
         let tell = async {
             self.leave(grant).await;
             leave.cancel();
-            std::future::pending::<Exit>().await
+            std::future::pending().await
         };
         tokio::select! {
-            exit = shard.run(writer, queue, &leave) => exit,
-            exit = tell => exit,
+            ended = shard.run(writer, queue, &leave) => ended,
+            ended = tell => ended,
         }
     }
 
@@ -400,9 +419,9 @@ impl Owner {
     }
 
     /// Refuses everything until the partition is wanted elsewhere: whoever comes next looks for himself.
-    async fn stay_halted(&self, cause: String, grant: &Grant, queue: &mut mpsc::Receiver<Job>) -> Next {
-        self.set(PartitionState::Halted { cause: cause.clone() });
-        let error = CommandError::Halted { partition: self.partition, detail: cause };
+    async fn stay_halted(&self, halt: &Halt, grant: &Grant, queue: &mut mpsc::Receiver<Job>) -> Next {
+        self.set(PartitionState::Halted { cause: format!("{halt}; {}", Halt::WAY_OUT) });
+        let error = CommandError::Halted { partition: self.partition, detail: halt.to_string() };
         tokio::select! {
             () = refuse_all(queue, &error) => Next::Stop,
             () = self.leave(grant) => self.after(),

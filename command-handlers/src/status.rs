@@ -1,5 +1,7 @@
 //! What operators see of a partition.
 
+use std::fmt;
+
 use shopstream_domain::Partition;
 use shopstream_eventlog::Offset;
 
@@ -22,7 +24,7 @@ pub enum PartitionState {
     },
     /// The log contradicts its history: nothing is served until an operator repairs it.
     Halted {
-        /// What was found.
+        /// What was found, and the way out.
         cause: String,
     },
     /// The log or the journal is away; tried again by itself.
@@ -47,6 +49,21 @@ impl PartitionState {
             | Self::Halted { .. }
             | Self::Unavailable { .. } => true,
             Self::Released | Self::Elsewhere => false,
+        }
+    }
+}
+
+impl fmt::Display for PartitionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Claiming => f.write_str("claiming"),
+            Self::Serving => f.write_str("serving"),
+            Self::InDoubt { cause } => write!(f, "in doubt: {cause}"),
+            Self::Fenced { by } => write!(f, "fenced: {by} owns it"),
+            Self::Halted { cause } => write!(f, "halted: {cause}"),
+            Self::Unavailable { cause } => write!(f, "not available: {cause}"),
+            Self::Released => f.write_str("released"),
+            Self::Elsewhere => f.write_str("another node should own it"),
         }
     }
 }

@@ -255,6 +255,26 @@ async fn a_truncated_log_halts_the_partition_and_nothing_is_acknowledged() {
     assert!(matches!(refused, Err(CommandError::Halted { .. })), "{refused:?}");
 }
 
+/// The journal has not got as far as what is gone, so from where it is nothing seems to be missing.
+#[tokio::test(start_paused = true)]
+async fn a_log_truncated_behind_a_slow_journal_halts_the_partition() {
+    let shop = Shop::open().await;
+    shop.send(receive("r1", 1)).await.unwrap();
+    let faults = shop.sim.faults();
+    let mut progress = shop.journal.progress();
+    let end = faults.records(0).len() as u64;
+    progress.wait_for(|next| next[0] == end).await.unwrap();
+    shop.journal.pause();
+    for n in 2..5 {
+        shop.send(receive(&format!("r{n}"), 1)).await.unwrap();
+    }
+    faults.truncate(0, end + 1);
+    let refused = shop.send(receive("r9", 1)).await;
+    assert!(matches!(refused, Err(CommandError::Halted { .. })), "{refused:?}");
+    assert!(matches!(shop.commands.status()[0].state, PartitionState::Halted { .. }));
+    assert_eq!(faults.records(0).len() as u64, end + 1, "nothing was appended behind the gap");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_journal_that_is_away_refuses_cold_aggregates_and_serves_hot_ones() {
     let shop = Shop::open().await;

@@ -143,6 +143,12 @@ pub enum Halt {
         /// What is wrong with it.
         detail: String,
     },
+    /// The backend does not have any more what it had.
+    #[error("{detail}")]
+    Broken {
+        /// What was found.
+        detail: String,
+    },
     /// An own record was reported at an offset where the log shows another, or shows it elsewhere.
     #[error("an own record was reported at offset {reported} and read at offset {read}")]
     Misplaced {
@@ -151,6 +157,12 @@ pub enum Halt {
         /// The offset where it was read.
         read: Offset,
     },
+}
+
+impl Halt {
+    /// What an operator can do.
+    pub const WAY_OUT: &str =
+        "restore the log as it was and restart the node, or begin anew with another log and another database";
 }
 
 /// The rule's state at a point of a partition.

@@ -112,6 +112,18 @@ impl Log {
         Reader::open(&*self.raw, self.topology.log, cursors).await
     }
 
+    /// Looks whether the log still has the record before `cursor`.
+    ///
+    /// # Errors
+    /// See [`ReadError`]: [`ReadError::Halt`] where it has not.
+    pub async fn find(&self, cursor: &Cursor) -> Result<(), ReadError> {
+        let mut reader = self.reader(&[*cursor]).await?;
+        while reader.is_unproven(cursor.partition) {
+            reader.next(1).await?;
+        }
+        Ok(())
+    }
+
     /// See [`RawLog::end`]: a hint, never proof.
     ///
     /// # Errors

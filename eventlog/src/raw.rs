@@ -38,7 +38,8 @@ pub trait RawLog: Send + Sync + 'static {
 /// what was submitted may still arrive.
 #[async_trait]
 pub trait Appender: Send {
-    /// Hands a record over without waiting.
+    /// Hands a record over without waiting. What is handed over together may be sent together, so a backend may hold
+    /// it until [`Appender::reports`] is awaited.
     ///
     /// # Errors
     /// [`RawError::Full`]: nothing was taken, try again after the next report. Anything else: the record may or
@@ -62,7 +63,8 @@ pub trait RawReader: Send {
     /// Trouble that passes (a broker away, a leader moving) is waited out inside.
     ///
     /// # Errors
-    /// [`RawError::Lost`] or [`RawError::Damaged`]: what should be there is not. The reader is of no more use.
+    /// [`RawError::Lost`], [`RawError::Broken`] or [`RawError::Damaged`]: what should be there is not. The reader is of
+    /// no more use.
     async fn next(&mut self, max_bytes: usize, records: &mut Vec<RawRecord>) -> Result<(), RawError>;
 }
 
@@ -117,10 +119,19 @@ pub enum RawError {
         /// The end found.
         end: Offset,
     },
+    /// What was read of the partition, or should be read next, is there no more: somebody deleted it, made it again
+    /// or changed it.
+    #[error("partition {partition}: {detail}")]
+    Broken {
+        /// Which partition.
+        partition: Partition,
+        /// What was found.
+        detail: String,
+    },
     /// Bytes in the middle of the log are not what was written.
     #[error("the log is damaged at {place}: {detail}")]
     Damaged {
-        /// File and byte, or partition and offset.
+        /// File and byte.
         place: String,
         /// What is wrong.
         detail: String,

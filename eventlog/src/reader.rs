@@ -6,7 +6,7 @@ use std::time::Duration;
 use metrics::counter;
 use shopstream_domain::Partition;
 
-use crate::cursor::{Cursor, LogId, Position};
+use crate::cursor::{Cursor, LogId, Offset, Position};
 use crate::fold::{Fold, Halt, Verdict};
 use crate::raw::{RawError, RawLog, RawReader, RawRecord};
 use crate::record::{Body, Commit, CommitRecord, Header, Record};
@@ -32,6 +32,8 @@ struct Folding {
     fold: Fold,
     /// The cursor's last record was not yet found again.
     unproven: bool,
+    /// Records from here on are left out.
+    end: Offset,
 }
 
 /// A run of records of several partitions, read together.
@@ -70,13 +72,26 @@ impl Reader {
             // One record early, to find the fingerprint (`rulings.md` 41).
             let unproven = cursor.fingerprint.is_some();
             from.push((cursor.partition, cursor.next - u64::from(unproven)));
-            partitions.insert(cursor.partition, Folding { fold: Fold::new(*cursor), unproven });
+            let folding = Folding { fold: Fold::new(*cursor), unproven, end: Offset::MAX };
+            partitions.insert(cursor.partition, folding);
         }
-        let reader = raw.reader(&from).await.map_err(ReadError::from_raw)?;
+        let reader = raw.reader(&from).await?;
         for cursor in cursors.iter().filter(|cursor| cursor.fingerprint.is_some()) {
             await_end(raw, cursor).await?;
         }
         Ok(Self { raw: reader, partitions, buffer: Vec::new() })
+    }
+
+    /// This reader, stopped in each of these partitions exactly before the offset: its cursor there is what the fold
+    /// itself came to, and never passes it.
+    #[must_use]
+    pub fn until(mut self, ends: &[(Partition, Offset)]) -> Self {
+        for (partition, end) in ends {
+            if let Some(folding) = self.partitions.get_mut(partition) {
+                folding.end = *end;
+            }
+        }
+        self
     }
 
     /// Waits for records, reads up to about `max_bytes`, and answers the commits among them that count. The batch
@@ -121,6 +136,11 @@ impl Reader {
         self.partitions.get(&partition).map(|folding| folding.fold.cursor())
     }
 
+    /// The points reached, of every partition that is read here.
+    pub fn cursors(&self) -> Vec<Cursor> {
+        self.partitions.values().map(|folding| *folding.fold.cursor()).collect()
+    }
+
     /// Whether the record before the cursor of `partition` has still to be found again.
     pub(crate) fn is_unproven(&self, partition: Partition) -> bool {
         self.partitions.get(&partition).is_some_and(|folding| folding.unproven)
@@ -137,10 +157,13 @@ impl Reader {
         mut each: impl FnMut(Folded) -> Result<(), Halt>,
     ) -> Result<(), ReadError> {
         self.buffer.clear();
-        self.raw.next(max_bytes, &mut self.buffer).await.map_err(ReadError::from_raw)?;
+        self.raw.next(max_bytes, &mut self.buffer).await?;
         for raw in self.buffer.drain(..) {
             let RawRecord { partition, offset, bytes } = raw;
-            let Some(folding) = self.partitions.get_mut(&partition) else { continue };
+            let folding = self.partitions.get_mut(&partition);
+            let Some(folding) = folding.filter(|folding| offset < folding.end) else {
+                continue;
+            };
             let mut step = || -> Result<Option<Folded>, Halt> {
                 let record = Record::parse(&bytes)
                     .map_err(|error| Halt::Damaged { offset, detail: error.to_string() })?;
@@ -168,7 +191,7 @@ async fn await_end(raw: &dyn RawLog, cursor: &Cursor) -> Result<(), ReadError> {
     let partition = cursor.partition;
     let mut end = 0;
     for _ in 0..END_TRIES {
-        end = raw.end(partition).await.map_err(ReadError::from_raw)?;
+        end = raw.end(partition).await?;
         if end >= cursor.next {
             return Ok(());
         }
@@ -213,12 +236,14 @@ pub enum ReadError {
     Raw(RawError),
 }
 
-impl ReadError {
-    fn from_raw(error: RawError) -> Self {
+/// What a backend has lost for good halts the partition; everything else is trouble of the backend.
+impl From<RawError> for ReadError {
+    fn from(error: RawError) -> Self {
         match error {
             RawError::Lost { partition, wanted, end } => {
                 Self::Halt { partition, halt: Halt::BeyondEnd { next: wanted, end } }
             }
+            RawError::Broken { partition, detail } => Self::Halt { partition, halt: Halt::Broken { detail } },
             other => Self::Raw(other),
         }
     }

@@ -183,6 +183,11 @@ impl PartitionWriter {
         self.epoch
     }
 
+    /// How far this writer's own reader is: a later owner must find the record before it again.
+    pub fn cursor(&self) -> Option<Cursor> {
+        self.reader.cursor(self.partition).copied()
+    }
+
     /// Bytes submitted and not yet confirmed.
     pub const fn in_flight_bytes(&self) -> usize {
         self.flight.bytes()
@@ -268,8 +273,14 @@ impl PartitionWriter {
                 return Err(ReadError::Halt { partition: self.partition, halt: halt.clone() }.into());
             }
             Some(Trouble::Failed(_)) => {
-                if let Some(cursor) = self.reader.cursor(self.partition).copied() {
+                if let Some(cursor) = self.cursor() {
                     self.reader = self.log.reader(&[cursor]).await?;
+                }
+                // Before anything is appended: it may be another log now, to which this claim would do harm.
+                while self.reader.is_unproven(self.partition) {
+                    self.reader
+                        .fold_next(READ_BYTES, |folded| old.read(&folded, old_epoch, old_nonce))
+                        .await?;
                 }
             }
             Some(Trouble::InDoubt(_) | Trouble::Fenced(_)) | None => {}

@@ -89,7 +89,8 @@ async fn a_record_too_large_is_refused_for_good() {
     let log = log(&brokers, "large", 1).await;
     let mut appender = log.appender(0).await.unwrap();
     assert_eq!(append(&mut *appender, [Bytes::from(vec![0; 900_000])]).await, [Ok(Some(0))]);
-    let refused = appender.submit(Bytes::from(vec![0; 2_000_000])).unwrap_err();
+    let mut reports = append(&mut *appender, [Bytes::from(vec![0; 2_000_000])]).await;
+    let refused = reports.remove(0).unwrap_err();
     assert!(matches!(refused, RawError::Refused { .. }), "{refused}");
     assert_eq!(appender.submit(record(1)), Err(refused), "an appender with an error is of no more use");
 }

@@ -159,7 +159,7 @@ async fn a_truncated_log_ends_its_readers() {
                 }
             };
             println!("regrown {regrow}: noticed after {} records: {error}", records.len());
-            assert!(matches!(error, RawError::Lost { .. } | RawError::Damaged { .. }), "{error}");
+            assert!(matches!(error, RawError::Lost { .. } | RawError::Broken { .. }), "{error}");
         }
         // The other partition can be read on.
         fill(&log, 1, 0..1).await;
@@ -198,7 +198,7 @@ async fn a_flipped_bit_is_damage_and_never_data() {
             }
         };
         println!("after {} records: {error}", records.len());
-        assert!(matches!(error, RawError::Damaged { .. }), "{error}");
+        assert!(matches!(error, RawError::Broken { .. }), "{error}");
         assert!(records.len() < 20);
         assert_dense(&records, 0);
         assert!(records.iter().all(|found| found.bytes == record(found.offset)));

@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use shopstream_eventlog::Cursor;
-use shopstream_projections::{Digest, Projection, RebuildError};
+use shopstream_projections::{Difference, Digest, Projection, RebuildError};
 use shopstream_proto::Validate;
 use shopstream_proto::admin::v1::admin_service_server::AdminService;
 use shopstream_proto::admin::v1::verify_read_models_response::Event;
@@ -21,6 +21,8 @@ use crate::shop::Shop;
 const SCRATCH: u32 = 1_000_000;
 /// Reports that wait for a slow client; the replay waits with them.
 const REPORTS: usize = 16;
+/// How much of a row that differs is shown.
+const ROW_CHARS: usize = 1_000;
 
 /// The service.
 pub(crate) struct Admin {
@@ -37,15 +39,16 @@ impl AdminService for Admin {
     ) -> Result<Response<Self::VerifyReadModelsStream>, Status> {
         let request = request.into_inner();
         request.validate().map_err(Failure::from)?;
-        let views = named(&request.names)?;
+        let projections = named(&request.names)?;
         let (reports, stream) = mpsc::channel(REPORTS);
         let shop = self.shop.clone();
         tokio::spawn(async move {
-            for view in views {
-                let verdict = verify(&shop, view, &reports).await;
+            for projection in projections {
+                let verdict = verify(&shop, projection, &reports).await;
                 let failed = verdict.is_err();
-                let answer =
-                    verdict.map(|verdict| response(view, Event::Verdict(verdict))).map_err(Status::from);
+                let answer = verdict
+                    .map(|verdict| response(projection, Event::Verdict(verdict)))
+                    .map_err(Status::from);
                 // Nobody listens any more: the rest would be for nothing.
                 if reports.send(answer).await.is_err() || failed {
                     return;
@@ -58,54 +61,84 @@ impl AdminService for Admin {
 
 fn named(names: &[String]) -> Result<Vec<Projection>, Failure> {
     if names.is_empty() {
-        return Ok(Projection::views().collect());
+        return Ok(Projection::ALL.to_vec());
     }
-    let view = |(index, name): (usize, &String)| {
-        Projection::views().find(|view| view.name() == name).ok_or_else(|| {
+    let named = |(index, name): (usize, &String)| {
+        Projection::from_name(name).ok_or_else(|| {
             Failure::invalid(format!("names[{index}]"), format!("there is no read model {name:?}"))
         })
     };
-    names.iter().enumerate().map(view).collect()
+    names.iter().enumerate().map(named).collect()
 }
 
-/// Replays a view into tables of its own, up to where the live one is, and compares the two.
+/// Replays a projection into tables of its own, up to where the live one is, and compares the two.
 async fn verify(
     shop: &Shop,
-    view: Projection,
+    projection: Projection,
     reports: &mpsc::Sender<Result<VerifyReadModelsResponse, Status>>,
 ) -> Result<ReplayVerdict, Failure> {
     let database = &shop.means.database;
     // What an interrupted comparison left behind.
-    database.drop_epoch(view, SCRATCH).await?;
-    let active = database.active_epoch(view).await?;
-    let live = database.digest(view, active).await?;
+    database.drop_epoch(projection, SCRATCH).await?;
+    let active = database.active_epoch(projection).await?;
+    let live = database.digest(projection, active).await?;
     let total = records(&live.cursors);
     let report = |cursors: &[Cursor]| {
         let progress = ReplayProgress { done_count: records(cursors), total_count: total };
         // A full queue drops this report; the next one says more.
-        let _ = reports.try_send(Ok(response(view, Event::Progress(progress))));
+        let _ = reports.try_send(Ok(response(projection, Event::Progress(progress))));
     };
-    database.rebuild(&shop.means.log, view, SCRATCH, &live.cursors, report).await.map_err(broken_off)?;
-    let replayed = database.digest(view, SCRATCH).await?;
-    let difference = if live.tables == replayed.tables { String::new() } else { describe(&live, &replayed) };
-    database.drop_epoch(view, SCRATCH).await?;
+    database
+        .rebuild(&shop.means.log, projection, SCRATCH, &live.cursors, report)
+        .await
+        .map_err(broken_off)?;
+    let replayed = database.digest(projection, SCRATCH).await?;
+    let mut difference = difference(&live, &replayed).unwrap_or_default();
+    if live.tables != replayed.tables
+        && let Some(first) = database.first_difference(projection, [active, SCRATCH]).await?
+    {
+        // The digests belong to one point of the log; the rows are those of now.
+        difference.push_str(&describe(&first));
+    }
+    database.drop_epoch(projection, SCRATCH).await?;
     let rows: u64 = live.tables.iter().map(|table| table.rows).sum();
     Ok(ReplayVerdict { equal: difference.is_empty(), row_count: rows as i64, difference })
 }
 
-fn describe(live: &Digest, replayed: &Digest) -> String {
-    let differ = live.tables.iter().zip(&replayed.tables).find(|(live, replayed)| live != replayed);
-    differ.map_or_else(String::new, |(live, replayed)| {
-        format!("table {}: {} rows live, {} replayed, contents differ", live.table, live.rows, replayed.rows)
-    })
+/// What is not the same in two digests of one point of the log.
+fn difference(live: &Digest, replayed: &Digest) -> Option<String> {
+    if let Some((live, replayed)) = live.tables.iter().zip(&replayed.tables).find(|(a, b)| a != b) {
+        return Some(format!(
+            "table {}: {} rows live, {} replayed, contents differ",
+            live.table, live.rows, replayed.rows
+        ));
+    }
+    let missing = |cursor: &&Cursor| !live.cursors.iter().any(|live| live.partition == cursor.partition);
+    if let Some(cursor) = replayed.cursors.iter().find(missing) {
+        return Some(format!("there is no checkpoint of partition {}", cursor.partition));
+    }
+    let (live, replayed) = live.cursors.iter().zip(&replayed.cursors).find(|(a, b)| a != b)?;
+    Some(format!(
+        "the checkpoint of partition {} is {live:?}, and the log there comes to {replayed:?}",
+        live.partition
+    ))
+}
+
+/// The row in both forms, as far as a person reads.
+fn describe(Difference { rows: [live, replayed], .. }: &Difference) -> String {
+    let shown = |row: &Option<String>| match row {
+        Some(row) => row.chars().take(ROW_CHARS).collect(),
+        None => "missing".to_owned(),
+    };
+    format!("; the first that differs now: live {}; replayed {}", shown(live), shown(replayed))
 }
 
 fn records(cursors: &[Cursor]) -> i64 {
     cursors.iter().map(|cursor| cursor.next as i64).sum()
 }
 
-fn response(view: Projection, event: Event) -> VerifyReadModelsResponse {
-    VerifyReadModelsResponse { name: view.name().to_owned(), event: Some(event) }
+fn response(projection: Projection, event: Event) -> VerifyReadModelsResponse {
+    VerifyReadModelsResponse { name: projection.name().to_owned(), event: Some(event) }
 }
 
 fn broken_off(error: RebuildError) -> Failure {

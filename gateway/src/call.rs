@@ -38,7 +38,8 @@ impl Call {
     /// Reads the metadata of a call that has just arrived.
     ///
     /// # Errors
-    /// `shopstream-tenant` is not a tenant id, or `shopstream-actor` is not 1 to 128 printable characters.
+    /// `shopstream-tenant` is not a tenant id, or `shopstream-actor` is not 1 to 128 printable characters or is a name
+    /// of the shop's own processes.
     pub fn of(metadata: &MetadataMap) -> Result<Self, Failure> {
         let text = |key: &'static str| match metadata.get(key).map(|value| value.to_str()) {
             Some(Ok(text)) => Ok(Some(text)),
@@ -52,6 +53,13 @@ impl Call {
             None => TenantId::default_tenant(),
         };
         let actor = match text("shopstream-actor")? {
+            // A process ignores the commits of processes, so a client in their name would not be heard.
+            Some(name) if Origin::is_reserved(name) => {
+                return Err(Failure::invalid(
+                    "shopstream-actor",
+                    "this name is for the shop's own processes",
+                ));
+            }
             Some(name) if (1..=TEXT_MAX).contains(&name.len()) => name,
             Some(_) => return Err(Failure::invalid("shopstream-actor", "not 1 to 128 characters")),
             None => "anonymous",
@@ -155,11 +163,22 @@ mod tests {
 
     #[test]
     fn wrong_metadata_is_named() {
-        for (key, value) in
-            [("shopstream-tenant", "a/b"), ("shopstream-tenant", ""), ("shopstream-actor", "")]
-        {
+        for (key, value) in [
+            ("shopstream-tenant", "a/b"),
+            ("shopstream-tenant", ""),
+            ("shopstream-actor", ""),
+            ("shopstream-actor", "process:checkout"),
+            ("shopstream-actor", "effect:"),
+        ] {
             let failure = Call::of(&metadata(&[(key, value)])).expect_err(value);
             assert!(matches!(&failure, Failure::Invalid(v) if v[0].field == key), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn an_actor_may_be_called_anything_but_a_process() {
+        for name in ["anna", "processor", "the process: anna"] {
+            assert_eq!(&*Call::of(&metadata(&[("shopstream-actor", name)])).expect(name).actor, name);
         }
     }
 

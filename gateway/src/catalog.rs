@@ -2,7 +2,7 @@
 
 use futures::future::try_join_all;
 use shopstream_command_handlers::{CommandEnvelope, Reply};
-use shopstream_domain::{ProductId, Sku, model};
+use shopstream_domain::ProductId;
 use shopstream_projections::Projection;
 use shopstream_proto::Validate;
 use shopstream_proto::catalog::v1 as wire;
@@ -20,6 +20,7 @@ use crate::positions::position;
 use crate::shop::Shop;
 use crate::wire::{id, int};
 
+mod rehearsal;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -100,27 +101,12 @@ impl Catalog {
     /// Claims the SKUs, then creates, then prices (`rulings.md` 14). Every step may be repeated, so a repeat of the
     /// request finishes what a crash interrupted.
     async fn create(&self, call: &Call, new: &NewProduct) -> Result<Reply, Failure> {
-        self.refuse_taken(call, new).await?;
-        self.claim(call, new.claims(call)).await?;
-        let reply = self.shop.submit_offer(call, new.create(call)).await?;
+        let (claims, create) = (new.claims(call), new.create(call));
+        self.rehearse(call, &claims, std::slice::from_ref(&create)).await?;
+        self.claim(call, claims).await?;
+        let reply = self.shop.submit_offer(call, create).await?;
         try_join_all(new.prices(call).into_iter().map(|price| self.shop.submit_offer(call, price))).await?;
         Ok(reply)
-    }
-
-    /// A claim is for ever, so nothing is claimed for a product that will surely not be. The claims themselves decide;
-    /// this only keeps most refusals from leaving any behind.
-    async fn refuse_taken(&self, call: &Call, new: &NewProduct) -> Result<(), Failure> {
-        let skus: Vec<Sku> = new.variants.iter().map(|variant| variant.sku.clone()).collect();
-        let offers = self.shop.offers(call, &skus).await?;
-        for (i, (sku, offer)) in skus.into_iter().zip(offers).enumerate() {
-            if let Some(owner) =
-                offer.map(|offer| offer.product_id.clone()).filter(|owner| *owner != new.product_id)
-            {
-                let taken = shopstream_domain::catalog::Error::SkuTaken { sku, owner };
-                return Err(Failure::refused(&taken).inside(&format!("variants[{i}]")));
-            }
-        }
-        Ok(())
     }
 
     async fn claim(&self, call: &Call, claims: Vec<CommandEnvelope>) -> Result<(), Failure> {
@@ -142,40 +128,16 @@ impl Catalog {
     }
 
     async fn update(&self, call: &Call, update: Update) -> Result<Reply, Failure> {
-        let commands = update.commands(call);
-        if commands.len() > 1 {
-            self.rehearse(call, &commands).await?;
+        let (claims, commands) = (update.claims(call), update.commands(call));
+        if !claims.is_empty() || commands.len() > 1 {
+            self.rehearse(call, &claims, &commands).await?;
         }
-        self.claim(call, update.claims(call)).await?;
+        self.claim(call, claims).await?;
         let mut last = None;
         for command in commands {
             last = Some(self.shop.submit_offer(call, command).await?);
         }
         last.ok_or_else(|| Failure::Internal("an update without a command".to_owned()))
-    }
-
-    /// An update may take several commands, and a refused one would leave those before it done. So all of them are
-    /// decided here first, on the history so far; only a change at this very moment still gets between.
-    async fn rehearse(&self, call: &Call, commands: &[CommandEnvelope]) -> Result<(), Failure> {
-        let Some(first) = commands.first() else { return Ok(()) };
-        self.shop.catch_up_on(call, Projection::Journal, &first.stream).await?;
-        let journal = &self.shop.means.journal;
-        let loaded = async { Ok(journal.load(std::slice::from_ref(&first.stream)).await?) };
-        let history = call.read_within(loaded).await?.pop().unwrap_or_default();
-        if history.iter().any(|record| record.commit.command_id == first.command_id) {
-            // A repeat: what is stored wins over what the state says now.
-            return Ok(());
-        }
-        let mut state = model::State::empty(first.stream.kind());
-        for event in history.iter().flat_map(|record| &record.commit.events) {
-            let event = shopstream_eventlog::schema::decode(first.stream.kind(), event);
-            state.evolve(&event.map_err(|error| Failure::Internal(error.to_string()))?);
-        }
-        for command in commands {
-            let events = state.decide(&command.command, self.shop.now()).map_err(Failure::Refused)?;
-            events.iter().for_each(|event| state.evolve(event));
-        }
-        Ok(())
     }
 
     /// A price is for a SKU that somebody sells, in the currency that it is sold in.

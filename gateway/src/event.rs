@@ -1,14 +1,17 @@
 //! EventService: the log itself, for people, tests and the command line.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use futures::future::join_all;
 use shopstream_command_handlers::coordinator::{Duty, LeaseSeen};
 use shopstream_command_handlers::{Location, PartitionState, PartitionStatus};
-use shopstream_eventlog::{Offset, ReadError, Reader};
+use shopstream_eventlog::{Offset, Reader};
 use shopstream_proto::Validate;
 use shopstream_proto::event::v1 as wire;
 use shopstream_proto::event::v1::event_service_server::EventService;
 use shopstream_proto::event::v1::{GetLogStatusRequest, GetLogStatusResponse, ReadRequest, ReadResponse};
+use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 
 use crate::failure::Failure;
@@ -23,6 +26,9 @@ mod read;
 mod tests;
 
 use read::{Feed, Filter, Range, Read};
+
+/// How long the log's status waits for the end of a partition: it is asked most when the log does not answer.
+const END_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The service.
 pub(crate) struct Events {
@@ -44,7 +50,7 @@ impl EventService for Events {
         let request = request.into_inner();
         request.validate().map_err(Failure::from)?;
         check_log(&request.log)?;
-        Ok(Response::new(self.status().await?))
+        Ok(Response::new(self.status().await))
     }
 }
 
@@ -97,7 +103,7 @@ impl Events {
             for (partition, range) in (0..).zip(&mut ranges) {
                 if range.from < range.to {
                     let end = self.shop.means.log.end(partition).await;
-                    range.to = range.to.min(end.map_err(|cause| unreadable(ReadError::Raw(cause)))?);
+                    range.to = range.to.min(end.map_err(|cause| unreadable(cause.into()))?);
                 }
             }
         }
@@ -115,26 +121,37 @@ impl Events {
         Ok(Some(self.shop.means.log.reader(&cursors).await.map_err(unreadable)?))
     }
 
-    async fn status(&self) -> Result<GetLogStatusResponse, Failure> {
+    async fn status(&self) -> GetLogStatusResponse {
         let log = &self.shop.means.log;
         let topology = log.topology();
-        let mut partitions = Vec::new();
-        let coordinator = self.shop.means.commands.coordinator();
-        for status in self.shop.means.commands.status() {
-            let partition = status.partition;
-            let end = log.end(partition).await.map_err(|_| Failure::Away { what: "the log" })?;
-            let (owner, lease) =
-                (coordinator.locate(partition), coordinator.lease(Duty::Partition(partition)));
-            partitions.push(partition_status(&status, end, owner, lease));
-        }
-        Ok(GetLogStatusResponse {
+        let commands = &self.shop.means.commands;
+        let statuses = commands.status();
+        let ends = join_all(statuses.iter().map(|status| self.end(status))).await;
+        let coordinator = commands.coordinator();
+        let partitions = statuses.iter().zip(ends).map(|(status, end)| {
+            let owner = coordinator.locate(status.partition);
+            let lease = coordinator.lease(Duty::Partition(status.partition));
+            partition_status(status, end, owner, lease)
+        });
+        GetLogStatusResponse {
             log: CORE.to_owned(),
             log_id: topology.log.to_string(),
             generation: topology.generation,
             partition_count: topology.partitions.into(),
             backend: self.shop.means.backend.to_owned(),
-            partitions,
-        })
+            partitions: partitions.collect(),
+        }
+    }
+
+    /// The end of a partition; where the log does not answer, or is not ours any more, the end that this node knew.
+    async fn end(&self, status: &PartitionStatus) -> Offset {
+        if matches!(status.state, PartitionState::Halted { .. }) {
+            return status.confirmed;
+        }
+        match timeout(END_PATIENCE, self.shop.means.log.end(status.partition)).await {
+            Ok(Ok(end)) => end,
+            Ok(Err(_)) | Err(_) => status.confirmed,
+        }
     }
 }
 
@@ -179,8 +196,6 @@ fn partition_status(
         epoch: int(epoch),
         owner: name,
         end_offset: int(end),
-        // Counted by the metric `shopstream_log_void_records_total`, not by partition.
-        void_record_count: 0,
         lease_ms: lease.map_or(0, |lease| i64::try_from(lease.left.as_millis()).unwrap_or(i64::MAX)),
     }
 }

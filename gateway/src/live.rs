@@ -134,8 +134,11 @@ impl Live {
         let mut cursors = self.first_cursors(journal).await;
         self.feed().state = FeedState::Running(cursors.iter().map(|cursor| cursor.next).collect());
         self.shared.started.send_replace(true);
+        let mut looked_again = false;
         loop {
             match self.follow(&mut cursors).await {
+                // One fresh look; what is found twice is true (`rulings.md` 40).
+                ReadError::Halt { .. } if !looked_again => looked_again = true,
                 ReadError::Halt { partition, halt } => {
                     // A stream over all partitions that left one out would be a lie, so all of them end.
                     error!(partition, %halt, "the live feed ends: partition {partition} is halted");

@@ -15,6 +15,9 @@ use crate::failure::Failure;
 use crate::follow::Follow;
 use crate::live::Live;
 
+#[cfg(test)]
+mod tests;
+
 /// How many offers are kept; about 300 bytes each.
 const KEPT: NonZeroUsize = NonZeroUsize::new(50_000).expect("not zero");
 
@@ -106,6 +109,8 @@ impl Offers {
     }
 
     async fn follow_once(&self, live: &Live) -> Failure {
+        // A feed that has only to begin is no trouble: nothing is kept so far, and nothing has to be said.
+        live.started().await;
         let mut follow = match Follow::from_now(live) {
             Ok(follow) => follow,
             Err(cause) => return cause,
@@ -194,88 +199,5 @@ impl Kept {
         if let Some(changed) = self.changed.get_mut(usize::from(position.partition)) {
             *changed = (*changed).max(position.offset + 1);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use shopstream_domain::Timestamp;
-    use shopstream_eventlog::{CommandId, Commit};
-
-    use super::*;
-
-    fn key() -> Key {
-        (TenantId::default_tenant(), Sku::new("A1").expect("valid"))
-    }
-
-    fn offers() -> Offers {
-        let offers = Offers::new(2);
-        offers.trust(&[0, 0]);
-        offers
-    }
-
-    fn offer() -> Arc<Offer> {
-        let product_id = ProductId::new("prd_1").expect("valid");
-        Arc::new(Offer { product_id, on_sale: true, prices: Vec::new() })
-    }
-
-    fn at_hand(offers: &Offers) -> bool {
-        offers.of(&key().0, std::iter::once(&key().1))[0].is_some()
-    }
-
-    fn commit(stream: &str, first_version: Version, offset: Offset) -> CommitRecord {
-        let stream: StreamId = stream.parse().expect("a stream");
-        let commit = Commit {
-            stream,
-            first_version,
-            command_id: CommandId::derive(&["test"]),
-            body_hash: 0,
-            actor: String::new(),
-            correlation_id: String::new(),
-            causation_id: String::new(),
-            traceparent: String::new(),
-            recorded_at: Timestamp::from_micros(0),
-            effective_at: None,
-            events: Vec::new(),
-        };
-        CommitRecord { position: Position { partition: 1, offset }, epoch: 1, commit }
-    }
-
-    #[test]
-    fn a_change_of_price_or_product_is_forgotten_and_nothing_else() {
-        for (stream, stays) in [
-            ("default/price/A1.GBP", false),
-            ("default/product/prd_1", false),
-            ("default/price/A2.GBP", true),
-            ("other/price/A1.GBP", true),
-            ("default/product/prd_2", true),
-            ("default/stock/A1@main", true),
-        ] {
-            let offers = offers();
-            offers.keep([(key(), offer())], &[9, 9]);
-            assert!(at_hand(&offers));
-            offers.forget([commit(stream, 2, 5)].iter());
-            assert_eq!(at_hand(&offers), stays, "{stream}");
-        }
-    }
-
-    #[test]
-    fn a_row_older_than_the_last_change_is_not_kept() {
-        let offers = offers();
-        offers.forget([commit("default/price/A1.GBP", 2, 5)].iter());
-        offers.keep([(key(), offer())], &[9, 5]);
-        assert!(!at_hand(&offers), "the view had not folded offset 5");
-        offers.keep([(key(), offer())], &[0, 6]);
-        assert!(at_hand(&offers));
-    }
-
-    #[test]
-    fn nothing_is_kept_while_the_log_is_not_followed() {
-        let offers = offers();
-        offers.keep([(key(), offer())], &[9, 9]);
-        offers.distrust();
-        assert!(!at_hand(&offers));
-        offers.keep([(key(), offer())], &[9, 9]);
-        assert!(!at_hand(&offers));
     }
 }

@@ -63,22 +63,6 @@ impl Batch {
         Self { commits: read.commits, events, from, to: read.cursors }
     }
 
-    /// This batch without what is beyond `until`, which names the partitions that it holds.
-    pub(crate) fn until(mut self, until: &[Cursor]) -> Self {
-        let end = |partition: Partition| until.iter().find(|cursor| cursor.partition == partition);
-        let commits = &self.commits;
-        self.events.retain(|decoded| {
-            let position = commits[decoded.commit].position;
-            end(position.partition).is_some_and(|end| position.offset < end.next)
-        });
-        for cursor in &mut self.to {
-            if let Some(end) = end(cursor.partition).filter(|end| end.next < cursor.next) {
-                *cursor = *end;
-            }
-        }
-        self
-    }
-
     pub(crate) fn from(&self) -> &[(Partition, Offset)] {
         &self.from
     }

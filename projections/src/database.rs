@@ -191,8 +191,8 @@ pub enum DatabaseError {
     Migration(#[from] refinery::Error),
     /// The tables were filled from another log.
     #[error(
-        "this database was filled from log {stored}, and this is log {found}: name the right one, or empty the \
-         database and fill it from this log with `shopstream rebuild all`"
+        "this database was filled from log {stored}, and this is log {found}: name the log that belongs to it, or an \
+         empty database, which is filled from this log"
     )]
     OtherLog {
         /// The log of the tables.
@@ -202,7 +202,8 @@ pub enum DatabaseError {
     },
     /// A view's tables were made by a program whose tables look otherwise.
     #[error(
-        "the tables of {projection} are of another version of this program: run `shopstream rebuild {projection}`"
+        "the tables of {projection} were made by another version of this program: run that one, or name an empty \
+         database, which is filled from the log"
     )]
     OtherShape {
         /// The view.

@@ -3,7 +3,7 @@
 use deadpool_postgres::Transaction;
 use tokio_postgres::GenericClient;
 
-use crate::{Database, DatabaseError, Projection};
+use crate::{Database, DatabaseError, Projection, journal};
 
 /// The epoch of a view that was never rebuilt.
 pub(crate) const FIRST: u32 = 1;
@@ -37,13 +37,18 @@ pub(crate) async fn activate(
     Ok(())
 }
 
-/// Drops a view's tables of an epoch, and what was noted about it.
+/// Drops a projection's tables of an epoch, and what was noted about it. The live journal's table is emptied.
 pub(crate) async fn drop_epoch(
     client: &impl GenericClient,
     projection: Projection,
     epoch: u32,
 ) -> Result<(), DatabaseError> {
-    client.batch_execute(&format!("DROP SCHEMA IF EXISTS {} CASCADE", projection.schema(epoch))).await?;
+    let drop_tables = if projection.is_fixed(epoch) {
+        format!("TRUNCATE {}", journal::TABLE)
+    } else {
+        format!("DROP SCHEMA IF EXISTS {} CASCADE", projection.schema(epoch))
+    };
+    client.batch_execute(&drop_tables).await?;
     let (name, epoch) = (projection.name(), epoch as i32);
     client
         .execute("DELETE FROM read_model_epoch WHERE projection = $1 AND epoch = $2", &[&name, &epoch])

@@ -16,13 +16,8 @@ use shopstream_eventlog::{CommandId, CommitRecord, Cursor, Journal, JournalError
 use tokio::sync::watch;
 
 use self::rows::{COLUMNS, Collector};
-pub(crate) use self::write::append;
-use crate::checkpoint::Checkpoint;
-use crate::{Database, DatabaseError, Progress, Projection, epoch};
-
-/// The journal's checkpoints.
-pub(crate) const CHECKPOINT: Checkpoint<'_> =
-    Checkpoint { reader: Projection::Journal.name(), epoch: epoch::FIRST };
+pub(crate) use self::write::{JournalEpoch, KEY, TABLE};
+use crate::{Database, DatabaseError, Progress, Projection};
 
 /// The journal in Postgres, as the write path reads it. Cheap to clone.
 #[derive(Clone)]
@@ -83,7 +78,7 @@ impl Journal for PostgresJournal {
     }
 
     async fn cursor(&self, partition: Partition) -> Result<Option<Cursor>, JournalError> {
-        CHECKPOINT.cursor(&self.database, partition).await.map_err(unavailable)
+        JournalEpoch::LIVE.checkpoint().cursor(&self.database, partition).await.map_err(unavailable)
     }
 
     async fn streams(

@@ -42,7 +42,7 @@ impl Projection {
         Self::ReturnView,
     ];
 
-    /// Every projection that has a schema of its own: all but the journal.
+    /// Every projection that answers queries, from a schema of its own: all but the journal.
     pub fn views() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|projection| *projection != Self::Journal)
     }
@@ -76,6 +76,16 @@ impl Projection {
     /// The schema of its tables in an epoch.
     pub(crate) fn schema(self, epoch: u32) -> String {
         format!("{}_e{epoch}", self.name())
+    }
+
+    /// The full name of one of its tables in an epoch. The live journal's is fixed and in no schema of ours.
+    pub(crate) fn table(self, epoch: u32, table: &str) -> String {
+        if self.is_fixed(epoch) { table.to_owned() } else { format!("{}.{table}", self.schema(epoch)) }
+    }
+
+    /// Whether the migrations own its table in this epoch.
+    pub(crate) fn is_fixed(self, epoch: u32) -> bool {
+        self == Self::Journal && epoch == crate::epoch::FIRST
     }
 }
 

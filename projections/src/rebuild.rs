@@ -1,57 +1,26 @@
-//! Rebuilds a view from the log, and proves two copies of it equal.
+//! Rebuilds a projection from the log.
 //!
 //! A rebuild fills a new epoch beside the old one, by the same code that keeps the old one current, so that nothing
-//! is down meanwhile; then one statement decides which of them answers.
+//! is down meanwhile; then one statement decides which of them answers. The journal is never switched: its copies
+//! are only compared.
 
-use deadpool_postgres::Transaction;
 use shopstream_domain::Partition;
-use shopstream_eventlog::{Cursor, Log, Offset};
-use tokio_postgres::IsolationLevel;
+use shopstream_eventlog::{self as eventlog, Cursor, Log, Offset};
 
 use crate::applier::Applier;
 use crate::batch::Batch;
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::CheckpointError;
+use crate::journal::JournalEpoch;
 use crate::runner::{Follower, Interruption};
-use crate::{Database, DatabaseError, Projection, epoch, views};
+use crate::{Database, DatabaseError, Projection, epoch};
 
 /// Bytes of records per transaction.
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
 
-/// A view's content at one moment.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Digest {
-    /// The cursors of that moment, in the order of partitions.
-    pub cursors: Vec<Cursor>,
-    /// Its tables.
-    pub tables: Vec<TableDigest>,
-}
-
-/// A table's content.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableDigest {
-    /// The table, without its schema.
-    pub table: &'static str,
-    /// How many rows it has.
-    pub rows: u64,
-    /// MD5 over the MD5s of its rows as text, in the order of the key. It tells differences, not forgeries.
-    pub md5: String,
-}
-
-/// The first row, by its text, that two epochs do not share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
-    /// The table.
-    pub table: &'static str,
-    /// The epoch that has it.
-    pub epoch: u32,
-    /// The row as text.
-    pub row: String,
-}
-
 impl Database {
-    /// Fills epoch `into` of a view from the beginning of the log, or from where an earlier call was interrupted,
-    /// up to exactly `until`; a partition that `until` does not name is not read. `report` hears how far it is after
-    /// every transaction.
+    /// Fills epoch `into` of a projection from the beginning of the log, or from where an earlier call was
+    /// interrupted, up to exactly `until`; a partition that `until` does not name is not read. `report` hears how far
+    /// it is after every transaction. Not for the epoch that is live.
     ///
     /// # Errors
     /// [`RebuildError`]; what was done so far stays, and the same call goes on with it.
@@ -63,11 +32,11 @@ impl Database {
         until: &[Cursor],
         mut report: impl FnMut(&[Cursor]) + Send,
     ) -> Result<(), RebuildError> {
-        let mut applier = Applier::open(self, log, projection, into).await?;
-        let target: Vec<(Partition, Offset)> =
+        let mut filled = Filled::open(self, log, projection, into).await?;
+        let ends: Vec<(Partition, Offset)> =
             until.iter().map(|cursor| (cursor.partition, cursor.next)).collect();
-        let mut follower = Follower::new(log.clone(), applier.behind(&target).copied().collect());
-        while applier.behind(&target).next().is_some() {
+        let mut follower = Follower::between(log.clone(), filled.cursors(), ends);
+        while follower.is_behind() {
             let before = follower.cursors().to_vec();
             let read = match follower.next(BATCH_BYTES).await {
                 Ok(read) => read,
@@ -76,14 +45,13 @@ impl Database {
                     return Err(RebuildError::Halted { partition, halt });
                 }
             };
-            let batch = Batch::decode(read, &before).until(until);
-            applier.apply(self, &[Box::new(batch)]).await?;
-            report(applier.cursors());
+            filled.apply(self, &before, read).await?;
+            report(filled.cursors());
         }
-        Ok(applier.save(self).await?)
+        Ok(filled.save(self).await?)
     }
 
-    /// The epoch of a view that answers queries.
+    /// The epoch of a projection that answers queries.
     ///
     /// # Errors
     /// The database does not answer.
@@ -99,7 +67,8 @@ impl Database {
         epoch::activate(&**self.client().await?, projection, epoch).await
     }
 
-    /// Drops an epoch's tables, checkpoints and parked aggregates.
+    /// Drops an epoch's tables, checkpoints and parked aggregates. A live epoch that was dropped is filled again by
+    /// the next projector; drop the live journal only while no node runs, for owners forget what it says it has.
     ///
     /// # Errors
     /// The database does not answer.
@@ -109,75 +78,67 @@ impl Database {
         epoch::drop_epoch(&*transaction, projection, epoch).await?;
         Ok(transaction.commit().await?)
     }
+}
 
-    /// What an epoch of a view holds, with the cursors of the same moment.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn digest(&self, projection: Projection, epoch: u32) -> Result<Digest, DatabaseError> {
-        let mut client = self.client().await?;
-        // One snapshot, so that rows and cursors belong together while the projector goes on.
-        let snapshot = client
-            .build_transaction()
-            .isolation_level(IsolationLevel::RepeatableRead)
-            .read_only(true)
-            .start()
-            .await?;
-        let cursors = Checkpoint { reader: projection.name(), epoch }.read(&*snapshot).await?;
-        let schema = projection.schema(epoch);
-        let mut tables = Vec::new();
-        for (table, key) in keyed_tables(projection) {
-            tables.push(digest_of(&snapshot, &schema, table, &key).await?);
+/// An epoch that is being filled, by the code that keeps the live one current.
+enum Filled {
+    Journal { table: JournalEpoch, cursors: Vec<Cursor> },
+    View(Box<Applier>),
+}
+
+impl Filled {
+    async fn open(
+        database: &Database,
+        log: &Log,
+        projection: Projection,
+        epoch: u32,
+    ) -> Result<Self, DatabaseError> {
+        if projection == Projection::Journal {
+            let table = JournalEpoch::new(epoch);
+            return Ok(Self::Journal { table, cursors: table.open(database, log).await? });
         }
-        Ok(Digest { cursors, tables })
+        Ok(Self::View(Box::new(Applier::open(database, log, projection, epoch).await?)))
     }
 
-    /// A row that is in only one of two epochs of a view, if there is one. Compare digests first: this is for
-    /// people who want to see what differs.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn first_difference(
-        &self,
-        projection: Projection,
-        epochs: [u32; 2],
-    ) -> Result<Option<Difference>, DatabaseError> {
-        let client = self.client().await?;
-        let [here, there] = epochs;
-        for (table, _) in keyed_tables(projection) {
-            for (epoch, other) in [(here, there), (there, here)] {
-                let sql = format!(
-                    "SELECT t::text FROM {}.{table} AS t EXCEPT SELECT t::text FROM {}.{table} AS t \
-                     ORDER BY 1 LIMIT 1",
-                    projection.schema(epoch),
-                    projection.schema(other)
-                );
-                if let Some(row) = client.query_opt(&sql, &[]).await? {
-                    return Ok(Some(Difference { table, epoch, row: row.try_get(0)? }));
+    /// How far it is, in the order of partitions.
+    fn cursors(&self) -> &[Cursor] {
+        match self {
+            Self::Journal { cursors, .. } => cursors,
+            Self::View(applier) => applier.cursors(),
+        }
+    }
+
+    /// Applies what was read from `before` on.
+    async fn apply(
+        &mut self,
+        database: &Database,
+        before: &[Cursor],
+        read: eventlog::Batch,
+    ) -> Result<(), CheckpointError> {
+        match self {
+            Self::Journal { table, cursors } => {
+                table.write(database, before, &read).await?;
+                for after in read.cursors {
+                    if let Some(cursor) = cursors.get_mut(usize::from(after.partition)) {
+                        *cursor = after;
+                    }
                 }
             }
+            Self::View(applier) => {
+                applier.apply(database, &[Box::new(Batch::decode(read, before))]).await?;
+            }
         }
-        Ok(None)
+        Ok(())
     }
-}
 
-/// The tables of a view, each with the columns of its key.
-fn keyed_tables(projection: Projection) -> Vec<(&'static str, String)> {
-    views::parts(projection, "").iter().map(|part| (part.table(), part.key())).collect()
-}
-
-async fn digest_of(
-    snapshot: &Transaction<'_>,
-    schema: &str,
-    table: &'static str,
-    key: &str,
-) -> Result<TableDigest, DatabaseError> {
-    let sql = format!(
-        "SELECT count(*), coalesce(md5(string_agg(md5(t::text), '' ORDER BY {})), '') FROM {schema}.{table} AS t",
-        key
-    );
-    let row = snapshot.query_one(&sql, &[]).await?;
-    Ok(TableDigest { table, rows: row.try_get::<_, i64>(0)?.unsigned_abs(), md5: row.try_get(1)? })
+    /// Moves the checkpoint to where it is.
+    async fn save(&mut self, database: &Database) -> Result<(), CheckpointError> {
+        match self {
+            // Its checkpoint moves with every write.
+            Self::Journal { .. } => Ok(()),
+            Self::View(applier) => applier.save(database).await,
+        }
+    }
 }
 
 /// Why a rebuild stopped.

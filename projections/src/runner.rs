@@ -5,6 +5,7 @@ mod feed;
 mod follower;
 mod journal;
 mod meter;
+mod pace;
 mod status;
 mod view;
 

@@ -9,9 +9,6 @@ use shopstream_domain::{Refused, StreamId, TenantId, model};
 use shopstream_eventlog::CommandId;
 use tracing::warn;
 
-/// Every actor that is a process of this crate begins so.
-const ACTOR: &str = "process:";
-
 /// Which process instance a command comes from, and in the course of what.
 #[derive(Clone, Debug)]
 pub(crate) struct Process {
@@ -32,7 +29,7 @@ impl Process {
         causation: &str,
     ) -> Self {
         let origin = Origin {
-            actor: format!("{ACTOR}{kind}").into(),
+            actor: format!("{}{kind}", Origin::PROCESS).into(),
             correlation_id: correlation.into(),
             causation_id: causation.into(),
             traceparent: "".into(),
@@ -48,7 +45,7 @@ impl Process {
 
     /// The same process, whose commits are news to other processes: see [`is_own`].
     pub(crate) fn announced(mut self) -> Self {
-        self.origin.actor = format!("effect:{}", self.kind).into();
+        self.origin.actor = format!("{}{}", Origin::EFFECT, self.kind).into();
         self
     }
 
@@ -84,7 +81,7 @@ impl Process {
 
 /// Whether a commit was made by a process that follows its own replies and needs no log for them.
 pub(crate) fn is_own(actor: &str) -> bool {
-    actor.starts_with(ACTOR)
+    actor.starts_with(Origin::PROCESS)
 }
 
 /// A step of a process. `attempt` grows only by a recorded decision.

@@ -6,11 +6,19 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use clap::Args;
-use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use figment::value::{Dict, Map};
+use figment::{Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Serialize};
+
+mod error;
+#[cfg(test)]
+mod tests;
+
+pub use error::{ConfigError, Place};
+use error::{FLAGS, PREFIX};
 
 /// The settings of a node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,6 +50,8 @@ pub struct Config {
     pub tail_mb: usize,
     /// Commands that wait for one partition before more are refused.
     pub queue: usize,
+    /// Seconds between two looks whether the topic is still the one that was read, with the settings it needs.
+    pub log_watch_seconds: u64,
 }
 
 /// What a node does.
@@ -128,6 +138,19 @@ pub struct ConfigFlags {
     pub node: Option<String>,
 }
 
+/// The flags as a source of settings that can be told from the others.
+struct Flags<'a>(&'a ConfigFlags);
+
+impl Provider for Flags<'_> {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(FLAGS)
+    }
+
+    fn data(&self) -> figment::error::Result<Map<Profile, Dict>> {
+        Serialized::defaults(self.0).data()
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -147,6 +170,7 @@ impl Default for Config {
             cache_mb: 512,
             tail_mb: 256,
             queue: 4096,
+            log_watch_seconds: 60,
         }
     }
 }
@@ -164,7 +188,7 @@ impl Config {
     /// The settings that result from defaults, file, environment and flags.
     ///
     /// # Errors
-    /// An unknown setting or a value that is not one, with where it comes from.
+    /// [`ConfigError`], or that there is no such file.
     pub fn load(flags: &ConfigFlags) -> anyhow::Result<Self> {
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(file) = &flags.config {
@@ -172,22 +196,20 @@ impl Config {
             figment = figment.merge(Toml::file_exact(file));
         }
         // Variables of the tests, the scripts and the Postgres launcher share the prefix.
-        let ours = Env::prefixed("SHOPSTREAM_").filter(|name| {
+        let ours = Env::prefixed(PREFIX).filter(|name| {
             let name = name.as_str().to_ascii_lowercase();
             !["test_", "pg_", "kafka_"].iter().any(|other| name.starts_with(other))
                 && !["config", "cache", "port"].contains(&name.as_str())
         });
-        let config: Self = figment
-            .merge(ours)
-            .merge(Serialized::defaults(flags))
-            .extract()
-            .context("the configuration does not hold together")?;
-        ensure!(
-            config.is_shared() || config.roles == Role::ALL.into(),
-            "roles: a node that shares neither its log nor its database with others has all of gateway, \
-             commands, projections and sagas"
-        );
-        ensure!((1..=1024).contains(&config.partitions), "partitions is not between 1 and 1024");
+        let settings = figment.merge(ours).merge(Flags(flags));
+        let config: Self = settings.extract().map_err(|error| ConfigError::found(&settings, error))?;
+        // Roles apart find each other by leases in the database, over a log that all of them reach.
+        let whole = config.roles == Role::ALL.into();
+        let apart = config.is_shared() && !config.roles.is_empty();
+        ensure!(whole || apart, ConfigError::value(&settings, "roles"));
+        ensure!((1..=1024).contains(&config.partitions), ConfigError::value(&settings, "partitions"));
+        let watch = (1..=86_400).contains(&config.log_watch_seconds);
+        ensure!(watch, ConfigError::value(&settings, "log_watch_seconds"));
         Ok(config)
     }
 
@@ -315,54 +337,5 @@ impl From<String> for Secret {
 impl From<Secret> for String {
     fn from(secret: Secret) -> Self {
         secret.0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_log_url_reads_back_as_it_was_written() {
-        for text in ["local", "kafka://127.0.0.1:9092,127.0.0.1:9093/shopstream.core"] {
-            assert_eq!(text.parse::<LogUrl>().unwrap().to_string(), text);
-        }
-        for text in ["", "kafka://", "kafka://h:1", "kafka:///t", "redis://h/t"] {
-            assert!(text.parse::<LogUrl>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_printed_holds_no_secret() {
-        let config =
-            Config { database: Some(Secret("postgres://u:hunter2@h/d".into())), ..Config::default() };
-        let shown = config.render().unwrap() + &format!("{config:?}");
-        assert!(!shown.contains("hunter2"), "{shown}");
-        assert!(shown.contains("listen = \"127.0.0.1:50051\""), "{shown}");
-    }
-
-    #[test]
-    fn a_flag_wins_over_the_default() {
-        let flags = ConfigFlags { log: Some("kafka://h:1/t".into()), ..ConfigFlags::default() };
-        let config = Config::load(&flags).unwrap();
-        assert_eq!(config.log.to_string(), "kafka://h:1/t");
-        let flags = ConfigFlags { roles: vec!["cook".into()], ..ConfigFlags::default() };
-        assert!(format!("{:#}", Config::load(&flags).unwrap_err()).contains("cook"));
-    }
-
-    #[test]
-    fn roles_apart_need_a_log_and_a_database_that_are_shared() {
-        let flags = |log: Option<&str>, database: Option<&str>| ConfigFlags {
-            roles: vec!["commands".into(), "sagas".into()],
-            log: log.map(str::to_owned),
-            database: database.map(str::to_owned),
-            ..ConfigFlags::default()
-        };
-        let (kafka, postgres) = ("kafka://h:1/t", "postgres://h/d");
-        let shared = Config::load(&flags(Some(kafka), Some(postgres))).unwrap();
-        assert_eq!(shared.roles, [Role::Commands, Role::Sagas].into());
-        for alone in [flags(None, None), flags(Some(kafka), None), flags(None, Some(postgres))] {
-            assert!(format!("{:#}", Config::load(&alone).unwrap_err()).contains("roles"), "{alone:?}");
-        }
     }
 }

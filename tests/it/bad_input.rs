@@ -158,7 +158,8 @@ async fn a_stale_expected_version() -> Result<()> {
 
 #[tokio::test]
 async fn an_unknown_order() {
-    let client = Shared::shop().client().await;
+    let shop = Shared::shop();
+    let client = shop.client().await;
     let get = GetOrderRequest { order_id: "ord_nobody-placed-this".into(), ..GetOrderRequest::default() };
     assert_eq!(refusal(client.shop().orders.get_order(get).await), unknown_order());
     let cancel = CancelOrderRequest {

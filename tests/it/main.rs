@@ -1,5 +1,6 @@
 //! What the running shop must show: the real program, over the network, on a real Postgres and a real Kafka.
 
+mod attack;
 mod bad_input;
 mod catalog;
 mod crash;
@@ -9,6 +10,9 @@ mod nodes;
 mod orders;
 mod owners;
 mod payments;
+mod rebuild;
 mod reflection;
 mod returns;
+mod settings;
+mod start;
 mod stock;

@@ -1,56 +1,44 @@
-//! A real Kafka for tests: the one that `SHOPSTREAM_TEST_KAFKA` names, else one started on this machine.
+//! A real Kafka for the running shop.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use shopstream_test_servers::kafka::{self as servers, Started};
+
 use crate::Process;
 
-/// How long a cluster may take to start: the first time it brings its jars.
+/// How long a node may take to end or to come back.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Brokers that live as long as this value, and no longer than the test process.
+/// Brokers.
 pub struct Cluster {
-    _process: Option<Process>,
     /// `host:port`, separated by commas.
     pub brokers: String,
+    /// Those that this process started for one test: they may be broken.
+    own: Option<Started>,
 }
 
-/// One broker for all tests of this process; `None`, after a loud line, where there can be none and none is required.
+/// The brokers for all tests of this process; `None`, after a loud line, where they are to be left out.
 ///
 /// # Panics
-/// There can be none and `SHOPSTREAM_TEST_REQUIRE` names `kafka`.
+/// There are none: see [`shopstream_test_servers::kafka::brokers`].
 pub fn shared() -> Option<&'static Cluster> {
     static SHARED: OnceLock<Option<Cluster>> = OnceLock::new();
-    SHARED.get_or_init(|| named().or_else(|| Cluster::start(1))).as_ref()
-}
-
-fn named() -> Option<Cluster> {
-    let brokers = std::env::var("SHOPSTREAM_TEST_KAFKA").ok()?;
-    Some(Cluster { _process: None, brokers })
+    let shared = || Some(Cluster { brokers: servers::brokers()?.to_owned(), own: None });
+    SHARED.get_or_init(shared).as_ref()
 }
 
 impl Cluster {
     /// A new cluster of one or three brokers; `None` as with [`shared`].
     ///
     /// # Panics
-    /// As [`shared`], or it does not start.
+    /// There are no programs for it, or it does not start.
     pub fn start(brokers: u8) -> Option<Self> {
-        if !is_on_path("java") {
-            crate::skip(
-                "kafka",
-                "no Java: run deploy/install test, or name brokers in SHOPSTREAM_TEST_KAFKA",
-            );
-            return None;
-        }
-        let mut command = Command::new(crate::repository().join("deploy/kafka/kafka"));
-        // The script stops its brokers when the command ends, and the command when our end of the pipe closes.
-        let until_closed = "echo \"$SHOPSTREAM_TEST_KAFKA\"; cat";
-        command.args(["run", "--brokers", &brokers.to_string(), "--", "sh", "-c", until_closed]);
-        let mut process = Process::spawn("kafka", command).living_by_stdin();
-        let Some(brokers) = process.line(PATIENCE) else { panic!("no Kafka: {}", process.complaints()) };
-        Some(Self { _process: Some(process), brokers })
+        let own = servers::own(brokers)?;
+        Some(Self { brokers: own.brokers.clone(), own: Some(own) })
     }
 
     /// The URL of a log on a topic that nobody else uses.
@@ -58,10 +46,59 @@ impl Cluster {
         let unique = format!("{}.{}", std::process::id(), crate::unique());
         format!("kafka://{}/shopstream.it.{name}.{unique}", self.brokers)
     }
+
+    /// Ends a node as a power button would, and waits until it is gone.
+    ///
+    /// # Panics
+    /// It is not of this test's own.
+    pub fn kill9(&self, node: u8) {
+        self.tool("kill", node, &["-9"]);
+    }
+
+    /// Starts a node again, and waits until it is back.
+    ///
+    /// # Panics
+    /// It is not of this test's own, or does not come back.
+    pub fn restart(&self, node: u8) {
+        self.tool("restart", node, &[]);
+    }
+
+    /// Cuts the last `bytes` off a partition on a node that does not run, as a power cut may: the index and what is
+    /// known of its producers go with it, and Kafka makes them anew.
+    ///
+    /// # Panics
+    /// There is no such partition.
+    pub fn cut(&self, node: u8, topic: &str, partition: u16, bytes: u64) {
+        let home = self.folder().join(format!("node-{node}/data")).join(format!("{topic}-{partition}"));
+        for entry in fs::read_dir(&home).unwrap_or_else(|error| panic!("{}: {error}", home.display())) {
+            let path = entry.expect("an entry").path();
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("log") => {
+                    let length = written(&path);
+                    assert!(length > bytes, "{} holds {length} bytes", path.display());
+                    let file = fs::OpenOptions::new().write(true).open(&path).expect("a segment");
+                    file.set_len(length - bytes).expect("a cut");
+                }
+                Some("index" | "timeindex" | "snapshot") => fs::remove_file(&path).expect("removed"),
+                _ => {}
+            }
+        }
+    }
+
+    fn tool(&self, verb: &str, node: u8, more: &[&str]) {
+        let mut command = Command::new(crate::repository().join("deploy/kafka/kafka"));
+        command.arg(verb).arg(self.folder()).arg(node.to_string()).args(more);
+        let said = Process::spawn(&format!("kafka {verb}"), command).finish(PATIENCE);
+        assert!(said.status.success(), "{verb} {node}: {said:?}");
+    }
+
+    fn folder(&self) -> &Path {
+        self.own.as_ref().map(|own| own.folder.as_path()).expect("a cluster of this test's own")
+    }
 }
 
-fn is_on_path(program: &str) -> bool {
-    let home = std::env::var_os("JAVA_HOME").map(|home| PathBuf::from(home).join("bin"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    home.into_iter().chain(std::env::split_paths(&path)).any(|folder| folder.join(program).is_file())
+/// The length of a segment without the zeroes that it may end with.
+fn written(segment: &Path) -> u64 {
+    let bytes = fs::read(segment).expect("a segment");
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
 }

@@ -13,6 +13,7 @@ pub mod recount;
 mod refusal;
 pub mod requests;
 mod shop;
+pub mod topic;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

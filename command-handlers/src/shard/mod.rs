@@ -22,8 +22,8 @@ use shopstream_domain::model::Event;
 use shopstream_domain::{Partition, StreamId, Timestamp};
 use shopstream_eventlog::writer::{Fenced, SubmitError};
 use shopstream_eventlog::{
-    ClaimError, Commit, CommitRecord, Halt, Journal, Offset, PartitionWriter, Position, Progress, ReadError,
-    schema,
+    ClaimError, Commit, CommitRecord, Cursor, Halt, Journal, Offset, PartitionWriter, Position, Progress,
+    ReadError, schema,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -153,41 +153,47 @@ impl Shard {
         self.tail.bytes() < self.options.tail_bytes
     }
 
-    /// Serves the partition until it is lost, halted or `leave` is cancelled.
+    /// Serves the partition until it is lost, halted or `leave` is cancelled. Answers why it ended, and how far the
+    /// log was read by then.
     pub(crate) async fn run(
         mut self,
         mut writer: PartitionWriter,
         queue: &mut mpsc::Receiver<Job>,
         leave: &CancellationToken,
-    ) -> Exit {
+    ) -> (Exit, Option<Cursor>) {
         let partition = writer.partition();
         let mut journal_progress = self.journal.progress();
         self.loads.push(load::streams(self.journal.clone(), partition));
         self.set_state(PartitionState::Serving, writer.epoch());
         let mut turn = Vec::with_capacity(TURN);
-        let exit = loop {
+        let ended = loop {
             self.work(&mut writer);
             tokio::select! {
                 biased;
                 progress = writer.progress() => {
                     if let Some(exit) = self.on_progress(progress, &mut writer).await {
-                        break exit;
+                        break Some(exit);
                     }
                 }
                 Some(loaded) = self.loads.next(), if !self.loads.is_empty() => self.on_loaded(loaded, partition),
                 Ok(()) = journal_progress.changed() => self.prune_to(&journal_progress.borrow_and_update()),
                 taken = queue.recv_many(&mut turn, TURN), if self.admits() => {
                     if taken == 0 {
-                        break self.step_down(writer, queue).await;
+                        break None;
                     }
                     self.backlog.extend(turn.drain(..));
                 }
-                () = leave.cancelled() => break self.step_down(writer, queue).await,
+                () = leave.cancelled() => break None,
             }
+        };
+        let read = writer.cursor();
+        let exit = match ended {
+            Some(exit) => exit,
+            None => self.step_down(writer, queue).await,
         };
         self.dismiss(&exit, partition);
         gauge!("shopstream_partition_serving", "partition" => partition.to_string()).set(0.0);
-        exit
+        (exit, read)
     }
 
     /// Whether more commands may come in: not while the journal is too far behind, nor while too many wait.

@@ -318,6 +318,11 @@ pub(super) async fn a_log_made_again_halts(backend: &dyn Backend) {
     assert!(matches!(resolved, Err(ClaimError::Read(ReadError::Halt { .. }))), "{resolved:?}");
     assert!(matches!(writer.progress().await, Progress::Failed(_)));
     assert!(matches!(log.reader(&[cursor]).await, Err(ReadError::Halt { .. })));
+    assert_eq!(
+        faults.records(P).len(),
+        1,
+        "nothing was appended to a log that is not the one that was claimed"
+    );
     // From the start it is another log.
     let mut reader = log.reader(&[log.start(P)]).await.unwrap();
     let read = reader.next(1_000).await.map(|_| ());
@@ -325,11 +330,19 @@ pub(super) async fn a_log_made_again_halts(backend: &dyn Backend) {
 }
 
 pub(super) async fn a_log_made_again_and_grown_halts(backend: &dyn Backend) {
-    let (log, faults, writer) = owned(backend).await;
+    let (log, faults, mut writer) = owned(backend).await;
     let (_, cursor) = read_from(&log, log.start(P)).await;
-    drop(writer);
     let void = (1..=20).map(|seq| commit(seq).encode_record(0, 0, seq));
     faults.recreate(P, [other_genesis(2)].into_iter().chain(void));
+    assert!(matches!(until_trouble(&mut writer).await.1, Progress::Failed(_)));
+    let resolved = writer.resolve(nonce("a again")).await.map(|_| ());
+    assert!(matches!(resolved, Err(ClaimError::Read(ReadError::Halt { .. }))), "{resolved:?}");
+    assert_eq!(
+        faults.records(P).len(),
+        21,
+        "nothing was appended to a log that is not the one that was claimed"
+    );
+    assert!(matches!(log.find(&cursor).await, Err(ReadError::Halt { halt: Halt::OtherRecord { .. }, .. })));
     let mut reader = log.reader(&[cursor]).await.unwrap();
     let read = reader.next(1_000).await.map(|_| ());
     assert!(matches!(read, Err(ReadError::Halt { halt: Halt::OtherRecord { .. }, .. })), "{read:?}");

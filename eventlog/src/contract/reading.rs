@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::ownership::glance;
 use super::{
     Backend, P, append, claim, commit, confirm, counted, every_cursor, log_id, made, read_from, submit,
     until_trouble,
@@ -185,6 +186,7 @@ pub(super) async fn a_halt_outranks_a_fence(backend: &dyn Backend) {
     let mut owner = claim(&log, "a").await;
     // In flight, read and reported; but the log goes on to say that the history was another.
     submit(&mut owner, [1]);
+    glance(&mut owner);
     while log.end(P).await.unwrap() < 4 {
         tokio::task::yield_now().await;
     }

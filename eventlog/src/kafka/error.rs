@@ -1,6 +1,7 @@
 //! What Kafka's errors mean to the log.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use shopstream_domain::Partition;
 
 use super::Options;
 use crate::raw::RawError;
@@ -62,6 +63,13 @@ pub(super) fn is_no_topic(code: Code) -> bool {
         code,
         Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicId
     )
+}
+
+/// The topic was there and is not any more.
+pub(super) fn topic_gone(options: &Options, partition: Partition) -> RawError {
+    let Options { brokers, topic, .. } = options;
+    let detail = format!("topic {topic} does not exist at {brokers} any more: it was deleted");
+    RawError::Broken { partition, detail }
 }
 
 pub(super) fn no_topic(options: &Options) -> RawError {

@@ -22,7 +22,7 @@ use super::Options;
 use super::error::{Trouble, trouble};
 use super::probe::{self, assignment};
 use super::queue::Queue;
-use super::settings::{self, Discard, Events};
+use super::settings::{self, Discard, Identity};
 use crate::cursor::Offset;
 use crate::raw::{RawError, RawRecord};
 
@@ -71,7 +71,11 @@ enum Readership {
 struct Route {
     queue: Arc<Queue>,
     next: Offset,
+    /// The record before `next`, if it was handed out.
     last: Option<Bytes>,
+    /// A record that was handed out before the last look that found the same log: should another one have been read
+    /// since, `last` is of that one.
+    anchor: Option<(Offset, Bytes)>,
     paused: bool,
     /// A consumer gave this offset instead of `next`.
     jumped: Option<Offset>,
@@ -81,7 +85,7 @@ struct Route {
 
 impl Route {
     const fn new(next: Offset, queue: Arc<Queue>) -> Self {
-        Self { queue, next, last: None, paused: false, jumped: None, lost: 0 }
+        Self { queue, next, last: None, anchor: None, paused: false, jumped: None, lost: 0 }
     }
 }
 
@@ -91,12 +95,12 @@ struct Feed {
     readership: Readership,
     routes: HashMap<Partition, Route>,
     /// `None` while in doubt about where the routes stand, and before the first.
-    consumer: Option<Discard<BaseConsumer<Events>>>,
+    consumer: Option<Discard<BaseConsumer<Identity>>>,
     opened: Option<Instant>,
     doubt: Doubt,
     ticked: Instant,
     looked: Instant,
-    looking: Option<mpsc::Receiver<Vec<(Partition, probe::Finding)>>>,
+    looking: Option<mpsc::Receiver<Vec<(probe::Place, probe::Finding)>>>,
 }
 
 impl Feed {
@@ -152,7 +156,12 @@ impl Feed {
             return true;
         }
         let timeout = if self.routes.is_empty() { Duration::ZERO } else { TICK };
-        match consumer.poll(timeout).map(|polled| polled.map(record)) {
+        let polled = consumer.poll(timeout).map(|polled| polled.map(record));
+        if consumer.context().changed() {
+            self.doubt("the topic was deleted and made again", false);
+            return true;
+        }
+        match polled {
             None => {}
             Some(Ok(record)) => self.hand_on(record),
             Some(Err(error)) => self.consider(&error),

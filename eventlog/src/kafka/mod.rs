@@ -7,15 +7,16 @@
 //! **Reading.** A reader of several partitions has a consumer of its own. Readers of one partition each, such as
 //! an owner's read-back, share one consumer, because sixteen consumers would be fifty threads ([`readers`]).
 //!
-//! **Noticing another log.** librdkafka goes on silently after a topic was deleted and made again, and after it
-//! was truncated and grew past the reader (`event-log.md` §6.3); rdkafka shows neither topic ids nor leader
-//! epochs. So a reader remembers the last record that it handed out. Whenever its consumer is opened again, and
-//! every [`Options::watch`] besides, that record is fetched again through a fresh connection and compared
-//! ([`probe`]). Where it is missing or differs, the reader ends with [`RawError::Lost`] or [`RawError::Damaged`].
-//! Between two looks a replaced log may be read unnoticed, where offsets happen to fit; the claim rule, the owners'
-//! barriers and the cursor's fingerprint stand behind this one. What a reader that has not read anything yet can
-//! not tell: whether the log is still the one that its caller knew. Offsets never jump: a record beyond the next
-//! offset is handed out only when a fresh consumer gives the same one.
+//! **Noticing another log.** librdkafka goes on silently after a topic was deleted and made again, where the offsets
+//! happen to fit (`event-log.md` §6.3). But it fetches by topic id, so it knows, and says so in a line of its own log:
+//! [`settings::Identity`] hears it before any record of the new topic comes. Besides, a reader remembers the last
+//! record that it handed out, and one that it handed out before the last look. Whenever its consumer is opened again,
+//! and every [`Options::watch`], both are fetched again through a fresh connection and compared ([`probe`]). Where one
+//! is missing or differs, the reader ends with [`RawError::Lost`] or [`RawError::Broken`]. A broker older than topic
+//! ids leaves only these looks: between two of them a replaced log may be read unnoticed, where offsets fit; the claim
+//! rule and the cursor's fingerprint stand behind. What a reader that has not read anything yet can not tell: whether
+//! the log is still the one that its caller knew. Offsets never jump: a record beyond the next offset is handed out
+//! only when a fresh consumer gives the same one.
 
 mod error;
 mod feed;
@@ -27,24 +28,31 @@ mod settings;
 mod spares;
 pub mod topics;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 use shopstream_domain::Partition;
 
 use crate::cursor::Offset;
 use crate::raw::{Appender, RawError, RawLog, RawReader};
 
-use error::{Trouble, no_topic, trouble};
+use error::{Trouble, is_no_topic, no_topic, topic_gone, trouble};
 use readers::Readers;
 use settings::{Discard, Events};
 use spares::Spares;
 
 /// How long a question to the brokers may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a topic that was there may be away. Brokers that start do not know it at once.
+const TOPIC_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two questions while a leader moves.
+const MOVING: Duration = Duration::from_millis(20);
+/// Between two questions while the topic is away.
+const AWAY: Duration = Duration::from_millis(200);
 
 /// Where the log is, and how much of it may be under way.
 #[derive(Clone, Debug)]
@@ -87,6 +95,10 @@ pub struct KafkaLog {
     asking: Arc<Discard<BaseConsumer<Events>>>,
     spares: Spares,
     readers: Readers,
+    /// Why no appender is given out.
+    held: Mutex<Option<String>>,
+    /// Since when the cluster does not know the topic.
+    away: Mutex<Option<Instant>>,
 }
 
 impl KafkaLog {
@@ -106,10 +118,31 @@ impl KafkaLog {
         .await?;
         let spares = Spares::start(options.clone());
         let readers = Readers::new(options.clone());
-        Ok(Self { options, partitions, asking, spares, readers })
+        Ok(Self {
+            options,
+            partitions,
+            asking,
+            spares,
+            readers,
+            held: Mutex::default(),
+            away: Mutex::default(),
+        })
     }
 
-    fn check(&self, partition: Partition) -> Result<(), RawError> {
+    /// Gives out no appender as long as there is a reason: nothing can be claimed. Appenders that are out go on.
+    pub fn hold_claims(&self, why: Option<String>) {
+        *lock(&self.held) = why;
+    }
+
+    /// What about the topic is not as the log wants it.
+    ///
+    /// # Errors
+    /// See [`topics::check`].
+    pub async fn check(&self, wanted: topics::Topic) -> Result<Vec<topics::Drift>, RawError> {
+        topics::check(&self.options, wanted).await
+    }
+
+    fn known(&self, partition: Partition) -> Result<(), RawError> {
         if partition < self.partitions {
             return Ok(());
         }
@@ -127,7 +160,10 @@ impl RawLog for KafkaLog {
     }
 
     async fn appender(&self, partition: Partition) -> Result<Box<dyn Appender>, RawError> {
-        self.check(partition)?;
+        self.known(partition)?;
+        if let Some(detail) = lock(&self.held).clone() {
+            return Err(RawError::Refused { detail });
+        }
         let spares = self.spares.clone();
         let producer = blocking(move || spares.take()).await?;
         Ok(Box::new(producer::KafkaAppender::new(producer, partition, self.options.clone())))
@@ -135,37 +171,57 @@ impl RawLog for KafkaLog {
 
     async fn reader(&self, from: &[(Partition, Offset)]) -> Result<Box<dyn RawReader>, RawError> {
         for (partition, _) in from {
-            self.check(*partition)?;
+            self.known(*partition)?;
         }
         // A position that is not plainly inside the log gets a consumer of its own, so that its trouble is its own.
         let shareable = match from {
-            [(partition, offset)] => self.end(*partition).await.is_ok_and(|end| *offset <= end),
+            [(partition, offset)] => match self.end(*partition).await {
+                Err(gone @ RawError::Broken { .. }) => return Err(gone),
+                end => end.is_ok_and(|end| *offset <= end),
+            },
             _ => false,
         };
         Ok(Box::new(self.readers.open(from, shareable)?))
     }
 
     async fn end(&self, partition: Partition) -> Result<Offset, RawError> {
-        self.check(partition)?;
+        self.known(partition)?;
         let deadline = Instant::now() + PATIENCE;
         loop {
             let (options, asking) = (self.options.clone(), self.asking.clone());
-            let asked = blocking(move || {
-                let watermarks = asking.fetch_watermarks(&options.topic, partition.into(), PATIENCE);
-                let passing = |error: &KafkaError| trouble(error.rdkafka_error_code()) == Trouble::Passing;
-                match watermarks {
-                    Ok((_, high)) => Ok(Some(Offset::try_from(high).unwrap_or(0))),
-                    // A leader that moves, or is so new that its broker has not heard of it yet.
-                    Err(error) if passing(&error) && Instant::now() < deadline => Ok(None),
-                    Err(error) => Err(error::from_kafka(error)),
+            let asked =
+                blocking(move || Ok(asking.fetch_watermarks(&options.topic, partition.into(), PATIENCE)));
+            let error = match asked.await? {
+                Ok((_, high)) => {
+                    *lock(&self.away) = None;
+                    return Ok(Offset::try_from(high).unwrap_or(0));
                 }
-            });
-            match asked.await? {
-                Some(end) => return Ok(end),
-                None => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(error) => error,
+            };
+            let code = error.rdkafka_error_code();
+            if !code.is_some_and(is_no_topic) {
+                *lock(&self.away) = None;
             }
+            let pause = match code {
+                // A leader that moves, or is so new that its broker has not heard of it yet.
+                code if trouble(code) == Trouble::Passing && Instant::now() < deadline => MOVING,
+                Some(code) if is_no_topic(code) => {
+                    // The first answer counts, whoever asked: the others need not wait again.
+                    let since = *lock(&self.away).get_or_insert_with(Instant::now);
+                    if since.elapsed() > TOPIC_PATIENCE {
+                        return Err(topic_gone(&self.options, partition));
+                    }
+                    AWAY
+                }
+                _ => return Err(error::from_kafka(error)),
+            };
+            tokio::time::sleep(pause).await;
         }
     }
+}
+
+fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn partitions(asking: &BaseConsumer<Events>, options: &Options) -> Result<Partition, RawError> {
@@ -176,7 +232,7 @@ fn partitions(asking: &BaseConsumer<Events>, options: &Options) -> Result<Partit
     let found = topic.ok_or_else(|| no_topic(options))?;
     match found.error().map(RDKafkaErrorCode::from) {
         None => {}
-        Some(code) if error::is_no_topic(code) => return Err(no_topic(options)),
+        Some(code) if is_no_topic(code) => return Err(no_topic(options)),
         Some(code) => return Err(error::from_code(code, &code.to_string())),
     }
     match Partition::try_from(found.partitions().len()) {

@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Place {
     pub(super) partition: Partition,
     pub(super) next: Offset,
-    /// The record at `next - 1`, if the reader handed it out.
-    pub(super) last: Option<Bytes>,
+    /// Records that the reader handed out, the older first.
+    pub(super) known: Vec<(Offset, Bytes)>,
 }
 
 /// What was found at a place.
@@ -43,13 +43,13 @@ pub(super) enum Finding {
 }
 
 /// Looks at each place; with `ahead` also at the next record, for bytes that are damaged.
-pub(super) fn look(options: &Options, places: &[Place], ahead: bool) -> Vec<(Partition, Finding)> {
+pub(super) fn look(options: &Options, places: Vec<Place>, ahead: bool) -> Vec<(Place, Finding)> {
     let probe = Probe::new(options);
     places
-        .iter()
+        .into_iter()
         .map(|place| {
             let finding = match &probe {
-                Ok(probe) => probe.look(place, ahead).unwrap_or_else(|finding| finding),
+                Ok(probe) => probe.look(&place, ahead).unwrap_or_else(|finding| finding),
                 Err(Code::NoError) => Finding::Unreachable,
                 Err(code) if is_no_topic(*code) => Finding::NoTopic,
                 Err(code) => match super::error::from_code(*code, &code.to_string()) {
@@ -57,7 +57,7 @@ pub(super) fn look(options: &Options, places: &[Place], ahead: bool) -> Vec<(Par
                     _ => Finding::Unreachable,
                 },
             };
-            (place.partition, finding)
+            (place, finding)
         })
         .collect()
 }
@@ -88,23 +88,22 @@ impl<'a> Probe<'a> {
     }
 
     fn look(&self, place: &Place, ahead: bool) -> Result<Finding, Finding> {
-        let Place { partition, next, .. } = *place;
-        if let Some(last) = &place.last {
-            match self.fetch(partition, next - 1)? {
-                Fetched::Record(offset, bytes) if offset + 1 == next && bytes == *last => {}
-                Fetched::Record(offset, _) => {
+        let Place { partition, next, ref known } = *place;
+        for (known, last) in known {
+            match self.fetch(partition, *known)? {
+                Fetched::Record(offset, bytes) if offset == *known && bytes == *last => {}
+                Fetched::Record(..) => {
                     let detail = format!(
-                        "the record that was read at offset {} is not there any more: the topic was deleted and \
-                         made again, or truncated",
-                        next - 1
+                        "the record that was read at offset {known} is not there any more: the topic was truncated, or \
+                         deleted and made again"
                     );
-                    return Err(Finding::Wrong(self.damaged(partition, offset, detail)));
+                    return Err(Finding::Wrong(RawError::Broken { partition, detail }));
                 }
                 Fetched::End | Fetched::OutOfRange => return Err(self.outside(partition, next)),
             }
-            if !ahead {
-                return Ok(Finding::Same);
-            }
+        }
+        if !known.is_empty() && !ahead {
+            return Ok(Finding::Same);
         }
         match self.fetch(partition, next)? {
             Fetched::Record(..) | Fetched::End => Ok(Finding::Same),
@@ -118,14 +117,12 @@ impl<'a> Probe<'a> {
         let Ok((low, high)) = watermarks else { return Finding::Unreachable };
         let [low, end] = [low, high].map(|offset| Offset::try_from(offset).unwrap_or(0));
         if next < low {
-            let detail = format!("the partition begins at offset {low}: records before it were deleted");
-            return Finding::Wrong(self.damaged(partition, next, detail));
+            let detail = format!(
+                "the partition begins at offset {low}, behind the reader at {next}: records before it were deleted"
+            );
+            return Finding::Wrong(RawError::Broken { partition, detail });
         }
         Finding::Lost(RawError::Lost { partition, wanted: next, end })
-    }
-
-    fn damaged(&self, partition: Partition, offset: Offset, detail: String) -> RawError {
-        RawError::Damaged { place: format!("{} {partition}@{offset}", self.options.topic), detail }
     }
 
     fn fetch(&self, partition: Partition, offset: Offset) -> Result<Fetched, Finding> {
@@ -156,7 +153,8 @@ impl<'a> Probe<'a> {
                     Some(Code::AutoOffsetReset) => return Ok(Fetched::OutOfRange),
                     Some(code) if is_no_topic(code) => return Err(Finding::NoTopic),
                     code if trouble(code) == Trouble::BadBytes => {
-                        return Err(Finding::Wrong(self.damaged(partition, offset, error.to_string())));
+                        let detail = format!("the record at offset {offset} is damaged: {error}");
+                        return Err(Finding::Wrong(RawError::Broken { partition, detail }));
                     }
                     _ => {}
                 },

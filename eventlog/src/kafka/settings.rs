@@ -1,6 +1,7 @@
 //! The settings of every client, each with the failure it prevents.
 
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use rdkafka::ClientContext;
@@ -17,7 +18,7 @@ use crate::record::MAX_RECORD;
 
 /// The largest batch. Below `max.message.bytes` of the topic: the broker measures the whole batch and would refuse
 /// it although each record fits, and only under load (`event-log.md` §6.6).
-const BATCH_BYTES: usize = 1_000_000;
+pub(super) const BATCH_BYTES: usize = 1_000_000;
 const _: () = assert!(MAX_RECORD < BATCH_BYTES && BATCH_BYTES < super::topics::MAX_MESSAGE_BYTES);
 
 fn client(options: &Options) -> ClientConfig {
@@ -91,18 +92,27 @@ fn consumer(options: &Options) -> ClientConfig {
     config
 }
 
+/// Of a consumer that readers read from: it says when its topic is another one ([`Identity`]).
+fn feeding(options: &Options) -> ClientConfig {
+    let mut config = consumer(options);
+    config.set("debug", "metadata").set_log_level(RDKafkaLogLevel::Debug);
+    config
+}
+
 /// Of the consumer that single-partition readers share. A partition that is added waits for the fetch that is
 /// under way, so that one must not wait long for records.
 pub(super) fn sharing(options: &Options) -> ClientConfig {
-    let mut config = consumer(options);
+    let mut config = feeding(options);
     config.set("fetch.wait.max.ms", "25");
     config
 }
 
 /// Of a consumer with one reader.
 pub(super) fn own(options: &Options) -> ClientConfig {
-    let mut config = consumer(options);
-    config.set("fetch.wait.max.ms", "250");
+    let mut config = feeding(options);
+    // Not as soon as there is a record: with some readers beside the owners, those fetches cost the broker more than
+    // the appends.
+    config.set("fetch.wait.max.ms", "20").set("fetch.min.bytes", "1000000");
     config
 }
 
@@ -117,13 +127,17 @@ pub(super) fn probing(options: &Options) -> ClientConfig {
     config
 }
 
-/// Makes a client with [`Events`] for its context.
-pub(super) fn create<T: FromClientConfigAndContext<Events>>(config: &ClientConfig) -> Result<T, RawError> {
-    config.create_with_context(Events).map_err(from_kafka)
+/// Makes a client with a new context.
+pub(super) fn create<C, T>(config: &ClientConfig) -> Result<T, RawError>
+where
+    C: ClientContext + Default,
+    T: FromClientConfigAndContext<C>,
+{
+    config.create_with_context(C::default()).map_err(from_kafka)
 }
 
 /// Takes what librdkafka has to say into our log.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Events;
 
 impl ClientContext for Events {
@@ -137,6 +151,45 @@ impl ClientContext for Events {
 }
 
 impl ConsumerContext for Events {}
+
+/// Hears whether the topic of a consumer was deleted and made again.
+///
+/// A broker refuses a fetch by the id of a topic that is gone. librdkafka then asks which topic has the name now, notes
+/// the new id and reads on where it was, without a word to the program: only its own log tells, and what it logs comes
+/// out of the consumer before what it fetches afterwards. rdkafka shows topic ids nowhere else.
+#[derive(Debug, Default)]
+pub(super) struct Identity {
+    changed: AtomicBool,
+}
+
+impl Identity {
+    /// Whether it has happened.
+    pub(super) fn changed(&self) -> bool {
+        self.changed.load(Ordering::Relaxed)
+    }
+}
+
+impl ClientContext for Identity {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        if is_another_topic(text) {
+            self.changed.store(true, Ordering::Relaxed);
+        }
+        log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        Events.error(error, reason);
+    }
+}
+
+impl ConsumerContext for Identity {}
+
+/// Whether a line of librdkafka's log says that the id of a topic changed, and not only that it became known.
+fn is_another_topic(line: &str) -> bool {
+    /// The id that no topic has.
+    const NONE: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+    line.split_once(" changed id from ").is_some_and(|(_, ids)| !ids.starts_with(NONE))
+}
 
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
     match level {
@@ -172,5 +225,19 @@ impl<T: Send + 'static> Drop for Discard<T> {
         let client = self.0.take();
         // Where no thread can be had, it is dropped here.
         let _ = thread::Builder::new().name("kafka-discard".into()).spawn(move || drop(client));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_id_that_becomes_known_is_no_other_topic() {
+        let line =
+            |from: &str| format!("[thrd:main]: Topic t changed id from {from} to eX3aN1hbTtK2lqf7sXkN");
+        assert!(!is_another_topic(&line("AAAAAAAAAAAAAAAAAAAAAA")));
+        assert!(is_another_topic(&line("pPjCyY3LQnWmUQLKZYJiKQ")));
+        assert!(!is_another_topic("[thrd:main]: Topic t [3] Leader 1 Epoch 0"));
     }
 }

@@ -29,7 +29,7 @@ impl Standby {
         let mut reader = log.reader(&[start]).await?;
         // Only to choose an epoch: what is beyond this end is met on the way to the claim. And nothing is appended
         // before the cursor's own record has been found again.
-        let end = log.end(partition).await.map_err(ClaimError::Raw)?;
+        let end = log.end(partition).await.map_err(ReadError::from)?;
         while reader.is_unproven(partition)
             || reader.cursor(partition).is_some_and(|cursor| cursor.next < end)
         {

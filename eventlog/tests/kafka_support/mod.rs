@@ -1,7 +1,6 @@
-//! A real broker for tests: `SHOPSTREAM_TEST_KAFKA` names it.
+//! A real broker, and what is done to it.
 #![allow(dead_code, reason = "each test file uses some of it")]
 
-use std::env;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,18 +14,9 @@ use shopstream_eventlog::raw::{Appender, RawError, RawLog, RawReader, RawRecord,
 /// How long anything in these tests may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The bootstrap servers; `None` after a loud line where there is no broker and none is required.
+/// The bootstrap servers; `None`, after a loud line, where Kafka is to be left out.
 pub fn brokers() -> Option<String> {
-    if let Ok(brokers) = env::var("SHOPSTREAM_TEST_KAFKA") {
-        return Some(brokers);
-    }
-    let required = env::var("SHOPSTREAM_TEST_REQUIRE").unwrap_or_default();
-    assert!(
-        !required.split(',').any(|name| name.trim() == "kafka"),
-        "SHOPSTREAM_TEST_REQUIRE wants kafka, but SHOPSTREAM_TEST_KAFKA names no broker"
-    );
-    eprintln!("SKIPPED: no Kafka (set SHOPSTREAM_TEST_KAFKA, or run ./shop test)");
-    None
+    shopstream_test_servers::kafka::brokers().map(str::to_owned)
 }
 
 /// A topic as the tests make them.

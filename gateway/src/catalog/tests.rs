@@ -1,9 +1,9 @@
 //! From requests to commands for products, SKUs and prices.
 
 use prost_types::FieldMask;
-use shopstream_domain::Currency;
 use shopstream_domain::catalog::ProductCommand;
 use shopstream_domain::pricing::PriceCommand;
+use shopstream_domain::{Currency, model};
 use shopstream_proto::catalog::v1::ProductStatus;
 use shopstream_proto::r#type::v1::Money;
 use tonic::Code;

@@ -109,6 +109,27 @@ async fn what_tonic_refuses_by_itself_is_explained_too() {
     assert_eq!(said(&status), is(Code::InvalidArgument, "REQUEST_INVALID", "shopstream-tenant"));
 }
 
+/// On every way in: a stream's metadata are those of its opening.
+#[tokio::test]
+async fn nobody_speaks_in_the_name_of_a_process() {
+    let shop = TestShop::start().await;
+    shop.sell("prd_1", "A1").await;
+    for name in ["process:checkout", "effect:payment"] {
+        let named = |mut metadata: tonic::metadata::MetadataMap| {
+            metadata.insert("shopstream-actor", name.parse().expect("ASCII"));
+            metadata
+        };
+        let mut order = Request::new(draft("1", "A1"));
+        *order.metadata_mut() = named(order.metadata().clone());
+        let status = shop.orders().create_order(order).await.expect_err("refused");
+        assert_eq!(said(&status), is(Code::InvalidArgument, "REQUEST_INVALID", "shopstream-actor"));
+        let mut orders = Request::new(futures::stream::empty());
+        *orders.metadata_mut() = named(orders.metadata().clone());
+        let status = shop.orders().process_bulk_orders(orders).await.expect_err("refused");
+        assert_eq!(said(&status), is(Code::InvalidArgument, "REQUEST_INVALID", "shopstream-actor"));
+    }
+}
+
 #[tokio::test]
 async fn an_order_that_is_not_there_cannot_be_moved() {
     let shop = TestShop::start().await;

@@ -1,6 +1,8 @@
 //! The gateway over the network.
 
 mod bad_input;
+mod claims;
 mod orders;
 mod shop;
 mod streams;
+mod verify;

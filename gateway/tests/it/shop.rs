@@ -1,6 +1,7 @@
 //! A gateway on a real port, over real shards, a log in memory and a real Postgres. Only the sagas are missing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use prost_types::FieldMask;
@@ -12,11 +13,10 @@ use shopstream_domain::inventory::{Allocation, ReleaseReason, ReservationCommand
 use shopstream_domain::{ReservationId, TenantId};
 use shopstream_eventlog::raw::RawLog;
 use shopstream_eventlog::sim::SimLog;
-use shopstream_eventlog::{CommandId, Identity, Journal, Log, LogId};
+use shopstream_eventlog::{CommandId, Identity, Journal, Log, LogId, Position as LogPosition};
 use shopstream_gateway::{Gateway, Hold, Means, Policy, ReservationError, StockReservations};
 use shopstream_projections::journal::PostgresJournal;
-use shopstream_projections::testing::TestDatabase;
-use shopstream_projections::{Projector, ReadModels, testing};
+use shopstream_projections::{Projection, Projector, ReadModels};
 use shopstream_proto::catalog::v1::product_service_client::ProductServiceClient;
 use shopstream_proto::catalog::v1::{CreateProductRequest, NewVariant, ProductStatus, UpdateProductRequest};
 use shopstream_proto::event::v1::event_service_client::EventServiceClient;
@@ -24,19 +24,24 @@ use shopstream_proto::inventory::v1::inventory_service_client::InventoryServiceC
 use shopstream_proto::order::v1::order_service_client::OrderServiceClient;
 use shopstream_proto::order::v1::{CreateOrderRequest, NewOrderLine};
 use shopstream_proto::r#type::v1::{Money, Position};
+use shopstream_test_servers::postgres::{TestDatabase, database};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
 pub const PARTITIONS: u16 = 4;
+/// Longer than anything here takes; only a failure waits for so long.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The shop, and the way to it.
 pub struct TestShop {
     pub channel: Channel,
     pub sim: SimLog,
-    _database: TestDatabase,
-    _projector: Projector,
+    log: Log,
+    database: TestDatabase,
+    projector: Projector,
     _shards: Shards,
     _stop: DropGuard,
 }
@@ -46,7 +51,7 @@ impl TestShop {
         let sim = SimLog::new(PARTITIONS);
         let raw: Arc<dyn RawLog> = Arc::new(sim.clone());
         let log = Log::create(raw, LogId(Uuid::new_v4()), 1).await.expect("a log in memory");
-        let database = testing::database().await;
+        let database = database().await;
         let now = || SystemClock.now();
         let projector = Projector::start(log.clone(), database.database.clone(), now).await.expect("tables");
         let progress = projector.progress();
@@ -71,7 +76,7 @@ impl TestShop {
             commands,
             journal,
             clock,
-            log,
+            log: log.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
@@ -80,8 +85,9 @@ impl TestShop {
         Self {
             channel: channel.expect("the gateway listens"),
             sim,
-            _database: database,
-            _projector: projector,
+            log,
+            database,
+            projector,
             _shards: shards,
             _stop: stop.drop_guard(),
         }
@@ -101,6 +107,27 @@ impl TestShop {
 
     pub fn log(&self) -> EventServiceClient<Channel> {
         EventServiceClient::new(self.channel.clone())
+    }
+
+    /// Waits until every projection holds what is on the log now.
+    pub async fn caught_up(&self) {
+        let mut ends = Vec::new();
+        for partition in 0..PARTITIONS {
+            let end = self.log.end(partition).await.expect("a log in memory");
+            ends.push(LogPosition { partition, offset: end - 1 });
+        }
+        for projection in Projection::ALL {
+            let deadline = Instant::now() + PATIENCE;
+            self.projector.progress().wait_for(projection, &ends, deadline).await.expect("caught up");
+        }
+    }
+
+    /// Does something to the database, and answers to how many rows.
+    pub async fn execute(&self, sql: &str) -> u64 {
+        let connected = tokio_postgres::connect(&self.database.url, tokio_postgres::NoTls).await;
+        let (client, connection) = connected.expect("the database answers");
+        tokio::spawn(connection);
+        client.execute(sql, &[]).await.expect("SQL")
     }
 
     /// A product on sale with one SKU at 2.50 GBP.

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
 
 use super::follower::{Follower, Interruption};
+use super::pace::Pace;
 use super::status::{Board, ProjectionState};
 use crate::Projection;
 use crate::batch::Batch;
@@ -69,8 +70,13 @@ struct Source {
 
 impl Source {
     async fn run(mut self) {
+        let mut pace = Pace::default();
         loop {
             let before = self.follower.cursors().to_vec();
+            let next = async {
+                pace.turn().await;
+                self.follower.next(BATCH_BYTES).await
+            };
             // Without subscribers it would only run away from views that catch up.
             let read = tokio::select! {
                 subscriber = self.subscribers.recv() => {
@@ -78,7 +84,7 @@ impl Source {
                     self.admit(subscriber);
                     continue;
                 }
-                read = self.follower.next(BATCH_BYTES), if !self.views.is_empty() => read,
+                read = next, if !self.views.is_empty() => read,
             };
             match read {
                 Ok(read) => self.hand_out(Batch::decode(read, &before)).await,

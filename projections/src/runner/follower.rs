@@ -1,17 +1,23 @@
 //! Follows the log from some cursors on, and says what keeps it from going on.
 
 use shopstream_domain::Partition;
-use shopstream_eventlog::{Batch, Cursor, Halt, Log, ReadError, Reader};
+use shopstream_eventlog::{Batch, Cursor, Halt, Log, Offset, ReadError, Reader};
 
 /// A reader that is opened again by itself.
 pub(crate) struct Follower {
     log: Log,
     /// What is still read, each where the next record is wanted.
     cursors: Vec<Cursor>,
+    /// Where partitions end; those that it does not name go on for ever.
+    ends: Vec<(Partition, Offset)>,
     reader: Option<Reader>,
     /// A partition that contradicted its history once. What is found again by a fresh reader is believed
     /// (`rulings.md` 40 of the design).
     suspect: Option<Partition>,
+}
+
+fn is_before(cursor: &Cursor, (partition, end): (Partition, Offset)) -> bool {
+    cursor.partition == partition && cursor.next < end
 }
 
 /// Why nothing was read this time.
@@ -25,7 +31,20 @@ pub(crate) enum Interruption {
 
 impl Follower {
     pub(crate) const fn new(log: Log, cursors: Vec<Cursor>) -> Self {
-        Self { log, cursors, reader: None, suspect: None }
+        Self { log, cursors, ends: Vec::new(), reader: None, suspect: None }
+    }
+
+    /// From `cursors` to exactly these ends; partitions that are there, or that have no end, are not read.
+    pub(crate) fn between(log: Log, cursors: &[Cursor], ends: Vec<(Partition, Offset)>) -> Self {
+        let mut follower = Self { ends, ..Self::new(log, cursors.to_vec()) };
+        let is_behind = |cursor: &Cursor| follower.ends.iter().any(|end| is_before(cursor, *end));
+        follower.cursors.retain(is_behind);
+        follower
+    }
+
+    /// Whether there is something to read before the ends.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.cursors.iter().any(|cursor| self.ends.iter().any(|end| is_before(cursor, *end)))
     }
 
     /// Where the next records are wanted; without the partitions that were halted.
@@ -54,7 +73,7 @@ impl Follower {
     async fn try_next(&mut self, max_bytes: usize) -> Result<Batch, ReadError> {
         let reader = match &mut self.reader {
             Some(reader) => reader,
-            none => none.insert(self.log.reader(&self.cursors).await?),
+            none => none.insert(self.log.reader(&self.cursors).await?.until(&self.ends)),
         };
         let batch = reader.next(max_bytes).await?;
         for after in &batch.cursors {

@@ -10,9 +10,10 @@ use super::backoff::Backoff;
 use super::feed::RETRY;
 use super::follower::{Follower, Interruption};
 use super::meter::Meter;
+use super::pace::Pace;
 use super::status::{Board, ProjectionState};
-use crate::checkpoint::{Advance, CheckpointError};
-use crate::journal::{CHECKPOINT, append};
+use crate::checkpoint::CheckpointError;
+use crate::journal::JournalEpoch;
 use crate::{Database, DatabaseError, Progress, Projection};
 
 /// Bytes of records per transaction.
@@ -30,12 +31,7 @@ pub(super) struct JournalWriter {
 impl JournalWriter {
     /// Where the journal is, in the order of partitions.
     pub(super) async fn open(database: &Database, log: &Log) -> Result<Vec<Cursor>, DatabaseError> {
-        let start: Vec<Cursor> = (0..log.partitions()).map(|partition| log.start(partition)).collect();
-        let mut client = database.client().await?;
-        let transaction = client.transaction().await?;
-        let cursors = CHECKPOINT.load_or_start(&transaction, &start).await?;
-        transaction.commit().await?;
-        Ok(cursors)
+        JournalEpoch::LIVE.open(database, log).await
     }
 
     /// Follows the log for ever, unless another process does.
@@ -85,7 +81,9 @@ impl JournalWriter {
         backoff: &mut Backoff,
     ) -> Result<Infallible, CheckpointError> {
         let mut follower = Follower::new(self.log.clone(), cursors);
+        let mut pace = Pace::default();
         loop {
+            pace.turn().await;
             let before = follower.cursors().to_vec();
             match follower.next(BATCH_BYTES).await {
                 Ok(batch) => {
@@ -105,28 +103,10 @@ impl JournalWriter {
         }
     }
 
-    /// Writes one batch and moves the checkpoint, both or neither.
+    /// Writes one batch and tells who waits for it.
     async fn write(&self, before: &[Cursor], batch: &Batch) -> Result<(), CheckpointError> {
-        let steps: Vec<Advance> = batch
-            .cursors
-            .iter()
-            .filter_map(|to| {
-                let from = before.iter().find(|cursor| cursor.partition == to.partition)?;
-                (to.next > from.next).then_some(Advance { from: *from, to: *to })
-            })
-            .collect();
-        if steps.is_empty() {
-            return Ok(());
-        }
-        let mut client = self.database.client().await?;
-        let transaction = client.transaction().await?;
-        // Whatever the server's default: owners forget what the journal says it has.
-        transaction.batch_execute("SET LOCAL synchronous_commit TO on").await?;
-        let rows = append(&transaction, &batch.commits).await?;
-        CHECKPOINT.advance(&transaction, &steps).await?;
-        transaction.commit().await?;
-
-        let next = steps.iter().map(|step| (step.to.partition, step.to.next));
+        let rows = JournalEpoch::LIVE.write(&self.database, before, batch).await?;
+        let next = batch.cursors.iter().map(|cursor| (cursor.partition, cursor.next));
         self.progress.advance(Projection::Journal, next);
         self.board.set(Projection::Journal, ProjectionState::Running);
         let newest = batch.commits.iter().map(|record| record.commit.recorded_at).max();

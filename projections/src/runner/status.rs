@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use metrics::gauge;
 use shopstream_domain::Partition;
 use shopstream_eventlog::{Halt, Offset};
 use tokio::sync::watch;
@@ -55,13 +56,26 @@ pub struct ProjectionStatus {
     pub next: Vec<Offset>,
 }
 
+/// Publishes whether a projection runs: lag alone does not say it, for a log that was cut has no lag.
+fn measure(projection: Projection, state: &ProjectionState) {
+    let runs = if *state == ProjectionState::Running { 1.0 } else { 0.0 };
+    gauge!("shopstream_projection_running", "projection" => projection.name()).set(runs);
+}
+
 /// The states of all projections. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Board(Arc<[watch::Sender<ProjectionState>]>);
 
 impl Board {
     pub(super) fn new() -> Self {
-        Self(Projection::ALL.map(|_| watch::Sender::new(ProjectionState::Running)).into())
+        Self(
+            Projection::ALL
+                .map(|projection| {
+                    measure(projection, &ProjectionState::Running);
+                    watch::Sender::new(ProjectionState::Running)
+                })
+                .into(),
+        )
     }
 
     pub(super) fn watch(&self, projection: Projection) -> watch::Receiver<ProjectionState> {
@@ -75,6 +89,9 @@ impl Board {
             ProjectionState::Running | ProjectionState::Waiting { .. } => {
                 let news = *known != state;
                 *known = state;
+                if news {
+                    measure(projection, known);
+                }
                 news
             }
         });

@@ -1,8 +1,8 @@
 //! Whatever dies when, every event is in the rows once.
 
 use shopstream_eventlog::Cursor;
-use shopstream_projections::testing::TestDatabase;
 use shopstream_projections::{Checkpoint, CheckpointError, Projection, ProjectionState};
+use shopstream_test_servers::postgres::TestDatabase;
 use tokio::time::Instant;
 
 use crate::story::{PATIENCE, Shop};
@@ -14,9 +14,9 @@ async fn write(shop: &Shop, orders: std::ops::Range<u32>) {
     }
 }
 
-/// Every view of `shop` holds exactly what a fresh one over the same log holds.
+/// Every projection of `shop` holds exactly what a fresh one over the same log holds.
 async fn assert_equals_replay(shop: &Shop) {
-    for projection in Projection::views() {
+    for projection in Projection::ALL {
         let live = shop.db.database.digest(projection, 1).await.unwrap();
         shop.db.database.rebuild(&shop.log.log, projection, 2, &live.cursors, |_| {}).await.unwrap();
         let replayed = shop.db.database.digest(projection, 2).await.unwrap();

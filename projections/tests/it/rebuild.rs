@@ -1,4 +1,4 @@
-//! A view built again from the log equals the one that was kept current.
+//! A projection built again from the log equals the one that was kept current.
 
 use shopstream_domain::LocationId;
 use shopstream_projections::{Projection, ReadModels};
@@ -6,7 +6,7 @@ use shopstream_projections::{Projection, ReadModels};
 use crate::story::{Shop, sku, tenant};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_view_rebuilt_up_to_a_cursor_equals_the_live_one_there() {
+async fn every_projection_rebuilt_up_to_a_cursor_equals_the_live_one_there() {
     let shop = Shop::new(4).await;
     shop.product("MUG", 125).await;
     let projector = shop.project().await;
@@ -20,7 +20,7 @@ async fn every_view_rebuilt_up_to_a_cursor_equals_the_live_one_there() {
         shop.order(n, "cus_1", "MUG", u64::from(n) * 2).await;
     }
     let database = &shop.db.database;
-    for projection in Projection::views() {
+    for projection in Projection::ALL {
         let live = database.digest(projection, 1).await.unwrap();
         assert_eq!(
             live.tables.iter().map(|table| table.rows).min() > Some(0),
@@ -47,8 +47,95 @@ async fn a_changed_row_is_found() {
 
     assert_ne!(database.digest(Projection::StockLevel, 2).await.unwrap().tables, live.tables);
     let difference = database.first_difference(Projection::StockLevel, [1, 2]).await.unwrap().unwrap();
-    assert_eq!((difference.table, difference.epoch), ("stock", 1));
-    assert!(difference.row.contains("MUG"), "{}", difference.row);
+    let [live, changed] = difference.rows.map(Option::unwrap);
+    assert!(difference.table == "stock" && live.contains("MUG"), "{live}");
+    assert_eq!(changed, live.replacen("main,10,10", "main,10,11", 1));
+}
+
+/// Whatever is done to the journal, its replay shows it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_that_was_touched_is_found() {
+    let shop = Shop::new(2).await;
+    let projector = shop.project().await;
+    for n in 0..5 {
+        shop.order(n, "cus_1", "MUG", u64::from(n) * 2).await;
+    }
+    shop.caught_up(&projector.progress()).await;
+    projector.stop().await;
+    let database = &shop.db.database;
+    let live = database.digest(Projection::Journal, 1).await.unwrap();
+    database.rebuild(&shop.log.log, Projection::Journal, 2, &live.cursors, |_| {}).await.unwrap();
+    let replayed = database.digest(Projection::Journal, 2).await.unwrap();
+    assert_eq!(replayed, live);
+    assert_eq!(live.tables[0].rows, 5 * 11);
+    assert_eq!(database.first_difference(Projection::Journal, [1, 2]).await.unwrap(), None);
+
+    // The second and third come before the first in the order of the key.
+    let payload = "UPDATE journal SET payload = replace(payload::text, ':', ': ')::json \
+         WHERE stream_id = 'default/order/ord_3' AND version = 2 RETURNING 1";
+    let missing = "DELETE FROM journal WHERE stream_id = 'default/order/ord_3' AND version = 2 RETURNING 1";
+    let twice = "INSERT INTO journal SELECT 'default', 'default/order/ord_3', 3, event_type, schema_version, \
+         payload, partition, \"offset\", index_in_commit, epoch, gen_random_uuid(), body_hash, actor, \
+         correlation_id, causation_id, traceparent, recorded_at, effective_at \
+         FROM journal WHERE stream_id = 'default/order/ord_3' AND version = 2 RETURNING 1";
+    for (touch, here, there) in [(twice, true, false), (payload, true, true), (missing, false, true)] {
+        assert_eq!(shop.count(&format!("WITH t AS ({touch}) SELECT count(*) FROM t")).await, 1, "{touch}");
+        assert_ne!(database.digest(Projection::Journal, 1).await.unwrap().tables, replayed.tables, "{touch}");
+        let difference = database.first_difference(Projection::Journal, [1, 2]).await.unwrap().unwrap();
+        let [live, copy] = difference.rows;
+        assert_eq!((live.is_some(), copy.is_some()), (here, there), "{touch}: {live:?} {copy:?}");
+        assert!(live.or(copy).unwrap().contains("default/order/ord_3"), "{touch}");
+    }
+}
+
+/// The cursor is replayed too, not only the rows: fence, digest and fingerprint are those of the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_that_was_touched_is_found() {
+    let shop = Shop::new(2).await;
+    let projector = shop.project().await;
+    shop.order(0, "cus_1", "MUG", 0).await;
+    shop.caught_up(&projector.progress()).await;
+    projector.stop().await;
+    // The log goes on, so that the replay has to stop by itself where the checkpoint is.
+    shop.order(1, "cus_1", "MUG", 2).await;
+    let database = &shop.db.database;
+    let touched = "WITH t AS (UPDATE checkpoint SET cursor = jsonb_set(cursor, '{digest}', '7') \
+         WHERE epoch = 1 AND reader IN ('journal', 'stock_level') AND next_offset > 2 RETURNING 1) \
+         SELECT count(*) FROM t";
+    assert!(shop.count(touched).await >= 2);
+    for projection in [Projection::Journal, Projection::StockLevel] {
+        let live = database.digest(projection, 1).await.unwrap();
+        database.rebuild(&shop.log.log, projection, 2, &live.cursors, |_| {}).await.unwrap();
+        let replayed = database.digest(projection, 2).await.unwrap();
+        assert_eq!(replayed.tables, live.tables, "{projection}");
+        assert_ne!(replayed.cursors, live.cursors, "{projection}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_dropped_is_filled_again_by_the_next_projector() {
+    let shop = Shop::new(2).await;
+    let projector = shop.project().await;
+    shop.product("MUG", 125).await;
+    for n in 0..5 {
+        shop.order(n, "cus_1", "MUG", u64::from(n) * 2).await;
+    }
+    shop.caught_up(&projector.progress()).await;
+    projector.stop().await;
+    let database = &shop.db.database;
+    let mut before = Vec::new();
+    for projection in Projection::ALL {
+        before.push(database.digest(projection, 1).await.unwrap().tables);
+        database.drop_epoch(projection, 1).await.unwrap();
+    }
+    assert_eq!(shop.count("SELECT count(*) FROM journal").await, 0);
+    assert_eq!(shop.count("SELECT count(*) FROM checkpoint").await, 0);
+
+    let projector = shop.project().await;
+    shop.caught_up(&projector.progress()).await;
+    for (projection, before) in Projection::ALL.into_iter().zip(before) {
+        assert_eq!(database.digest(projection, 1).await.unwrap().tables, before, "{projection}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

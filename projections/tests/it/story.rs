@@ -19,8 +19,9 @@ use shopstream_domain::{
     Version,
 };
 use shopstream_eventlog::Position;
-use shopstream_projections::testing::{TestDatabase, TestLog, database};
+use shopstream_projections::testing::TestLog;
 use shopstream_projections::{Progress, Projection, Projector, ReadModels};
+use shopstream_test_servers::postgres::{TestDatabase, database};
 use tokio::time::Instant;
 
 /// Longer than anything here takes; only a failure waits for so long.

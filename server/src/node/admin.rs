@@ -7,9 +7,10 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
-use shopstream_command_handlers::{Commands, PartitionState};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use super::health::Health;
 
 /// Serves `/metrics`, `/health/live` and `/health/ready` until `stop`; answers where.
 ///
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) async fn serve(
     listen: SocketAddr,
     metrics: PrometheusHandle,
-    commands: Commands,
+    health: Health,
     stop: CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(listen)
@@ -26,19 +27,9 @@ pub(super) async fn serve(
         .with_context(|| format!("listening on {listen} for metrics: name another address with --admin"))?;
     let address = listener.local_addr()?;
     let ready = move || {
-        let idle: Vec<String> = commands
-            .status()
-            .into_iter()
-            .filter(|status| match status.state {
-                PartitionState::Serving => false,
-                // Sent on, if it is known where.
-                PartitionState::Elsewhere => commands.coordinator().locate(status.partition).is_none(),
-                _ => true,
-            })
-            .map(|status| format!("partition {}: {:?}", status.partition, status.state))
-            .collect();
-        let code = if idle.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        async move { (code, idle.join("\n")) }
+        let complaints = health.complaints();
+        let code = if complaints.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        async move { (code, complaints.join("\n")) }
     };
     let router = Router::new()
         .route("/metrics", get(move || async move { metrics.render() }))

@@ -2,18 +2,17 @@
 //! others stand ready.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures::future::select_all;
 use shopstream_command_handlers::coordinator::{Coordinator, Duty};
 use shopstream_command_handlers::{Clock, SystemClock};
 use shopstream_eventlog::Log;
-use shopstream_gateway::ReadSide;
 use shopstream_projections::{
     Company, Database, DatabaseError, Progress, Projection, ProjectionState, Projector,
 };
-use shopstream_sagas::{Parts, Sagas};
+use shopstream_sagas::{Parts, Sagas, Status, StockFanOut};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -21,8 +20,11 @@ use tracing::{error, info, warn};
 /// Before a duty that could not be taken up is tried again; meanwhile another node may have it.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What this node's projections are doing: `None` while another node's are followed.
-type States = watch::Sender<Option<Vec<watch::Receiver<ProjectionState>>>>;
+/// What this node's projections are doing; `None` while another node's are followed.
+pub(super) type Projecting = Option<Arc<[(Projection, watch::Receiver<ProjectionState>)]>>;
+
+/// What the processes that this node drives are doing; `None` while another node drives them.
+pub(super) type Processing = Option<watch::Receiver<Status>>;
 
 /// The read models of a node: projected here, or followed.
 pub(super) struct Reading {
@@ -30,7 +32,7 @@ pub(super) struct Reading {
     pub(super) database: Database,
     pub(super) progress: Progress,
     pub(super) coordinator: Arc<dyn Coordinator>,
-    states: States,
+    states: watch::Sender<Projecting>,
     /// Whether the database answers, as far as somebody who follows knows.
     reachable: Arc<AtomicBool>,
 }
@@ -42,13 +44,14 @@ impl Reading {
         Self { log, database, progress, coordinator, states: watch::Sender::new(None), reachable }
     }
 
-    /// Whether queries are answered from read models that are kept current, as far as this node can see.
-    pub(super) fn health(&self) -> ReadSide {
-        let (states, reachable) = (self.states.subscribe(), self.reachable.clone());
-        Arc::new(move || match &*states.borrow() {
-            Some(states) => states.iter().all(|state| *state.borrow() == ProjectionState::Running),
-            None => reachable.load(Ordering::Relaxed),
-        })
+    /// What is projected here.
+    pub(super) fn states(&self) -> watch::Receiver<Projecting> {
+        self.states.subscribe()
+    }
+
+    /// Whether the database answers, as far as somebody who follows knows.
+    pub(super) fn reachable(&self) -> Arc<AtomicBool> {
+        self.reachable.clone()
     }
 
     /// Begins to project.
@@ -60,7 +63,7 @@ impl Reading {
         let (log, database, progress) = (self.log.clone(), self.database.clone(), self.progress.clone());
         let now = || SystemClock.now();
         let projector = Projector::start_telling(log, database, progress, company, now).await?;
-        let states = Projection::ALL.map(|projection| projector.watch(projection)).into();
+        let states = Projection::ALL.map(|projection| (projection, projector.watch(projection))).into();
         self.states.send_replace(Some(states));
         Ok(projector)
     }
@@ -126,28 +129,53 @@ async fn superseded(projector: &Projector) {
     select_all(each).await;
 }
 
-/// Drives the processes whenever it is this node's turn, until `stop`. Two nodes that drive at once for a moment harm
-/// nobody: the ids of their commands are the same.
-pub(super) async fn drive(parts: Parts, coordinator: Arc<dyn Coordinator>, stop: CancellationToken) {
-    loop {
-        let grant = tokio::select! {
-            grant = coordinator.acquire(Duty::Sagas, 0) => grant,
-            () = stop.cancelled() => return,
-        };
-        let sagas = Sagas::start(parts.clone());
-        let fenced = tokio::select! {
-            () = stop.cancelled() => false,
-            () = grant.lost.cancelled() => false,
-            // Alone on its log and no longer: whoever took the partition drives them (`rulings.md` 18).
-            fenced = parts.commands.fenced() => {
-                warn!(partition = fenced.partition, "another node owns a partition: processes stop here");
-                true
+/// The processes of a node: driven here, or left to another node.
+pub(super) struct Driving {
+    parts: Parts,
+    coordinator: Arc<dyn Coordinator>,
+    status: watch::Sender<Processing>,
+}
+
+impl Driving {
+    pub(super) fn new(parts: Parts, coordinator: Arc<dyn Coordinator>) -> Self {
+        Self { parts, coordinator, status: watch::Sender::new(None) }
+    }
+
+    /// See [`Parts::stock`].
+    pub(super) fn stock(&self) -> StockFanOut {
+        self.parts.stock()
+    }
+
+    /// How what is driven here is.
+    pub(super) fn status(&self) -> watch::Receiver<Processing> {
+        self.status.subscribe()
+    }
+
+    /// Drives whenever it is this node's turn, until `stop`. Two nodes that drive at once for a moment harm nobody:
+    /// the ids of their commands are the same.
+    pub(super) async fn take_turns(self, stop: CancellationToken) {
+        loop {
+            let grant = tokio::select! {
+                grant = self.coordinator.acquire(Duty::Sagas, 0) => grant,
+                () = stop.cancelled() => return,
+            };
+            let sagas = Sagas::start(self.parts.clone());
+            self.status.send_replace(Some(sagas.status()));
+            let fenced = tokio::select! {
+                () = stop.cancelled() => false,
+                () = grant.lost.cancelled() => false,
+                // Alone on its log and no longer: whoever took the partition drives them (`rulings.md` 18).
+                fenced = self.parts.commands.fenced() => {
+                    warn!(partition = fenced.partition, "another node owns a partition: processes stop here");
+                    true
+                }
+            };
+            sagas.stop().await;
+            self.status.send_replace(None);
+            self.coordinator.release(Duty::Sagas).await;
+            if fenced || stop.is_cancelled() {
+                return;
             }
-        };
-        sagas.stop().await;
-        coordinator.release(Duty::Sagas).await;
-        if fenced || stop.is_cancelled() {
-            return;
         }
     }
 }

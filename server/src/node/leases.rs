@@ -82,14 +82,14 @@ fn unavailable(error: DatabaseError) -> LeaseError {
 mod tests {
     use shopstream_command_handlers::testing::lease_contract;
     use shopstream_eventlog::{LogId, Topology};
-    use shopstream_projections::testing;
+    use shopstream_test_servers::postgres;
     use uuid::Uuid;
 
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_table_in_postgres_keeps_the_contract_of_leases() {
-        let database = testing::database().await.database;
+        let database = postgres::database().await.database;
         let log = LogId(Uuid::new_v4());
         database.prepare(Topology { log, generation: 1, partitions: 4 }).await.expect("tables");
         lease_contract(async || PostgresLeases(LeaseTable::open(&database))).await;

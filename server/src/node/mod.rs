@@ -4,6 +4,7 @@ mod admin;
 mod database;
 mod duty;
 mod folder;
+mod health;
 mod leases;
 mod log;
 pub mod provider;
@@ -19,7 +20,7 @@ use shopstream_command_handlers::coordinator::{Coordinator, Leases, Member, Stat
 use shopstream_command_handlers::{Clock, NoPeers, Options, Peers, Shards, SystemClock};
 use shopstream_eventlog::writer::Identity;
 use shopstream_eventlog::{Journal, Log};
-use shopstream_gateway::{Gateway, GrpcPeers, Means, Policy};
+use shopstream_gateway::{Gateway, GrpcPeers, Means, Policy, ReadSide};
 use shopstream_projections::cluster::Cluster;
 use shopstream_projections::journal::PostgresJournal;
 use shopstream_projections::{Database, LeaseTable, ReadModels};
@@ -31,7 +32,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use self::duty::Reading;
+use self::duty::{Driving, Reading};
+use self::health::Health;
 use self::leases::PostgresLeases;
 use self::provider::Provider;
 use crate::config::{Config, LogUrl, Role};
@@ -115,7 +117,7 @@ impl Node {
             .with_context(|| format!("listening on {}: name another address with --listen", config.listen))?;
         let listen = listener.local_addr()?;
         let metrics = telemetry::metrics()?;
-        let log = log::open(&config).await?;
+        let log::Opened { log, watch } = log::open(&config).await?;
         let (database, cluster) = database::open(&config).await?;
         database.prepare(log.topology()).await?;
         let identity = Identity {
@@ -152,8 +154,10 @@ impl Node {
             clock: clock.clone(),
             settings: Settings::default(),
         };
+        let driving = Driving::new(parts, coordinator.clone());
+        let health = Health::new(shards.commands(), &reading, &driving, watch.wrong());
         let watching = CancellationToken::new();
-        tokio::spawn(log::watch(config.log.clone(), log.partitions(), watching.clone()));
+        tokio::spawn(watch.run(watching.clone()));
         let stop_calls = CancellationToken::new();
         let gateway = Gateway::new(Means {
             commands: shards.commands(),
@@ -162,11 +166,11 @@ impl Node {
             journal,
             backend: backend(&config.log),
             log,
-            reservations: Arc::new(stock::Stock(parts.stock())),
+            reservations: Arc::new(stock::Stock(driving.stock())),
             clock,
             policy: Policy::default(),
             takes_calls: config.roles.contains(&Role::Gateway),
-            read_side: reading.health(),
+            read_side: read_side(health.clone()),
             stop: stop_calls.clone(),
         })?;
         // Before the others hear of this node: they will send commands to it.
@@ -190,11 +194,11 @@ impl Node {
             warn!(partition = idle.partition, "not serving partition {}: {:?}", idle.partition, idle.state);
         }
         let sagas = if config.roles.contains(&Role::Sagas) {
-            tokio::spawn(duty::drive(parts, coordinator, stop_calls.clone()))
+            tokio::spawn(driving.take_turns(stop_calls.clone()))
         } else {
             tokio::spawn(std::future::ready(()))
         };
-        let admin = admin::serve(config.admin, metrics, shards.commands(), watching.clone()).await?;
+        let admin = admin::serve(config.admin, metrics, health, watching.clone()).await?;
         Ok(Self {
             stop_calls,
             calls,
@@ -254,6 +258,10 @@ fn leases(config: &Config, log: &Log, database: &Database, identity: &Identity) 
     let me = Member { id: Uuid::new_v4(), node, address, commands };
     let store = Arc::new(PostgresLeases(LeaseTable::open(database)));
     Leases::new(me, store, log.partitions(), Timing::default())
+}
+
+fn read_side(health: Health) -> ReadSide {
+    Arc::new(move || health.reads())
 }
 
 const fn backend(log: &LogUrl) -> &'static str {

@@ -27,7 +27,7 @@ pub async fn status(config: &Config) -> anyhow::Result<ExitCode> {
     );
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["partition", "state", "owner", "epoch", "lease", "end", "void", "reason"]);
+    table.set_header(["partition", "state", "owner", "epoch", "lease", "end", "reason"]);
     let mut all_serve = true;
     for partition in &status.partitions {
         all_serve &= matches!(partition.state(), PartitionState::Serving | PartitionState::Forwarding);
@@ -42,7 +42,6 @@ pub async fn status(config: &Config) -> anyhow::Result<ExitCode> {
             partition.epoch.to_string(),
             lease,
             partition.end_offset.to_string(),
-            partition.void_record_count.to_string(),
             partition.reason.clone(),
         ]);
     }

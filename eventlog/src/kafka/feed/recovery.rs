@@ -8,9 +8,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use tracing::{info, warn};
 
 use super::{Feed, TICK};
-use crate::kafka::error::no_topic;
+use crate::kafka::TOPIC_PATIENCE;
+use crate::kafka::error::topic_gone;
 use crate::kafka::probe::{self, Finding, Place, assignment};
-use crate::kafka::settings::{self, Discard, Events};
+use crate::kafka::settings::{self, Discard, Identity};
 use crate::raw::RawError;
 
 /// Between two looks at a log that does not answer as it should.
@@ -18,8 +19,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// So often in a row the log must end too early, before a reader is told: a leader that slept for a while shows an
 /// old end when it wakes (`event-log.md` §6.4).
 const LOST_TIMES: u32 = 3;
-/// How long a topic may be away. Brokers that start do not know it at once.
-const TOPIC_PATIENCE: Duration = Duration::from_secs(10);
 /// A consumer in doubt again this soon is not opened again at once.
 const SOON: Duration = Duration::from_secs(5);
 
@@ -70,8 +69,8 @@ impl Feed {
         }
     }
 
-    fn open(&mut self) -> Result<Discard<BaseConsumer<Events>>, RawError> {
-        let consumer: BaseConsumer<Events> = settings::create(&self.config)?;
+    fn open(&mut self) -> Result<Discard<BaseConsumer<Identity>>, RawError> {
+        let consumer: BaseConsumer<Identity> = settings::create(&self.config)?;
         let consumer = Discard::new(consumer);
         let places = self.routes.iter().map(|(partition, route)| (*partition, route.next));
         // Incremental from the start, because the client library lets nobody mix the two ways.
@@ -87,7 +86,8 @@ impl Feed {
     /// Looks at every place and tells those readers whose place is gone; whether the others can go on.
     fn all_clear(&mut self) -> bool {
         let (mut clear, mut no_topic_seen) = (true, false);
-        for (partition, finding) in probe::look(&self.options, &self.places(), self.doubt.damage) {
+        for (place, finding) in probe::look(&self.options, self.places(), self.doubt.damage) {
+            let partition = place.partition;
             let Some(route) = self.routes.get_mut(&partition) else { continue };
             let error = match finding {
                 Finding::Same => {
@@ -105,7 +105,7 @@ impl Feed {
                         clear = false;
                         continue;
                     }
-                    no_topic(&self.options)
+                    topic_gone(&self.options, partition)
                 }
                 Finding::Lost(error) => {
                     route.lost += 1;
@@ -128,10 +128,10 @@ impl Feed {
     }
 
     fn places(&self) -> Vec<Place> {
-        let place = |(partition, route): (&_, &super::Route)| Place {
-            partition: *partition,
-            next: route.next,
-            last: route.last.clone(),
+        let place = |(partition, route): (&_, &super::Route)| {
+            let last = route.last.clone().map(|last| (route.next - 1, last));
+            let known = route.anchor.clone().into_iter().chain(last).collect();
+            Place { partition: *partition, next: route.next, known }
         };
         self.routes.iter().map(place).collect()
     }
@@ -143,19 +143,7 @@ impl Feed {
             match findings {
                 Err(mpsc::TryRecvError::Empty) => return,
                 Err(mpsc::TryRecvError::Disconnected) => {}
-                Ok(findings) => {
-                    let wrong = |(_, finding): &&(_, Finding)| {
-                        !matches!(finding, Finding::Same | Finding::Unreachable)
-                    };
-                    if let Some((partition, finding)) = findings.iter().find(wrong)
-                        && self.consumer.is_some()
-                    {
-                        self.doubt(
-                            &format!("the log is not what it was at partition {partition}: {finding:?}"),
-                            false,
-                        );
-                    }
-                }
+                Ok(findings) => self.consider_look(findings),
             }
             self.looking = None;
             self.looked = Instant::now();
@@ -167,13 +155,36 @@ impl Feed {
         let (options, places) = (self.options.clone(), self.places());
         let look = move || {
             // Nobody listens any more when the feed has ended.
-            let _ = sender.send(probe::look(&options, &places, false));
+            let _ = sender.send(probe::look(&options, places, false));
         };
         match thread::Builder::new().name("kafka-watch".into()).spawn(look) {
             Ok(_) => self.looking = Some(receiver),
             Err(error) => {
                 warn!("no thread to watch the log with: {error}");
                 self.looked = Instant::now();
+            }
+        }
+    }
+
+    fn consider_look(&mut self, findings: Vec<(Place, Finding)>) {
+        for (mut place, finding) in findings {
+            match finding {
+                Finding::Unreachable => {}
+                Finding::Same => {
+                    // Whoever reads this partition now may not be who read it when the look began.
+                    let route = self.routes.get_mut(&place.partition);
+                    if let Some(route) = route.filter(|route| route.next >= place.next) {
+                        route.anchor = place.known.pop();
+                    }
+                }
+                wrong if self.consumer.is_some() => {
+                    let partition = place.partition;
+                    self.doubt(
+                        &format!("the log is not what it was at partition {partition}: {wrong:?}"),
+                        false,
+                    );
+                }
+                _ => {}
             }
         }
     }
