@@ -174,8 +174,8 @@ enum Next {
 struct Past {
     /// How often the log contradicted its history.
     halts: u32,
-    /// How far it had read.
-    read: Option<Cursor>,
+    /// What it knew of the log, to be found again before it claims once more.
+    landmarks: Vec<Cursor>,
 }
 
 /// Ready to claim: a shard with what the journal lacks, and the reader that filled it.
@@ -310,8 +310,8 @@ impl Owner {
             let exit = match claimed {
                 Ok((shard, writer)) => {
                     self.note_claim(&writer);
-                    let (exit, read) = self.run_shard(shard, writer, queue, grant).await;
-                    past.read = read.or(past.read);
+                    let exit;
+                    (exit, past.landmarks) = self.run_shard(shard, writer, queue, grant).await;
                     exit
                 }
                 Err(ClaimError::Lost(fenced)) => Exit::Fenced(fenced),
@@ -345,11 +345,11 @@ impl Owner {
         }
     }
 
-    /// Reads from where the journal is, so that the shard's tail begins there; but not before what this owner has
-    /// read is found again. The journal may not have got so far, and would not miss what is gone behind it.
+    /// Reads from where the journal is, so that the shard's tail begins there; but not before what this owner knew is
+    /// found again. The journal may not have got so far, and would not miss what is gone behind it.
     async fn stand_by(&self, past: &Past) -> Result<Ready, ClaimError> {
-        if let Some(read) = &past.read {
-            self.log.find(read).await?;
+        for landmark in &past.landmarks {
+            self.log.find(landmark).await?;
         }
         let cursor = match self.journal.cursor(self.partition).await {
             Ok(cursor) => cursor.unwrap_or_else(|| self.log.start(self.partition)),
@@ -384,14 +384,15 @@ impl Owner {
         self.options.coordinator.learn(partition, Location { epoch, node, address });
     }
 
-    /// Keeps the shard until it ends, or until the partition must be given up. Answers why, and how far it had read.
+    /// Keeps the shard until it ends, or until the partition must be given up. Answers why, and what of the log must be
+    /// found again before the next claim.
     async fn run_shard(
         &self,
         shard: Shard,
         writer: PartitionWriter,
         queue: &mut mpsc::Receiver<Job>,
         grant: &Grant,
-    ) -> (Exit, Option<Cursor>) {
+    ) -> (Exit, Vec<Cursor>) {
         let leave = CancellationToken::new();
         let tell = async {
             self.leave(grant).await;

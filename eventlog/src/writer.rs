@@ -47,6 +47,8 @@ pub struct PartitionWriter {
     nonce: u64,
     appender: Box<dyn Appender>,
     reader: Reader,
+    /// Just behind what this owner opened the partition with.
+    opened: Option<Cursor>,
     reports: Vec<Report>,
     flight: Flight,
     /// Looks at the first record in flight from time to time.
@@ -162,6 +164,7 @@ impl PartitionWriter {
             nonce,
             appender,
             reader,
+            opened: None,
             reports: Vec::new(),
             flight: Flight::default(),
             watchdog: Box::pin(sleep(SILENCE)),
@@ -183,8 +186,13 @@ impl PartitionWriter {
         self.epoch
     }
 
-    /// How far this writer's own reader is: a later owner must find the record before it again.
-    pub fn cursor(&self) -> Option<Cursor> {
+    /// Points that must be found again before this partition is claimed once more: where this owner opened, and how
+    /// far it has read. The first of them too, for what was read last may be of a log that took the place of this one.
+    pub fn landmarks(&self) -> Vec<Cursor> {
+        self.opened.into_iter().chain(self.cursor()).collect()
+    }
+
+    fn cursor(&self) -> Option<Cursor> {
         self.reader.cursor(self.partition).copied()
     }
 
@@ -273,6 +281,9 @@ impl PartitionWriter {
                 return Err(ReadError::Halt { partition: self.partition, halt: halt.clone() }.into());
             }
             Some(Trouble::Failed(_)) => {
+                if let Some(opened) = self.opened {
+                    self.log.find(&opened).await?;
+                }
                 if let Some(cursor) = self.cursor() {
                     self.reader = self.log.reader(&[cursor]).await?;
                 }
@@ -341,7 +352,10 @@ impl PartitionWriter {
             self.flight = Flight::default();
             let trouble = match self.append_claim(&mut each).await? {
                 Claimed::Counts => match self.open().await {
-                    Ok(()) => return Ok(None),
+                    Ok(()) => {
+                        self.opened = self.cursor();
+                        return Ok(None);
+                    }
                     Err(trouble) => trouble,
                 },
                 Claimed::Lost(fenced) => return Ok(Some(fenced)),

@@ -153,14 +153,14 @@ impl Shard {
         self.tail.bytes() < self.options.tail_bytes
     }
 
-    /// Serves the partition until it is lost, halted or `leave` is cancelled. Answers why it ended, and how far the
-    /// log was read by then.
+    /// Serves the partition until it is lost, halted or `leave` is cancelled. Answers why it ended, and what of the
+    /// log must be found again before the next claim.
     pub(crate) async fn run(
         mut self,
         mut writer: PartitionWriter,
         queue: &mut mpsc::Receiver<Job>,
         leave: &CancellationToken,
-    ) -> (Exit, Option<Cursor>) {
+    ) -> (Exit, Vec<Cursor>) {
         let partition = writer.partition();
         let mut journal_progress = self.journal.progress();
         self.loads.push(load::streams(self.journal.clone(), partition));
@@ -186,14 +186,14 @@ impl Shard {
                 () = leave.cancelled() => break None,
             }
         };
-        let read = writer.cursor();
+        let landmarks = writer.landmarks();
         let exit = match ended {
             Some(exit) => exit,
             None => self.step_down(writer, queue).await,
         };
         self.dismiss(&exit, partition);
         gauge!("shopstream_partition_serving", "partition" => partition.to_string()).set(0.0);
-        (exit, read)
+        (exit, landmarks)
     }
 
     /// Whether more commands may come in: not while the journal is too far behind, nor while too many wait.
