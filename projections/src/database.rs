@@ -109,9 +109,12 @@ impl Database {
         })
     }
 
-    /// A connection that nobody else shares. Within a tokio runtime.
-    pub(crate) fn own_reader(&self) -> Reader {
-        Reader::start(&self.config, &self.target, 1)
+    /// A connection that nobody else shares and whose commits do not wait for the disk: everybody sees them at once,
+    /// and a crash of the server may forget the last of them. Within a tokio runtime.
+    pub(crate) fn own_hasty_reader(&self) -> Reader {
+        let mut config = self.config.clone();
+        let options = [config.get_options().unwrap_or_default(), "-c synchronous_commit=off"].join(" ");
+        Reader::start(config.options(options), &self.target, 1)
     }
 
     /// Counts what is told on `channel`, through a connection that only listens. Within a tokio runtime.

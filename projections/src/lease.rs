@@ -14,7 +14,8 @@ const CHANNEL: &str = "shopstream_ownership";
 /// Members that have been gone for so long are forgotten.
 const FORGET: &str = "1 hour";
 
-/// The way to the tables. It has a connection of its own, so that no long query stands before a renewal.
+/// The way to the tables. It has a connection of its own, so that no long query stands before a renewal, and waits for
+/// no disk: what a crash of the database forgets is asked for again, and epochs are above what the log has anyway.
 pub struct LeaseTable {
     reader: Reader,
     changes: watch::Receiver<u64>,
@@ -68,7 +69,7 @@ impl LeaseTable {
         // The sender of a notification hears it too.
         let tell = |from: &str| format!("SELECT pg_notify('{CHANNEL}', '') FROM {from} WHERE told");
         Self {
-            reader: database.own_reader(),
+            reader: database.own_hasty_reader(),
             changes: database.listen(CHANNEL),
             sql: Statements {
                 join: format!(
@@ -83,9 +84,13 @@ impl LeaseTable {
                         FROM unnest($2::text[], $3::int8[]) AS h(duty, epoch) \
                         WHERE l.duty = h.duty AND l.holder = $1 RETURNING l.duty"
                     .to_owned(),
+                // Many ask for what is not free. That writes nothing, not even a lock.
                 acquire: format!(
                     "WITH taken AS (INSERT INTO lease AS l (duty, epoch, holder, node, address, until) \
-                     VALUES ($1, $2::int8 + 1, $3, $4, $5, now() + $6::float8 * interval '1 second') \
+                     SELECT $1::text, $2::int8 + 1, $3::uuid, $4::text, $5::text, \
+                     now() + $6::float8 * interval '1 second' \
+                     WHERE NOT EXISTS (SELECT FROM lease AS o WHERE o.duty = $1 AND o.holder <> $3 \
+                     AND NOT ($7 AND o.until < now())) \
                      ON CONFLICT (duty) DO UPDATE SET epoch = greatest(l.epoch, $2::int8) + 1, \
                      holder = excluded.holder, node = excluded.node, address = excluded.address, \
                      until = excluded.until \

@@ -25,7 +25,7 @@ mod load;
 const CALM: Duration = Duration::from_secs(1);
 /// Within this time what a dead or a hung node owned is served again: the lease, and a claim.
 const TAKEN_OVER: Duration = Duration::from_secs(6);
-/// No partition that is handed over waits so long: the lease is not waited for.
+/// No partition that is handed over waits so much longer than the others: the lease is not waited for.
 const PLANNED: Duration = Duration::from_secs(2);
 /// Within this time a node that hung serves under none of its old claims.
 const STEPPED_DOWN: Duration = Duration::from_secs(5);

@@ -93,7 +93,7 @@ fn a_setting_in_a_file_is_named_with_the_file() {
         );
     }
     let (refused, place) = refused_file("colour = 'red'");
-    assert!(refused.to_string().contains("data, listen, admin, log"), "{refused}");
+    assert!(refused.to_string().contains("data, listen, advertise, admin, log"), "{refused}");
     assert!(matches!(refused, ConfigError::Unknown { key, place: at, .. } if key == "colour" && at == place));
     let (refused, place) = refused_file("data = = 1");
     assert!(matches!(&refused, ConfigError::Unreadable { place: at, .. } if *at == place), "{refused}");

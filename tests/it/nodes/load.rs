@@ -113,8 +113,8 @@ impl Upheavals {
         self.0.entry(what).or_default().push(Upheaval { from, to: Instant::now(), moved });
     }
 
-    /// Prints a line for each kind, with what the partitions that stayed felt of it; answers the longest time for
-    /// which a partition that moved was not writable, by kind.
+    /// Prints a line for each kind, with what the partitions that stayed felt of it; answers by kind how much longer
+    /// the slowest partition that moved was not writable than any that stayed, for those only felt the machine.
     pub fn report(&self, load: &Acknowledged) -> BTreeMap<&'static str, Duration> {
         let longest = self.0.iter().map(|(what, upheavals)| {
             let (mut moved, mut stayed) = (Vec::new(), Vec::new());
@@ -126,7 +126,7 @@ impl Upheavals {
             }
             let [moved, stayed] = [Spread::of(moved), Spread::of(stayed)];
             eprintln!("{what:<34} {:>3} times; moved: {moved}; stayed: {stayed}", upheavals.len());
-            (*what, moved.max)
+            (*what, moved.max.saturating_sub(stayed.max))
         });
         longest.collect()
     }
