@@ -10,11 +10,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The order of a directory listing is not the same everywhere; that of the descriptor set should be.
     protos.sort();
 
-    // What the payment provider simulator speaks is not the shop's API: no reflection, no validation.
-    let (simulator, protos): (Vec<_>, Vec<_>) =
-        protos.into_iter().partition(|proto| proto.starts_with("shopstream/provider"));
+    // What the payment provider simulator speaks, and the nodes among themselves, is not the shop's API: no
+    // reflection, no validation.
+    let internal = ["shopstream/provider", "shopstream/node"];
+    let (internal, protos): (Vec<_>, Vec<_>) =
+        protos.into_iter().partition(|proto| internal.iter().any(|folder| proto.starts_with(folder)));
     let roots = [PathBuf::from("."), PathBuf::from("third_party")];
-    tonic_prost_build::configure().compile_protos(&simulator, &roots)?;
+    tonic_prost_build::configure().bytes(".").compile_protos(&internal, &roots)?;
 
     let descriptors = PathBuf::from(env::var("OUT_DIR")?).join("shopstream.bin");
     tonic_prost_build::configure()

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shopstream_domain::{Partition, Refused, StreamId, Timestamp, Version, model};
 use shopstream_eventlog::{CommandId, Position};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::Location;
+
 /// A command for one stream, with everything that makes it repeatable.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CommandEnvelope {
     /// The stream it is for.
     pub stream: StreamId,
@@ -27,7 +29,7 @@ pub struct CommandEnvelope {
 }
 
 /// Who asked, and in the course of what.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// A user, a service, a provider or a process of the shop.
     pub actor: Arc<str>,
@@ -72,7 +74,7 @@ pub struct Reply {
 }
 
 /// Why a command was not carried out.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum CommandError {
     /// A rule forbids it.
     #[error("{0}")]
@@ -109,12 +111,12 @@ pub enum CommandError {
     #[error("the command was not applied: the log lost it before it counted")]
     NotApplied,
     /// This node does not own the partition.
-    #[error("partition {partition} is owned by node {owner:?}")]
+    #[error("partition {partition} is owned by {}", owner_name(owner.as_ref()))]
     NotOwner {
         /// The partition.
         partition: Partition,
-        /// Name and address of who does, where known.
-        owner: Option<String>,
+        /// Who does, where known.
+        owner: Option<Location>,
     },
     /// The partition cannot be served now.
     #[error("partition {partition} is not available: {detail}")]
@@ -138,4 +140,8 @@ pub enum CommandError {
         /// The stream.
         stream: StreamId,
     },
+}
+
+fn owner_name(owner: Option<&Location>) -> String {
+    owner.map_or_else(|| "nobody that is known here".to_owned(), Location::to_string)
 }

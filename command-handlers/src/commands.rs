@@ -1,18 +1,37 @@
-//! The door of the write path: hands each command to the shard of its partition.
+//! The door of the write path: takes each command to the shard that owns its partition, here or on another node.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures::future::{join_all, select_all};
+use futures::future::{join, join_all, select_all};
+use metrics::counter;
+use shopstream_domain::Partition;
+use shopstream_eventlog::Position;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout};
 
-use crate::shard::Job;
-use crate::{CommandEnvelope, CommandError, PartitionState, PartitionStatus, Reply};
+use crate::coordinator::{Coordinator, Duty};
+use crate::shard::{Heard, Job};
+use crate::{CommandEnvelope, CommandError, Location, PartitionState, PartitionStatus, Peers, Reply};
+
+/// How often an owner is looked for before the caller is told to come again.
+const TRIES: u32 = 8;
+/// The wait for news of an owner after the first try in vain; each further one is that much longer.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Takes commands. Cheap to clone.
 #[derive(Clone)]
 pub struct Commands {
-    shards: Arc<[ShardHandle]>,
+    shared: Arc<Shared>,
+    deadline: Option<Instant>,
+}
+
+struct Shared {
+    shards: Vec<ShardHandle>,
+    coordinator: Arc<dyn Coordinator>,
+    peers: Arc<dyn Peers>,
 }
 
 /// The way to one shard.
@@ -21,50 +40,145 @@ pub(crate) struct ShardHandle {
     pub(crate) status: watch::Receiver<PartitionStatus>,
 }
 
+type Answer = Result<Reply, CommandError>;
+
 impl Commands {
-    pub(crate) fn new(shards: Vec<ShardHandle>) -> Self {
-        Self { shards: shards.into() }
+    pub(crate) fn new(
+        shards: Vec<ShardHandle>,
+        coordinator: Arc<dyn Coordinator>,
+        peers: Arc<dyn Peers>,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { shards, coordinator, peers }), deadline: None }
+    }
+
+    /// The same door for a caller who waits no longer than until `deadline`: the other nodes are told.
+    #[must_use]
+    pub fn until(&self, deadline: Instant) -> Self {
+        Self { shared: self.shared.clone(), deadline: Some(deadline) }
     }
 
     /// Carries out a command, and answers when the log counts it. Dropping the future cancels nothing.
     ///
+    /// A command for another node's partition is sent there, and sent again to whoever owns the partition next
+    /// should it move meanwhile: its id keeps it from being carried out twice.
+    ///
     /// # Errors
     /// See [`CommandError`]. [`CommandError::Overloaded`] at once where the partition's queue is full.
-    pub async fn submit(&self, envelope: CommandEnvelope) -> Result<Reply, CommandError> {
+    pub async fn submit(&self, envelope: CommandEnvelope) -> Answer {
         let partition = self.partition_of(&envelope);
-        let (job, answer) = job(envelope);
-        match self.shards[usize::from(partition)].queue.try_send(job) {
-            Ok(()) => answer.await.unwrap_or_else(|_| Err(closed(partition))),
-            Err(TrySendError::Full(_)) => Err(CommandError::Overloaded { partition }),
-            Err(TrySendError::Closed(_)) => Err(closed(partition)),
+        match self.submit_here(partition, envelope).await {
+            Heard::Answer(answer) => answer,
+            Heard::Back(envelope) => Box::pin(self.send_to_owner(partition, *envelope)).await,
         }
     }
 
     /// Carries out many commands side by side and answers each in its place. Commands of one partition are decided
-    /// in order and share its appends. Waits where a queue is full instead of refusing: for callers that bound
-    /// themselves, such as sagas and bulk streams.
-    pub async fn submit_all(&self, envelopes: Vec<CommandEnvelope>) -> Vec<Result<Reply, CommandError>> {
+    /// in order and share its appends; only those that met a change of owner may be decided later than their
+    /// neighbours. Waits where a queue is full instead of refusing: for callers that bound themselves, such as sagas
+    /// and bulk streams.
+    pub async fn submit_all(&self, envelopes: Vec<CommandEnvelope>) -> Vec<Answer> {
+        let count = envelopes.len();
+        let mut here = Vec::with_capacity(count);
+        let mut elsewhere: BTreeMap<Partition, Vec<(usize, CommandEnvelope)>> = BTreeMap::new();
+        for (index, envelope) in envelopes.into_iter().enumerate() {
+            let partition = self.partition_of(&envelope);
+            if !self.is_here(partition) {
+                elsewhere.entry(partition).or_default().push((index, envelope));
+                continue;
+            }
+            let (job, answer) = job(envelope);
+            let sent = self.shared.shards[usize::from(partition)].queue.send(job).await;
+            here.push(async move {
+                let answer = match sent {
+                    Ok(()) => match answer.await {
+                        Ok(Heard::Answer(answer)) => answer,
+                        Ok(Heard::Back(back)) => Box::pin(self.send_to_owner(partition, *back)).await,
+                        Err(_) => Err(closed(partition)),
+                    },
+                    Err(_) => Err(closed(partition)),
+                };
+                (index, answer)
+            });
+        }
+        let elsewhere = elsewhere.into_iter().map(|(partition, group)| self.send_group(partition, group));
+        let (here, elsewhere) = join(join_all(here), join_all(elsewhere)).await;
+        let mut answers: Vec<_> = here.into_iter().chain(elsewhere.into_iter().flatten()).collect();
+        answers.sort_unstable_by_key(|(index, _)| *index);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    /// Carries out what another node sent here, each in its place, and sends nothing on.
+    pub async fn carry_out(&self, envelopes: Vec<CommandEnvelope>) -> Vec<Answer> {
         let mut answers = Vec::with_capacity(envelopes.len());
         for envelope in envelopes {
             let partition = self.partition_of(&envelope);
-            let (job, answer) = job(envelope);
-            let sent = self.shards[usize::from(partition)].queue.send(job).await;
+            // In order: each is in its queue before the next one is looked at.
+            let heard = self.enqueue(partition, envelope);
             answers.push(async move {
-                match sent {
-                    Ok(()) => answer.await.unwrap_or_else(|_| Err(closed(partition))),
-                    Err(_) => Err(closed(partition)),
+                match heard {
+                    Ok(answer) => match answer.await {
+                        Ok(Heard::Answer(answer)) => answer,
+                        Ok(Heard::Back(_)) => Err(self.not_owner(partition)),
+                        Err(_) => Err(closed(partition)),
+                    },
+                    Err(Heard::Answer(answer)) => answer,
+                    Err(Heard::Back(_)) => Err(self.not_owner(partition)),
                 }
             });
         }
         join_all(answers).await
     }
 
-    /// Every partition as this node sees it, in order.
-    pub fn status(&self) -> Vec<PartitionStatus> {
-        self.shards.iter().map(|shard| shard.status.borrow().clone()).collect()
+    /// The last confirmed position of each of `partitions` that has one, wherever it is owned: whatever anybody was
+    /// answered before this call is at or before it. Waits while a claim is under way.
+    ///
+    /// # Errors
+    /// An owner is not known or does not answer.
+    pub async fn confirmed(
+        &self,
+        partitions: impl IntoIterator<Item = Partition>,
+    ) -> Result<Vec<Position>, CommandError> {
+        let each = partitions.into_iter().map(|partition| self.confirmed_wherever(partition));
+        let found: Result<Vec<_>, _> = join_all(each).await.into_iter().collect();
+        Ok(found?.into_iter().flatten().collect())
     }
 
-    /// Waits until somebody else has taken a partition from this node; for ever where nobody does.
+    /// As [`Commands::confirmed`], of one partition that this node owns.
+    ///
+    /// # Errors
+    /// [`CommandError::NotOwner`]; [`CommandError::Unavailable`] where this node's lease has run out, for then
+    /// somebody else may have gone on.
+    pub async fn confirmed_here(&self, partition: Partition) -> Result<Option<Position>, CommandError> {
+        let mut status = self.shared.shards[usize::from(partition)].status.clone();
+        let settled = status.wait_for(|status| status.state != PartitionState::Claiming).await;
+        let status = settled.map(|status| status.clone()).map_err(|_| closed(partition))?;
+        let coordinator = &self.shared.coordinator;
+        if coordinator.is_shared() {
+            if !status.state.is_here() {
+                return Err(self.not_owner(partition));
+            }
+            if let PartitionState::Halted { cause } = status.state {
+                return Err(CommandError::Halted { partition, detail: cause });
+            }
+            if !coordinator.is_live(Duty::Partition(partition)) {
+                let detail = "this node's lease has run out, another may own the partition".to_owned();
+                return Err(CommandError::Unavailable { partition, detail });
+            }
+        }
+        Ok(status.confirmed.checked_sub(1).map(|offset| Position { partition, offset }))
+    }
+
+    /// Every partition as this node sees it, in order.
+    pub fn status(&self) -> Vec<PartitionStatus> {
+        self.shared.shards.iter().map(|shard| shard.status.borrow().clone()).collect()
+    }
+
+    /// Who owns what, as far as this node knows.
+    pub fn coordinator(&self) -> &dyn Coordinator {
+        &*self.shared.coordinator
+    }
+
+    /// Waits until somebody else has taken a partition from this node for good; for ever where nobody does.
     pub async fn fenced(&self) -> PartitionStatus {
         let taken = self.statuses().map(|mut status| {
             Box::pin(async move {
@@ -81,26 +195,185 @@ impl Commands {
     }
 
     pub(crate) fn statuses(&self) -> impl Iterator<Item = watch::Receiver<PartitionStatus>> {
-        self.shards.iter().map(|shard| shard.status.clone())
+        self.shared.shards.iter().map(|shard| shard.status.clone())
     }
 
     /// The number of partitions.
     pub fn partitions(&self) -> u16 {
-        self.shards.len() as u16
+        self.shared.shards.len() as u16
     }
 
-    fn partition_of(&self, envelope: &CommandEnvelope) -> u16 {
+    fn partition_of(&self, envelope: &CommandEnvelope) -> Partition {
         envelope.stream.partition(self.partitions())
+    }
+
+    fn is_here(&self, partition: Partition) -> bool {
+        self.shared.shards[usize::from(partition)].status.borrow().state.is_here()
+    }
+
+    async fn submit_here(&self, partition: Partition, envelope: CommandEnvelope) -> Heard {
+        match self.enqueue(partition, envelope) {
+            Ok(answer) => answer.await.unwrap_or_else(|_| Heard::Answer(Err(closed(partition)))),
+            Err(heard) => heard,
+        }
+    }
+
+    /// Puts a command into its shard's queue without waiting for room.
+    fn enqueue(
+        &self,
+        partition: Partition,
+        envelope: CommandEnvelope,
+    ) -> Result<oneshot::Receiver<Heard>, Heard> {
+        if !self.is_here(partition) {
+            return Err(Heard::Back(Box::new(envelope)));
+        }
+        let (job, answer) = job(envelope);
+        match self.shared.shards[usize::from(partition)].queue.try_send(job) {
+            Ok(()) => Ok(answer),
+            Err(TrySendError::Full(_)) => Err(Heard::Answer(Err(CommandError::Overloaded { partition }))),
+            Err(TrySendError::Closed(_)) => Err(Heard::Answer(Err(closed(partition)))),
+        }
+    }
+
+    /// Commands of one partition that another node owns.
+    async fn send_group(
+        &self,
+        partition: Partition,
+        group: Vec<(usize, CommandEnvelope)>,
+    ) -> Vec<(usize, Answer)> {
+        let (indexes, envelopes): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+        let owner = self.shared.coordinator.locate(partition);
+        let asked = match &owner {
+            Some(owner) => self.ask(owner, partition, &envelopes).await,
+            None => None,
+        };
+        let mut asked = asked.into_iter().flatten();
+        let answers = envelopes.into_iter().map(|envelope| {
+            let answer = asked.next();
+            async move {
+                match answer {
+                    Some(Err(CommandError::NotOwner { owner, .. })) => {
+                        self.learn(partition, owner.as_ref());
+                        Box::pin(self.send_to_owner(partition, envelope)).await
+                    }
+                    Some(answer) => answer,
+                    None => Box::pin(self.send_to_owner(partition, envelope)).await,
+                }
+            }
+        });
+        indexes.into_iter().zip(join_all(answers).await).collect()
+    }
+
+    /// Looks for the owner of a command that this node may not carry out.
+    async fn send_to_owner(&self, partition: Partition, mut envelope: CommandEnvelope) -> Answer {
+        let coordinator = &self.shared.coordinator;
+        if !coordinator.is_shared() {
+            return Err(self.not_owner(partition));
+        }
+        let mut moves = coordinator.moves();
+        for attempt in 1..=TRIES {
+            moves.borrow_and_update();
+            if let Some(owner) = coordinator.locate(partition) {
+                let asked = self.ask(&owner, partition, std::slice::from_ref(&envelope)).await;
+                match asked.and_then(|mut answers| answers.pop()) {
+                    Some(Err(CommandError::NotOwner { owner: Some(next), .. })) if next != owner => {
+                        self.learn(partition, Some(&next));
+                        // What is news here is worth a try at once, where it leads away.
+                        if coordinator.locate(partition).is_some_and(|known| known.address != owner.address) {
+                            continue;
+                        }
+                    }
+                    Some(Err(CommandError::NotOwner { .. })) => {}
+                    Some(answer) => return answer,
+                    // It moved while it was asked.
+                    None => continue,
+                }
+            }
+            match self.submit_here(partition, envelope).await {
+                Heard::Answer(answer) => return answer,
+                Heard::Back(back) => envelope = *back,
+            }
+            // Nothing came: it is tried again all the same.
+            drop(timeout(PAUSE * attempt, moves.changed()).await);
+        }
+        counter!("shopstream_commands_without_owner_total").increment(1);
+        Err(self.not_owner(partition))
+    }
+
+    /// Asks the owner; `None` where the partition moved away from it before it answered.
+    async fn ask(
+        &self,
+        owner: &Location,
+        partition: Partition,
+        envelopes: &[CommandEnvelope],
+    ) -> Option<Vec<Answer>> {
+        counter!("shopstream_commands_forwarded_total").increment(envelopes.len() as u64);
+        tokio::select! {
+            biased;
+            answers = self.shared.peers.carry_out(owner, partition, envelopes, self.deadline) => Some(answers),
+            () = self.moved_from(owner, partition) => None,
+        }
+    }
+
+    /// Ends when somebody other than `owner` is known to own the partition.
+    async fn moved_from(&self, owner: &Location, partition: Partition) {
+        let coordinator = &self.shared.coordinator;
+        let mut moves = coordinator.moves();
+        loop {
+            let known = coordinator.locate(partition);
+            if self.is_here(partition) || known.is_some_and(|known| known.address != owner.address) {
+                return;
+            }
+            if moves.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    async fn confirmed_wherever(&self, partition: Partition) -> Result<Option<Position>, CommandError> {
+        let coordinator = &self.shared.coordinator;
+        let mut moves = coordinator.moves();
+        for attempt in 1..=TRIES {
+            moves.borrow_and_update();
+            if self.is_here(partition) || !coordinator.is_shared() {
+                return self.confirmed_here(partition).await;
+            }
+            if let Some(owner) = coordinator.locate(partition) {
+                let asked = tokio::select! {
+                    biased;
+                    asked = self.shared.peers.confirmed(&owner, partition, self.deadline) => asked,
+                    () = self.moved_from(&owner, partition) => continue,
+                };
+                match asked {
+                    Ok(found) => return Ok(found),
+                    Err(CommandError::NotOwner { owner, .. }) => self.learn(partition, owner.as_ref()),
+                    Err(error) => return Err(error),
+                }
+            }
+            // Nothing came: it is tried again all the same.
+            drop(timeout(PAUSE * attempt, moves.changed()).await);
+        }
+        Err(self.not_owner(partition))
+    }
+
+    fn learn(&self, partition: Partition, owner: Option<&Location>) {
+        if let Some(owner) = owner {
+            self.shared.coordinator.learn(partition, owner.clone());
+        }
+    }
+
+    fn not_owner(&self, partition: Partition) -> CommandError {
+        CommandError::NotOwner { partition, owner: self.shared.coordinator.locate(partition) }
     }
 }
 
-fn job(envelope: CommandEnvelope) -> (Job, oneshot::Receiver<Result<Reply, CommandError>>) {
+fn job(envelope: CommandEnvelope) -> (Job, oneshot::Receiver<Heard>) {
     let (reply, answer) = oneshot::channel();
     (Job { envelope, reply, looked_up: false }, answer)
 }
 
 /// The shard ended without an answer: the process is stopping.
-fn closed(partition: u16) -> CommandError {
+fn closed(partition: Partition) -> CommandError {
     CommandError::Unavailable {
         partition,
         detail: "this node is stopping; ask again with the same request id".into(),

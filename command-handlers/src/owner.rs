@@ -1,13 +1,13 @@
-//! Ownership on one node: claims every partition, keeps a shard on each, and says what became of it.
-//!
-//! This is the `Static` coordinator: the node owns everything. A node that is fenced never claims again
-//! (`rulings.md` 18): two of them on one topic would otherwise fence each other for ever.
+//! Ownership on one node: claims the partitions that the coordinator wants here, keeps a shard on each, gives back
+//! what should be elsewhere, and says what became of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::counter;
 use shopstream_domain::Partition;
-use shopstream_eventlog::writer::{Fenced, Identity};
+use shopstream_eventlog::raw::RawError;
+use shopstream_eventlog::writer::{Fenced, Identity, Standby};
 use shopstream_eventlog::{ClaimError, Cursor, Halt, Journal, Log, PartitionWriter, ReadError};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -15,11 +15,14 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::commands::ShardHandle;
-use crate::shard::{Exit, Job, Shard};
-use crate::{Clock, CommandError, Commands, PartitionState, PartitionStatus};
+use crate::coordinator::{Coordinator, Duty, Grant};
+use crate::shard::{Exit, Heard, Job, Shard};
+use crate::{Clock, CommandError, Commands, Location, PartitionState, PartitionStatus, Peers};
 
 /// Between two tries to claim while log or journal are away.
 const RETRY: Duration = Duration::from_millis(500);
+/// So long an owner goes on after it should give a partition to another node, which gets ready meanwhile.
+const HEAD_START: Duration = Duration::from_millis(100);
 
 /// The bounds of a shard, and what is injected into it.
 #[derive(Clone)]
@@ -30,8 +33,10 @@ pub struct Options {
     pub cache_bytes: usize,
     /// Bytes of commits that the journal has not got yet, per partition; beyond it no commands are admitted.
     pub tail_bytes: usize,
-    /// Answers that append nothing wait for a barrier: where another node may have taken the partition unnoticed.
-    pub barrier_before_answers: bool,
+    /// Says what this node should own.
+    pub coordinator: Arc<dyn Coordinator>,
+    /// The way to the nodes that own the rest.
+    pub peers: Arc<dyn Peers>,
     /// Draws the nonces of claims.
     pub nonces: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -39,6 +44,7 @@ pub struct Options {
 /// The shards of this node, running.
 pub struct Shards {
     commands: Commands,
+    coordinator: Arc<dyn Coordinator>,
     tasks: TaskTracker,
     #[cfg(feature = "testing")]
     running: Vec<tokio::task::AbortHandle>,
@@ -46,7 +52,7 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Starts a shard for every partition of `log`. Returns at once; [`Shards::ready`] waits for the claims.
+    /// Starts to own what the coordinator wants here of `log`. Returns at once; [`Shards::ready`] waits for the claims.
     pub fn start(
         log: &Log,
         journal: &Arc<dyn Journal>,
@@ -71,6 +77,7 @@ impl Shards {
                 identity: identity.clone(),
                 options: options.clone(),
                 status: status_in,
+                desired: options.coordinator.desired(partition),
                 stop: stop.clone(),
             };
             let _task = tasks.spawn(owner.run(queue));
@@ -79,8 +86,11 @@ impl Shards {
             handles.push(ShardHandle { queue: queue_in, status });
         }
         tasks.close();
+        let coordinator = options.coordinator.clone();
+        let commands = Commands::new(handles, coordinator.clone(), options.peers.clone());
         Self {
-            commands: Commands::new(handles),
+            commands,
+            coordinator,
             tasks,
             #[cfg(feature = "testing")]
             running,
@@ -93,19 +103,54 @@ impl Shards {
         self.commands.clone()
     }
 
-    /// Waits until no partition is being claimed any more; answers those that do not serve.
+    /// Waits until what is wanted here is no longer being claimed, and what is not has been given up; answers those
+    /// that should be served here and are not.
     pub async fn ready(&self) -> Vec<PartitionStatus> {
         let mut idle = Vec::new();
         for mut status in self.commands.statuses() {
-            // The sender lives as long as its owner task; a task that is gone serves nothing.
-            let settled = status.wait_for(|status| status.state != PartitionState::Claiming).await;
-            match settled.map(|status| status.clone()) {
-                Ok(status) if status.state == PartitionState::Serving => {}
-                Ok(status) => idle.push(status),
-                Err(_) => {}
+            let mut desired = self.coordinator.desired(status.borrow().partition);
+            loop {
+                let wanted = *desired.borrow_and_update();
+                let now = status.borrow_and_update().clone();
+                match now.state {
+                    PartitionState::Claiming => {}
+                    PartitionState::Released | PartitionState::Elsewhere => {
+                        if !wanted {
+                            break;
+                        }
+                    }
+                    PartitionState::Serving => break,
+                    PartitionState::InDoubt { .. }
+                    | PartitionState::Fenced { .. }
+                    | PartitionState::Halted { .. }
+                    | PartitionState::Unavailable { .. } => {
+                        idle.push(now);
+                        break;
+                    }
+                }
+                // A task that is gone serves nothing, and a coordinator that is gone wants nothing more.
+                tokio::select! {
+                    biased;
+                    Ok(()) = status.changed() => {}
+                    Ok(()) = desired.changed() => {}
+                    else => break,
+                }
             }
         }
         idle
+    }
+
+    /// Gives every partition to the other nodes, as far as there are any, and waits until it is done. What arrives
+    /// meanwhile is sent to the new owners.
+    pub async fn hand_over(&self) {
+        if !self.coordinator.is_shared() {
+            return;
+        }
+        self.coordinator.leave().await;
+        for mut status in self.commands.statuses() {
+            // A task that is gone owns nothing.
+            drop(status.wait_for(|status| !status.state.is_here()).await);
+        }
     }
 
     /// Stops in order: takes no more commands, waits until what is in flight counts, releases every partition.
@@ -123,7 +168,7 @@ impl Shards {
     }
 }
 
-/// Owns one partition, or says why not.
+/// Owns one partition while it should, and says where it is otherwise.
 struct Owner {
     partition: Partition,
     log: Log,
@@ -132,29 +177,167 @@ struct Owner {
     identity: Identity,
     options: Options,
     status: watch::Sender<PartitionStatus>,
+    desired: watch::Receiver<bool>,
     stop: CancellationToken,
+}
+
+/// What follows when a partition is served no more.
+enum Next {
+    /// It may be wanted here again.
+    Again,
+    /// Never again in this process.
+    Never(CommandError),
+    /// The node stops.
+    Stop,
+}
+
+/// What an owner remembers of its earlier claims.
+#[derive(Default)]
+struct Past {
+    /// How often the log contradicted its history.
+    halts: u32,
+    /// What it knew of the log, to be found again before it claims once more.
+    landmarks: Vec<Cursor>,
+}
+
+/// Ready to claim: a shard with what the journal lacks, and the reader that filled it.
+struct Ready {
+    shard: Shard,
+    standby: Standby,
 }
 
 impl Owner {
     async fn run(self, mut queue: mpsc::Receiver<Job>) {
-        let (mut halts, mut read) = (0, None);
+        let duty = Duty::Partition(self.partition);
+        let mut past = Past::default();
+        loop {
+            if !*self.desired.borrow() && !self.wait_until_desired(&mut queue).await {
+                return;
+            }
+            self.set(PartitionState::Claiming);
+            let acquired = tokio::select! {
+                biased;
+                (grant, ready) = self.acquire(duty, &past) => Some((grant, ready)),
+                () = self.unwanted() => None,
+                () = self.stop.cancelled() => None,
+            };
+            let next = match acquired {
+                Some((grant, ready)) => self.serve_under(&grant, ready, &mut queue, &mut past).await,
+                None => self.after(),
+            };
+            self.options.coordinator.release(duty).await;
+            match next {
+                Next::Again => {}
+                Next::Never(error) => return self.refuse_until_stopped(&error, &mut queue).await,
+                Next::Stop => return,
+            }
+        }
+    }
+
+    /// Sends back what comes until the partition should be owned here; `false` when the node stops.
+    async fn wait_until_desired(&self, queue: &mut mpsc::Receiver<Job>) -> bool {
+        self.set(PartitionState::Elsewhere);
+        let mut desired = self.desired.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return false,
+                wanted = desired.wait_for(|desired| *desired) => return wanted.is_ok(),
+                job = queue.recv() => match job {
+                    Some(job) => job.send_back(),
+                    None => return false,
+                },
+            }
+        }
+    }
+
+    /// Waits for the right to claim, and meanwhile gets ready to.
+    async fn acquire(&self, duty: Duty, past: &Past) -> (Grant, Result<Ready, ClaimError>) {
+        let mut acquire = self.options.coordinator.acquire(duty, self.status.borrow().epoch);
+        let mut granted = None;
+        let mut stand_by = std::pin::pin!(self.stand_by(past));
+        let mut ready = loop {
+            tokio::select! {
+                biased;
+                grant = &mut acquire, if granted.is_none() => granted = Some(grant),
+                ready = &mut stand_by => break ready,
+            }
+        };
+        let grant = match (granted, &mut ready) {
+            (Some(grant), _) => grant,
+            (None, Err(_)) => acquire.await,
+            (None, Ok(standing)) => {
+                let ended = tokio::select! {
+                    biased;
+                    grant = &mut acquire => Ok(grant),
+                    error = standing.follow(&*self.journal) => Err(error),
+                };
+                match ended {
+                    Ok(grant) => grant,
+                    Err(error) => {
+                        ready = Err(error.into());
+                        acquire.await
+                    }
+                }
+            }
+        };
+        (grant, ready)
+    }
+
+    /// Ends when the partition should be owned elsewhere.
+    async fn unwanted(&self) {
+        let mut desired = self.desired.clone();
+        if desired.wait_for(|desired| !*desired).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Ends when the partition must be given up: the node stops, or another one should own it or does.
+    async fn leave(&self, grant: &Grant) {
+        tokio::select! {
+            biased;
+            () = self.unwanted_for_good() => {}
+            () = grant.lost.cancelled() => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    /// Ends when the partition should be owned elsewhere, and whoever is next had time to get ready.
+    async fn unwanted_for_good(&self) {
+        loop {
+            self.unwanted().await;
+            tokio::time::sleep(HEAD_START).await;
+            if !*self.desired.borrow() {
+                return;
+            }
+        }
+    }
+
+    fn after(&self) -> Next {
+        if self.stop.is_cancelled() { Next::Stop } else { Next::Again }
+    }
+
+    /// Claims and serves for as long as the grant lasts; what is `ready` spares the first claim some reading.
+    async fn serve_under(
+        &self,
+        grant: &Grant,
+        ready: Result<Ready, ClaimError>,
+        queue: &mut mpsc::Receiver<Job>,
+        past: &mut Past,
+    ) -> Next {
+        let mut ready = Some(ready);
         loop {
             // In this order, always, here and below: a run of the simulation must be the same again from its seed.
             let claimed = tokio::select! {
                 biased;
-                claimed = self.claim(read.as_ref()) => claimed,
-                () = self.stop.cancelled() => return,
+                claimed = self.claim(ready.take(), grant.epoch.saturating_sub(1), past) => claimed,
+                () = self.leave(grant) => return self.after(),
             };
             let exit = match claimed {
                 Ok((shard, writer)) => {
-                    info!(
-                        partition = self.partition,
-                        epoch = writer.epoch(),
-                        "claimed partition {}",
-                        self.partition
-                    );
-                    let (exit, reached) = shard.run(writer, &mut queue, &self.stop).await;
-                    read = reached.or(read);
+                    self.note_claim(&writer);
+                    let exit;
+                    (exit, past.landmarks) = self.run_shard(shard, writer, queue, grant).await;
                     exit
                 }
                 Err(ClaimError::Lost(fenced)) => Exit::Fenced(fenced),
@@ -162,81 +345,121 @@ impl Owner {
                 Err(error) => Exit::Failed(error.to_string()),
             };
             match exit {
-                Exit::Released => return,
-                Exit::Fenced(by) => return self.idle_fenced(&by, &mut queue).await,
+                Exit::Released => return self.after(),
+                Exit::Fenced(by) => return self.fenced(by),
                 Exit::Halted(halt) => {
                     // One fresh look; what is found twice is true (`rulings.md` 40).
-                    halts += 1;
-                    if halts > 1 {
+                    past.halts += 1;
+                    if past.halts > 1 {
                         error!(partition = self.partition, %halt, "halted; see `shopstream log status`");
-                        return self.idle_halted(&halt, &mut queue).await;
+                        return self.stay_halted(&halt, grant, queue).await;
                     }
                     warn!(partition = self.partition, %halt, "the log contradicts its history; looking again");
                 }
                 Exit::Failed(cause) => {
-                    warn!(
-                        partition = self.partition,
-                        cause, "not serving partition {}: {cause}", self.partition
-                    );
-                    self.set(PartitionState::Unavailable { cause: cause.clone() });
                     let partition = self.partition;
+                    warn!(partition, cause, "not serving partition {partition}: {cause}");
+                    self.set(PartitionState::Unavailable { cause: cause.clone() });
                     let away = CommandError::Unavailable { partition, detail: cause };
                     tokio::select! {
                         biased;
                         () = tokio::time::sleep(RETRY) => {}
-                        () = refuse_all(&mut queue, &away) => return,
-                        () = self.stop.cancelled() => return,
+                        () = refuse_all(queue, &away) => return Next::Stop,
+                        () = self.leave(grant) => return self.after(),
                     }
                 }
             }
         }
     }
 
-    /// Claims from where the journal is, so that the shard's tail begins there; but not before what this owner has
-    /// `read` is found again. The journal may not have got so far, and would not miss what is gone behind it.
-    async fn claim(&self, read: Option<&Cursor>) -> Result<(Shard, PartitionWriter), ClaimError> {
-        if let Some(read) = read {
-            self.log.find(read).await?;
+    /// Reads from where the journal is, so that the shard's tail begins there; but not before what this owner knew is
+    /// found again. The journal may not have got so far, and would not miss what is gone behind it.
+    async fn stand_by(&self, past: &Past) -> Result<Ready, ClaimError> {
+        for landmark in &past.landmarks {
+            self.log.find(landmark).await?;
         }
         let cursor = match self.journal.cursor(self.partition).await {
             Ok(cursor) => cursor.unwrap_or_else(|| self.log.start(self.partition)),
-            Err(error) => {
-                let detail = error.to_string();
-                return Err(ClaimError::Raw(shopstream_eventlog::raw::RawError::Unavailable { detail }));
-            }
+            Err(error) => return Err(ClaimError::Raw(RawError::Unavailable { detail: error.to_string() })),
         };
         let mut shard =
             Shard::new(self.options.clone(), self.journal.clone(), self.clock.clone(), self.status.clone());
-        let nonce = (self.options.nonces)();
-        let claim = PartitionWriter::claim(&self.log, cursor, self.identity.clone(), 0, nonce, |record| {
-            shard.remember(record);
-        });
-        let writer = claim.await?;
+        let standby = Standby::open(&self.log, cursor, |record| shard.remember(record)).await?;
+        Ok(Ready { shard, standby })
+    }
+
+    async fn claim(
+        &self,
+        ready: Option<Result<Ready, ClaimError>>,
+        min_epoch: u64,
+        past: &Past,
+    ) -> Result<(Shard, PartitionWriter), ClaimError> {
+        let Ready { mut shard, standby } = match ready {
+            Some(ready) => ready?,
+            None => self.stand_by(past).await?,
+        };
+        let (identity, nonce) = (self.identity.clone(), (self.options.nonces)());
+        let writer = standby.claim(identity, min_epoch, nonce, |record| shard.remember(record)).await?;
         Ok((shard, writer))
     }
 
-    async fn idle_fenced(&self, by: &Fenced, queue: &mut mpsc::Receiver<Job>) {
-        let owner = format!("{} at {}", by.node, by.address);
-        warn!(
-            partition = self.partition,
-            epoch = by.epoch,
-            owner,
-            "fenced: {owner} owns partition {}",
-            self.partition
-        );
-        self.set(PartitionState::Fenced { by: owner.clone() });
-        let error = CommandError::NotOwner { partition: self.partition, owner: Some(owner) };
-        self.idle(&error, queue).await;
+    fn note_claim(&self, writer: &PartitionWriter) {
+        let (partition, epoch) = (self.partition, writer.epoch());
+        info!(partition, epoch, "claimed partition {partition}");
+        counter!("shopstream_partition_claims_total").increment(1);
+        let Identity { node, address } = self.identity.clone();
+        self.options.coordinator.learn(partition, Location { epoch, node, address });
     }
 
-    async fn idle_halted(&self, halt: &Halt, queue: &mut mpsc::Receiver<Job>) {
+    /// Keeps the shard until it ends, or until the partition must be given up. Answers why, and what of the log must be
+    /// found again before the next claim.
+    async fn run_shard(
+        &self,
+        shard: Shard,
+        writer: PartitionWriter,
+        queue: &mut mpsc::Receiver<Job>,
+        grant: &Grant,
+    ) -> (Exit, Vec<Cursor>) {
+        let leave = CancellationToken::new();
+        let tell = async {
+            self.leave(grant).await;
+            leave.cancel();
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            ended = shard.run(writer, queue, &leave) => ended,
+            ended = tell => ended,
+        }
+    }
+
+    /// Another node's claim counts.
+    fn fenced(&self, by: Fenced) -> Next {
+        let (partition, epoch) = (self.partition, by.epoch);
+        let owner = Location::from(by);
+        warn!(partition, epoch, %owner, "fenced: {owner} owns partition {partition}");
+        if self.options.coordinator.is_shared() {
+            self.set(PartitionState::Elsewhere);
+            self.options.coordinator.learn(partition, owner);
+            return self.after();
+        }
+        self.set(PartitionState::Fenced { by: owner.to_string() });
+        Next::Never(CommandError::NotOwner { partition, owner: Some(owner) })
+    }
+
+    /// Refuses everything until the partition is wanted elsewhere: whoever comes next looks for himself.
+    async fn stay_halted(&self, halt: &Halt, grant: &Grant, queue: &mut mpsc::Receiver<Job>) -> Next {
         self.set(PartitionState::Halted { cause: format!("{halt}; {}", Halt::WAY_OUT) });
         let error = CommandError::Halted { partition: self.partition, detail: halt.to_string() };
-        self.idle(&error, queue).await;
+        tokio::select! {
+            biased;
+            () = refuse_all(queue, &error) => Next::Stop,
+            () = self.leave(grant) => self.after(),
+        }
     }
 
     /// Answers every command with `error` until the node stops.
-    async fn idle(&self, error: &CommandError, queue: &mut mpsc::Receiver<Job>) {
+    async fn refuse_until_stopped(&self, error: &CommandError, queue: &mut mpsc::Receiver<Job>) {
         tokio::select! {
             biased;
             () = refuse_all(queue, error) => {}
@@ -249,10 +472,31 @@ impl Owner {
     }
 }
 
+impl Ready {
+    /// Reads on for as long as that is possible, no further ahead of the journal than an owner may be.
+    async fn follow(&mut self, journal: &dyn Journal) -> ReadError {
+        let Self { shard, standby } = self;
+        let mut progress = journal.progress();
+        loop {
+            let read = tokio::select! {
+                biased;
+                Ok(()) = progress.changed() => {
+                    shard.prune_to(&progress.borrow_and_update());
+                    continue;
+                }
+                read = standby.read_on(|record| shard.remember(record)), if shard.has_room() => read,
+            };
+            if let Err(error) = read {
+                return error;
+            }
+        }
+    }
+}
+
 /// Answers everything that comes with `error`; ends when nobody can send any more.
 async fn refuse_all(queue: &mut mpsc::Receiver<Job>, error: &CommandError) {
     while let Some(job) = queue.recv().await {
         // A caller that has gone away needs no answer.
-        let _ = job.reply.send(Err(error.clone()));
+        let _ = job.reply.send(Heard::Answer(Err(error.clone())));
     }
 }

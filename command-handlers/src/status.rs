@@ -32,8 +32,25 @@ pub enum PartitionState {
         /// What it said.
         cause: String,
     },
-    /// Stopped in order.
+    /// Stepping down, or stopped in order: what comes is sent to the next owner.
     Released,
+    /// Another node should own it: what comes is sent there.
+    Elsewhere,
+}
+
+impl PartitionState {
+    /// Whether commands for the partition are this node's business: carried out, kept until they can be, or refused.
+    pub const fn is_here(&self) -> bool {
+        match self {
+            Self::Claiming
+            | Self::Serving
+            | Self::InDoubt { .. }
+            | Self::Fenced { .. }
+            | Self::Halted { .. }
+            | Self::Unavailable { .. } => true,
+            Self::Released | Self::Elsewhere => false,
+        }
+    }
 }
 
 impl fmt::Display for PartitionState {
@@ -46,6 +63,7 @@ impl fmt::Display for PartitionState {
             Self::Halted { cause } => write!(f, "halted: {cause}"),
             Self::Unavailable { cause } => write!(f, "not available: {cause}"),
             Self::Released => f.write_str("released"),
+            Self::Elsewhere => f.write_str("another node should own it"),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Real shards in memory: a journal that follows the log as the real one does, a clock that stands still, and a way
 //! to send every command twice.
 
+mod contract;
+mod leases;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,9 +13,12 @@ use shopstream_domain::{Partition, StreamId, Timestamp};
 use shopstream_eventlog::{CommandId, CommitRecord, Cursor, Journal, JournalError, Log, Offset};
 use tokio::sync::{mpsc, watch};
 
+pub use self::contract::lease_contract;
+pub use self::leases::MemoryLeases;
 use crate::commands::ShardHandle;
-use crate::shard::Job;
-use crate::{Clock, CommandError, Commands, Options, Reply};
+use crate::coordinator::Static;
+use crate::shard::{Heard, Job};
+use crate::{Clock, CommandError, Commands, NoPeers, Options, Reply};
 
 /// A journal in memory, filled from the log by a task of its own.
 pub struct MemoryJournal {
@@ -179,7 +185,7 @@ pub fn repeating(commands: &Commands, wrong: &Arc<Mutex<Vec<String>>>) -> Comman
         });
         ShardHandle { queue, status }
     };
-    Commands::new(commands.statuses().map(handle).collect())
+    Commands::new(commands.statuses().map(handle).collect(), Arc::new(Static::alone()), Arc::new(NoPeers))
 }
 
 async fn twice(commands: Commands, job: Job, wrong: Arc<Mutex<Vec<String>>>) {
@@ -197,7 +203,7 @@ async fn twice(commands: Commands, job: Job, wrong: Arc<Mutex<Vec<String>>>) {
         answer = again;
     }
     // A caller that has gone away needs no answer.
-    let _ = answer.map(|answer| reply.send(answer));
+    let _ = answer.map(|answer| reply.send(Heard::Answer(answer)));
 }
 
 /// Options with small bounds and counted nonces.
@@ -207,7 +213,8 @@ pub fn options() -> Options {
         queue: 1024,
         cache_bytes: 16 << 20,
         tail_bytes: 16 << 20,
-        barrier_before_answers: false,
+        coordinator: Arc::new(Static::alone()),
+        peers: Arc::new(NoPeers),
         nonces: Arc::new(move || next.fetch_add(1, Ordering::Relaxed)),
     }
 }

@@ -313,7 +313,7 @@ async fn a_second_owner_fences_the_first_which_then_says_who() {
             other => assert!(matches!(other, Err(CommandError::NotApplied)), "{other:?}"),
         }
     };
-    assert_eq!(fenced.as_deref(), Some("test at 127.0.0.1:1"));
+    assert_eq!(fenced.map(|owner| owner.to_string()).as_deref(), Some("test at 127.0.0.1:1"));
     assert!(matches!(shop.commands.status()[0].state, PartitionState::Fenced { .. }));
     let reply = successor.commands().submit(reserve("r3", "res_1", 10)).await.unwrap();
     assert_eq!((reply.version, reply.outcome), (2, Some("StockReserved")));

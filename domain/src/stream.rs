@@ -148,7 +148,8 @@ impl StreamKind {
 }
 
 /// The name of one history: `{tenant}/{kind}/{id}`. Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Deserialize)]
+#[serde(try_from = "String")]
 pub struct StreamId {
     text: Arc<str>,
     kind: StreamKind,
@@ -225,6 +226,20 @@ pub enum StreamIdError {
         /// The offending text.
         text: String,
     },
+}
+
+impl Serialize for StreamId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl TryFrom<String> for StreamId {
+    type Error = StreamIdError;
+
+    fn try_from(text: String) -> Result<Self, StreamIdError> {
+        text.parse()
+    }
 }
 
 impl FromStr for StreamId {

@@ -152,6 +152,7 @@ pub fn cases() -> Vec<Case> {
             a_truncated_log_halts,
             a_log_made_again_halts,
             a_log_made_again_and_grown_halts,
+            a_log_made_again_unnoticed_halts_at_the_next_look,
             release_is_told_when_fenced,
         ],
     ]);

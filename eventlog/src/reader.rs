@@ -10,6 +10,7 @@ use crate::cursor::{Cursor, LogId, Offset, Position};
 use crate::fold::{Fold, Halt, Verdict};
 use crate::raw::{RawError, RawLog, RawReader, RawRecord};
 use crate::record::{Body, Commit, CommitRecord, Header, Record};
+use crate::writer::Fenced;
 
 /// How often, and how long apart, a log that ends before a cursor is asked again before that is believed: a
 /// leader that was away answers an old end for a while (`rulings.md` 43).
@@ -43,6 +44,8 @@ pub struct Batch {
     pub commits: Vec<CommitRecord>,
     /// The cursor after this batch of every partition that moved.
     pub cursors: Vec<Cursor>,
+    /// Who took which partition over, in order: where its owner is from there on.
+    pub claims: Vec<(Partition, Fenced)>,
     /// Records that mean nothing.
     pub void: usize,
 }
@@ -109,6 +112,10 @@ impl Reader {
                     })?;
                     let epoch = folded.record.header.epoch;
                     batch.commits.push(CommitRecord { position: folded.position, epoch, commit });
+                }
+                (Verdict::Counts, Body::Claim(claim)) => {
+                    let by = Fenced::by(&folded.record.header, &claim);
+                    batch.claims.push((folded.position.partition, by));
                 }
                 (Verdict::Counts, _) => {}
                 (Verdict::Void(_), _) => batch.void += 1,

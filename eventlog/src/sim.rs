@@ -289,6 +289,20 @@ impl Faults {
         state.wake();
     }
 
+    /// `partition` is deleted and made again with these records, and nobody is told: readers go on where they are.
+    pub fn swap(&self, partition: Partition, records: impl IntoIterator<Item = Bytes>) {
+        let mut state = lock(&self.shared);
+        state.line(partition).records = records.into_iter().collect();
+        state.wake();
+    }
+
+    /// Readers of `partition` fail and have to be opened again.
+    pub fn shake(&self, partition: Partition) {
+        let mut state = lock(&self.shared);
+        state.line(partition).made += 1;
+        state.wake();
+    }
+
     /// The records that have arrived in `partition`.
     pub fn records(&self, partition: Partition) -> Vec<Bytes> {
         lock(&self.shared).line(partition).records.clone()

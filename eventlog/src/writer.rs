@@ -5,6 +5,7 @@
 //! record can be read whose loss was reported.
 
 mod flight;
+mod standby;
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use shopstream_domain::Partition;
 use tokio::time::{Sleep, sleep, sleep_until};
 
 use self::flight::{Flight, SILENCE, Settled, Trouble};
+pub use self::standby::Standby;
 
 use crate::cursor::{Cursor, Offset};
 use crate::fold::{Halt, Verdict};
@@ -45,6 +47,8 @@ pub struct PartitionWriter {
     nonce: u64,
     appender: Box<dyn Appender>,
     reader: Reader,
+    /// Just behind what this owner opened the partition with.
+    opened: Option<Cursor>,
     reports: Vec<Report>,
     flight: Flight,
     /// Looks at the first record in flight from time to time.
@@ -140,28 +144,30 @@ impl PartitionWriter {
         nonce: u64,
         mut on_commit: impl FnMut(CommitRecord),
     ) -> Result<Self, ClaimError> {
-        let partition = start.partition;
-        let mut reader = log.reader(&[start]).await?;
-        // Only to choose an epoch: what is beyond this end is met on the way to the claim. And nothing is appended
-        // before the cursor's own record has been found again.
-        let end = log.end(partition).await.map_err(ReadError::from)?;
-        while reader.is_unproven(partition)
-            || reader.cursor(partition).is_some_and(|cursor| cursor.next < end)
-        {
-            for commit in reader.next(READ_BYTES).await?.commits {
-                on_commit(commit);
-            }
-        }
-        let known = reader.cursor(partition).map_or(0, |cursor| cursor.fence.epoch());
-        let appender = fresh_appender(log, partition).await?;
+        let standby = Standby::open(log, start, &mut on_commit).await?;
+        standby.claim(identity, min_epoch, nonce, on_commit).await
+    }
+
+    /// Claims behind what `reader` has read.
+    async fn establish_at(
+        log: Log,
+        partition: Partition,
+        reader: Reader,
+        identity: Identity,
+        epoch: u64,
+        nonce: u64,
+        mut on_commit: impl FnMut(CommitRecord),
+    ) -> Result<Self, ClaimError> {
+        let appender = fresh_appender(&log, partition).await?;
         let mut writer = Self {
-            log: log.clone(),
+            log,
             partition,
             identity,
-            epoch: known.max(min_epoch) + 1,
+            epoch,
             nonce,
             appender,
             reader,
+            opened: None,
             reports: Vec::new(),
             flight: Flight::default(),
             watchdog: Box::pin(sleep(SILENCE)),
@@ -183,8 +189,13 @@ impl PartitionWriter {
         self.epoch
     }
 
-    /// How far this writer's own reader is: a later owner must find the record before it again.
-    pub fn cursor(&self) -> Option<Cursor> {
+    /// Points that must be found again before this partition is claimed once more: where this owner opened, and how
+    /// far it has read. The first of them too, for what was read last may be of a log that took the place of this one.
+    pub fn landmarks(&self) -> Vec<Cursor> {
+        self.opened.into_iter().chain(self.cursor()).collect()
+    }
+
+    fn cursor(&self) -> Option<Cursor> {
         self.reader.cursor(self.partition).copied()
     }
 
@@ -273,6 +284,9 @@ impl PartitionWriter {
                 return Err(ReadError::Halt { partition: self.partition, halt: halt.clone() }.into());
             }
             Some(Trouble::Failed(_)) => {
+                if let Some(opened) = self.opened {
+                    self.log.find(&opened).await?;
+                }
                 if let Some(cursor) = self.cursor() {
                     self.reader = self.log.reader(&[cursor]).await?;
                 }
@@ -343,7 +357,10 @@ impl PartitionWriter {
             self.flight = Flight::default();
             let trouble = match self.append_claim(&mut each).await? {
                 Claimed::Counts => match self.open().await {
-                    Ok(()) => return Ok(None),
+                    Ok(()) => {
+                        self.opened = self.cursor();
+                        return Ok(None);
+                    }
                     Err(trouble) => trouble,
                 },
                 Claimed::Lost(fenced) => return Ok(Some(fenced)),

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures::future::join_all;
-use shopstream_command_handlers::{PartitionState, PartitionStatus};
+use shopstream_command_handlers::coordinator::{Duty, LeaseSeen};
+use shopstream_command_handlers::{Location, PartitionState, PartitionStatus};
 use shopstream_eventlog::{Offset, Reader};
 use shopstream_proto::Validate;
 use shopstream_proto::event::v1 as wire;
@@ -123,17 +124,22 @@ impl Events {
     async fn status(&self) -> GetLogStatusResponse {
         let log = &self.shop.means.log;
         let topology = log.topology();
-        let statuses = self.shop.means.commands.status();
+        let commands = &self.shop.means.commands;
+        let statuses = commands.status();
         let ends = join_all(statuses.iter().map(|status| self.end(status))).await;
-        let partitions =
-            statuses.iter().zip(ends).map(|(status, end)| partition_status(status, end)).collect();
+        let coordinator = commands.coordinator();
+        let partitions = statuses.iter().zip(ends).map(|(status, end)| {
+            let owner = coordinator.locate(status.partition);
+            let lease = coordinator.lease(Duty::Partition(status.partition));
+            partition_status(status, end, owner, lease)
+        });
         GetLogStatusResponse {
             log: CORE.to_owned(),
             log_id: topology.log.to_string(),
             generation: topology.generation,
             partition_count: topology.partitions.into(),
             backend: self.shop.means.backend.to_owned(),
-            partitions,
+            partitions: partitions.collect(),
         }
     }
 
@@ -149,7 +155,13 @@ impl Events {
     }
 }
 
-fn partition_status(status: &PartitionStatus, end: Offset) -> wire::PartitionStatus {
+/// `owner` is the other node that owns it, `lease` whoever holds one.
+fn partition_status(
+    status: &PartitionStatus,
+    end: Offset,
+    owner: Option<Location>,
+    lease: Option<LeaseSeen>,
+) -> wire::PartitionStatus {
     let (state, reason) = match &status.state {
         PartitionState::Serving => (wire::PartitionState::Serving, ""),
         PartitionState::Claiming => (wire::PartitionState::Recovering, "claiming"),
@@ -159,21 +171,31 @@ fn partition_status(status: &PartitionStatus, end: Offset) -> wire::PartitionSta
         PartitionState::Fenced { by } => (wire::PartitionState::Fenced, by.as_str()),
         PartitionState::Halted { cause } => (wire::PartitionState::Halted, cause.as_str()),
         PartitionState::Released => (wire::PartitionState::Released, ""),
+        PartitionState::Elsewhere if owner.is_some() => (wire::PartitionState::Forwarding, ""),
+        PartitionState::Elsewhere => (wire::PartitionState::Released, "nobody owns it"),
     };
-    let owner = match &status.state {
-        PartitionState::Serving | PartitionState::InDoubt { .. } => "this node",
-        PartitionState::Fenced { by } => by.as_str(),
+    let holder = lease.as_ref().map(|lease| &lease.holder);
+    let (epoch, name) = match &status.state {
+        PartitionState::Serving | PartitionState::InDoubt { .. } => {
+            (status.epoch, holder.map_or_else(|| "this node".to_owned(), Location::to_string))
+        }
+        PartitionState::Fenced { by } => (status.epoch, by.clone()),
+        PartitionState::Elsewhere => {
+            let owner = owner.as_ref();
+            (owner.map_or(0, |owner| owner.epoch), owner.map_or_else(String::new, Location::to_string))
+        }
         PartitionState::Claiming
         | PartitionState::Halted { .. }
         | PartitionState::Unavailable { .. }
-        | PartitionState::Released => "",
+        | PartitionState::Released => (status.epoch, holder.map_or_else(String::new, Location::to_string)),
     };
     wire::PartitionStatus {
         partition: status.partition.into(),
         state: state.into(),
         reason: reason.to_owned(),
-        epoch: int(status.epoch),
-        owner: owner.to_owned(),
+        epoch: int(epoch),
+        owner: name,
         end_offset: int(end),
+        lease_ms: lease.map_or(0, |lease| i64::try_from(lease.left.as_millis()).unwrap_or(i64::MAX)),
     }
 }

@@ -61,6 +61,8 @@ fn serves(commands: &Commands) -> bool {
     commands.status().iter().all(|partition| match partition.state {
         // In doubt for a moment: commands wait, nothing is refused.
         PartitionState::Serving | PartitionState::InDoubt { .. } => true,
+        // Sent on, if it is known where.
+        PartitionState::Elsewhere => commands.coordinator().locate(partition.partition).is_some(),
         PartitionState::Claiming
         | PartitionState::Fenced { .. }
         | PartitionState::Halted { .. }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use shopstream_domain::Partition;
+use shopstream_eventlog::writer::Fenced;
 use shopstream_eventlog::{CommitRecord, Cursor, Halt, Journal, Log, Offset, ReadError};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -37,8 +38,12 @@ pub struct Live {
     shared: Arc<Shared>,
 }
 
+/// Hears of every claim that counts.
+pub(crate) type OnClaim = Arc<dyn Fn(Partition, Fenced) + Send + Sync>;
+
 struct Shared {
     log: Log,
+    on_claim: OnClaim,
     landmarks: Landmarks,
     stop: CancellationToken,
     feed: Mutex<Feed>,
@@ -67,14 +72,13 @@ pub(crate) struct Listener {
 }
 
 impl Live {
-    /// Follows `log` from where the journal is until `stop`. Returns at once.
-    pub fn start(log: Log, journal: Arc<dyn Journal>, stop: CancellationToken) -> Self {
+    /// Follows `log` from where the journal is until `stop`, and tells `on_claim` who owns what. Returns at once.
+    pub fn start(log: Log, journal: Arc<dyn Journal>, on_claim: OnClaim, stop: CancellationToken) -> Self {
         let landmarks = Landmarks::new((0..log.partitions()).map(|partition| log.start(partition)));
         let (sender, _) = broadcast::channel(RING);
         let feed = Mutex::new(Feed { sender, state: FeedState::Starting });
-        let live = Self {
-            shared: Arc::new(Shared { log, landmarks, stop, feed, started: watch::Sender::new(false) }),
-        };
+        let started = watch::Sender::new(false);
+        let live = Self { shared: Arc::new(Shared { log, on_claim, landmarks, stop, feed, started }) };
         let runner = live.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -159,6 +163,9 @@ impl Live {
                 Ok(batch) => batch,
                 Err(error) => return error,
             };
+            for (partition, by) in batch.claims {
+                (self.shared.on_claim)(partition, by);
+            }
             for cursor in &batch.cursors {
                 self.shared.landmarks.passed(cursor);
                 if let Some(known) = cursors.get_mut(usize::from(cursor.partition)) {

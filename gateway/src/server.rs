@@ -9,6 +9,7 @@ use shopstream_proto::admin::v1::admin_service_server::AdminServiceServer;
 use shopstream_proto::catalog::v1::product_service_server::ProductServiceServer;
 use shopstream_proto::event::v1::event_service_server::EventServiceServer;
 use shopstream_proto::inventory::v1::inventory_service_server::InventoryServiceServer;
+use shopstream_proto::node::v1::node_service_server::NodeServiceServer;
 use shopstream_proto::order::v1::order_service_server::OrderServiceServer;
 use shopstream_proto::payment::v1::payment_service_server::PaymentServiceServer;
 use shopstream_proto::returns::v1::return_service_server::ReturnServiceServer;
@@ -23,8 +24,10 @@ use crate::catalog::Catalog;
 use crate::event::Events;
 use crate::inventory::Inventory;
 use crate::live::Live;
+use crate::node::Node;
 use crate::order::Orders;
 use crate::payment::Payments;
+use crate::peers::NODE_MESSAGE_MAX;
 use crate::returns::Returns;
 use crate::rpc::{Methods, Watch};
 use crate::shop::{Means, Shop};
@@ -88,12 +91,18 @@ impl Gateway {
         let shop = Shop::open(means.clone());
         let live = shop.live.clone();
         let mut routes = Routes::builder();
-        for context in Context::ALL {
-            add(&mut routes, context, &shop);
+        if means.takes_calls {
+            for context in Context::ALL {
+                add(&mut routes, context, &shop);
+            }
+            add_reflection(&mut routes)?;
         }
         routes.add_service(limited!(AdminServiceServer::new(Admin { shop: shop.clone() })));
         routes.add_service(limited!(EventServiceServer::new(Events { shop })));
-        add_reflection(&mut routes)?;
+        let node = NodeServiceServer::new(Node { commands: means.commands.clone() });
+        routes.add_service(
+            node.max_decoding_message_size(NODE_MESSAGE_MAX).max_encoding_message_size(NODE_MESSAGE_MAX),
+        );
         add_health(&mut routes, &means);
         let methods = Methods::of(shopstream_proto::FILE_DESCRIPTOR_SET)?;
         Ok(Self { routes: routes.routes().prepare(), methods, means, live })

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shopstream_command_handlers::{Clock, CommandEnvelope, Commands, PartitionStatus, Reply};
-use shopstream_domain::{Sku, StreamId, Timestamp};
+use shopstream_command_handlers::{Clock, CommandEnvelope, Commands, Reply};
+use shopstream_domain::{Partition, Sku, StreamId, Timestamp};
+use shopstream_eventlog::writer::Fenced;
 use shopstream_eventlog::{CommitRecord, Journal, Log, Position};
 use shopstream_projections::catalog::ProductStatus;
 use shopstream_projections::{Behind, Database, Projection, ReadModels};
@@ -44,6 +45,8 @@ pub struct Means {
     pub read_side: ReadSide,
     /// How long things take by policy.
     pub policy: Policy,
+    /// Whether clients are served; otherwise only the other nodes are.
+    pub takes_calls: bool,
     /// Ends all streams.
     pub stop: CancellationToken,
 }
@@ -79,7 +82,10 @@ pub(crate) struct Shop {
 impl Shop {
     /// Starts to follow the log for streams and offers.
     pub(crate) fn open(means: Means) -> Self {
-        let live = Live::start(means.log.clone(), means.journal.clone(), means.stop.clone());
+        let commands = means.commands.clone();
+        let on_claim =
+            Arc::new(move |partition, by: Fenced| commands.coordinator().learn(partition, by.into()));
+        let live = Live::start(means.log.clone(), means.journal.clone(), on_claim, means.stop.clone());
         let offers = Arc::new(Offers::new(means.log.partitions()));
         tokio::spawn(offers.clone().follow(live.clone()));
         Self { means: Arc::new(means), live, offers }
@@ -95,7 +101,8 @@ impl Shop {
 
     /// Carries one command out.
     pub(crate) async fn submit(&self, call: &Call, envelope: CommandEnvelope) -> Result<Reply, Failure> {
-        call.within(async { Ok(self.means.commands.submit(envelope).await?) }).await
+        let commands = self.means.commands.until(call.answer_by());
+        call.within(async { Ok(commands.submit(envelope).await?) }).await
     }
 
     /// As [`Shop::submit`], for what an offer is made of.
@@ -116,7 +123,8 @@ impl Shop {
         call: &Call,
         all: Vec<CommandEnvelope>,
     ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
-        let replies = call.within(async { Ok(self.means.commands.submit_all(all).await) }).await?;
+        let commands = self.means.commands.until(call.answer_by());
+        let replies = call.within(async { Ok(commands.submit_all(all).await) }).await?;
         Ok(replies.into_iter().map(|reply| reply.map_err(Failure::from)).collect())
     }
 
@@ -131,11 +139,10 @@ impl Shop {
         self.wait_for(call, projection, &positions).await
     }
 
-    /// Waits until a view has everything that was confirmed here when this is called: what it does not show
-    /// afterwards did not happen before.
+    /// Waits until a view has everything that was confirmed when this is called, by whichever node: what it does not
+    /// show afterwards did not happen before.
     pub(crate) async fn catch_up(&self, call: &Call, projection: Projection) -> Result<(), Failure> {
-        let confirmed: Vec<Position> =
-            self.means.commands.status().iter().filter_map(last_confirmed).collect();
+        let confirmed = self.confirmed(call, 0..self.means.commands.partitions()).await?;
         self.wait_for(call, projection, &confirmed).await
     }
 
@@ -147,10 +154,17 @@ impl Shop {
         stream: &StreamId,
     ) -> Result<(), Failure> {
         let partition = stream.partition(self.means.commands.partitions());
-        let status = self.means.commands.status();
-        let confirmed: Vec<Position> =
-            status.get(usize::from(partition)).and_then(last_confirmed).into_iter().collect();
+        let confirmed = self.confirmed(call, [partition]).await?;
         self.wait_for(call, projection, &confirmed).await
+    }
+
+    async fn confirmed(
+        &self,
+        call: &Call,
+        partitions: impl IntoIterator<Item = Partition>,
+    ) -> Result<Vec<Position>, Failure> {
+        let commands = self.means.commands.until(call.answer_by());
+        call.read_within(async { Ok(commands.confirmed(partitions).await?) }).await
     }
 
     pub(crate) async fn wait_for(
@@ -247,9 +261,4 @@ impl From<Behind> for Failure {
     fn from(behind: Behind) -> Self {
         Self::Behind { model: behind.projection.name(), wanted: behind.wanted, reached: behind.next }
     }
-}
-
-/// What came last in a partition, of what is answered for.
-fn last_confirmed(status: &PartitionStatus) -> Option<Position> {
-    Some(Position { partition: status.partition, offset: status.confirmed.checked_sub(1)? })
 }

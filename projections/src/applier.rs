@@ -102,6 +102,11 @@ impl Applier {
         Ok(Applied { rows, events: items.len() as u64 })
     }
 
+    /// Whether the checkpoint is where the view is.
+    pub(crate) fn is_saved(&self) -> bool {
+        self.cursors == self.saved
+    }
+
     /// Moves the checkpoint to where the view is.
     pub(crate) async fn save(&mut self, database: &Database) -> Result<(), CheckpointError> {
         let cursors = self.cursors.clone();

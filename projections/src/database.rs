@@ -3,12 +3,14 @@
 //! Sixty-four tasks that share one pipelined connection read half as much again as from a pool of sixteen, because
 //! nobody waits for a connection (`crates.md` §6 of the design). A transaction needs a connection of its own.
 
+mod listener;
 mod reader;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::config::Host;
 use tokio_postgres::{Config, NoTls};
@@ -47,6 +49,7 @@ impl Default for ConnectOptions {
 pub struct Database {
     pool: Pool,
     reader: Reader,
+    config: Config,
     target: Arc<str>,
 }
 
@@ -72,8 +75,11 @@ impl Database {
         let target: Arc<str> = target_of(&config).into();
         await_server(&config, &target, options.patience).await?;
         let reader = Reader::start(&config, &target, options.readers.max(1));
-        let manager =
-            Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let manager = Manager::from_config(
+            config.clone(),
+            NoTls,
+            ManagerConfig { recycling_method: RecyclingMethod::Fast },
+        );
         let pool = Pool::builder(manager)
             .max_size(options.pool_size.max(1))
             .wait_timeout(Some(POOL_TIMEOUT))
@@ -85,7 +91,7 @@ impl Database {
                 detail: error.to_string(),
             })?;
         info!("connected to Postgres at {target}");
-        Ok(Self { pool, reader, target })
+        Ok(Self { pool, reader, config, target })
     }
 
     /// Where this database is, for people: host and name, never a password.
@@ -101,6 +107,19 @@ impl Database {
                 DatabaseError::Unavailable { target: self.target.to_string(), detail: other.to_string() }
             }
         })
+    }
+
+    /// A connection that nobody else shares and whose commits do not wait for the disk: everybody sees them at once,
+    /// and a crash of the server may forget the last of them. Within a tokio runtime.
+    pub(crate) fn own_hasty_reader(&self) -> Reader {
+        let mut config = self.config.clone();
+        let options = [config.get_options().unwrap_or_default(), "-c synchronous_commit=off"].join(" ");
+        Reader::start(config.options(options), &self.target, 1)
+    }
+
+    /// Counts what is told on `channel`, through a connection that only listens. Within a tokio runtime.
+    pub(crate) fn listen(&self, channel: &'static str) -> watch::Receiver<u64> {
+        listener::listen(self.config.clone(), channel)
     }
 
     /// The shared connections.

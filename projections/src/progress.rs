@@ -1,32 +1,96 @@
-//! How far each projection is, as this process knows it.
+//! How far each projection is, as this process knows it: because it projects, or because it follows who does.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use shopstream_domain::Partition;
 use shopstream_eventlog::{Offset, Position};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::warn;
 
-use crate::Projection;
+use crate::{Database, DatabaseError, Projection};
+
+/// Between two looks at what another process has projected.
+const LOOK: Duration = Duration::from_millis(50);
+/// The same while somebody waits for it.
+const HURRY: Duration = Duration::from_millis(5);
+/// The same while the database is away.
+const AWAY: Duration = Duration::from_millis(500);
 
 /// The next offset that each projection wants, by partition. Cheap to clone.
 #[derive(Clone)]
-pub struct Progress(Arc<[watch::Sender<Vec<Offset>>]>);
+pub struct Progress(Arc<Shared>);
+
+struct Shared {
+    next: [watch::Sender<Vec<Offset>>; Projection::ALL.len()],
+    /// How many wait for a projection to come further.
+    waiting: watch::Sender<usize>,
+}
 
 impl Progress {
     /// Nothing read yet of a log of `partitions` partitions.
-    pub(crate) fn new(partitions: u16) -> Self {
-        Self(Projection::ALL.map(|_| watch::Sender::new(vec![0; partitions.into()])).into())
+    pub fn new(partitions: u16) -> Self {
+        let next = Projection::ALL.map(|_| watch::Sender::new(vec![0; partitions.into()]));
+        Self(Arc::new(Shared { next, waiting: watch::Sender::new(0) }))
     }
 
     /// Follows one projection.
     pub fn watch(&self, projection: Projection) -> watch::Receiver<Vec<Offset>> {
-        self.0[projection.index()].subscribe()
+        self.0.next[projection.index()].subscribe()
     }
 
     /// The next offset of one partition that a projection wants; 0 where there is no such partition.
     pub fn next(&self, projection: Projection, partition: Partition) -> Offset {
-        self.0[projection.index()].borrow().get(usize::from(partition)).copied().unwrap_or(0)
+        self.0.next[projection.index()].borrow().get(usize::from(partition)).copied().unwrap_or(0)
+    }
+
+    /// Follows the checkpoints of whichever process projects, until dropped; `reachable` tells whether the database
+    /// answers. Not while this process projects itself.
+    ///
+    /// By looking: a notification with every checkpoint would put all commits of the database into one row.
+    pub async fn follow(&self, database: &Database, reachable: &AtomicBool) {
+        let mut waiting = self.0.waiting.subscribe();
+        loop {
+            let nap = match self.look(database).await {
+                Ok(()) => {
+                    reachable.store(true, Ordering::Relaxed);
+                    if *waiting.borrow_and_update() > 0 { HURRY } else { LOOK }
+                }
+                Err(error) => {
+                    if reachable.swap(false, Ordering::Relaxed) {
+                        warn!(%error, "how far the projections are is not known now");
+                    }
+                    AWAY
+                }
+            };
+            sleep(HURRY.min(nap)).await;
+            tokio::select! {
+                () = sleep(nap.saturating_sub(HURRY)) => {}
+                _ = waiting.wait_for(|waiting| *waiting > 0), if nap == LOOK => {}
+            }
+        }
+    }
+
+    /// Takes over what the checkpoints of the active epochs say.
+    async fn look(&self, database: &Database) -> Result<(), DatabaseError> {
+        let sql = "SELECT c.reader, array_agg(c.partition ORDER BY c.partition), \
+                   array_agg(c.next_offset ORDER BY c.partition) \
+                   FROM checkpoint AS c LEFT JOIN read_model AS r ON r.projection = c.reader \
+                   WHERE c.epoch = coalesce(r.active_epoch, 1) GROUP BY c.reader";
+        for row in database.reader().query(sql, &[]).await? {
+            let (name, partitions, next): (String, Vec<i32>, Vec<i64>) =
+                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            // Another reader of the log, or a projection of a newer program.
+            let Some(projection) = Projection::from_name(&name) else { continue };
+            let known = partitions.into_iter().zip(next);
+            let known = known.filter_map(|(partition, next)| {
+                Some((Partition::try_from(partition).ok()?, Offset::try_from(next).ok()?))
+            });
+            self.advance(projection, known);
+        }
+        Ok(())
     }
 
     /// Notes that a projection's rows now hold everything before these offsets.
@@ -35,12 +99,14 @@ impl Progress {
         projection: Projection,
         next: impl IntoIterator<Item = (Partition, Offset)>,
     ) {
-        self.0[projection.index()].send_modify(|offsets| {
+        self.0.next[projection.index()].send_if_modified(|offsets| {
+            let mut news = false;
             for (partition, offset) in next {
                 if let Some(known) = offsets.get_mut(usize::from(partition)) {
-                    *known = offset;
+                    news |= std::mem::replace(known, offset) != offset;
                 }
             }
+            news
         });
     }
 
@@ -61,10 +127,30 @@ impl Progress {
             })
         };
         let mut offsets = self.watch(projection);
+        if missing(&offsets.borrow()).is_none() {
+            return Ok(());
+        }
+        let _waiting = Waiting::begin(&self.0);
         // At the deadline, and where the projector has stopped, what is there decides.
         drop(timeout_at(deadline, offsets.wait_for(|offsets| missing(offsets).is_none())).await);
         let now_missing = missing(&offsets.borrow());
         now_missing.map_or(Ok(()), Err)
+    }
+}
+
+/// Somebody who waits, until it is dropped.
+struct Waiting<'a>(&'a Shared);
+
+impl<'a> Waiting<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        shared.waiting.send_modify(|waiting| *waiting += 1);
+        Self(shared)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.send_modify(|waiting| *waiting -= 1);
     }
 }
 

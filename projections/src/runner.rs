@@ -46,9 +46,24 @@ impl Projector {
         database: Database,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Result<Self, DatabaseError> {
+        let progress = Progress::new(log.partitions());
+        Self::start_telling(log, database, progress, Company::Alone, now).await
+    }
+
+    /// As [`Projector::start`], and tells `progress`. In company, other processes learn from the checkpoints how far
+    /// the views are, so these are never long behind them.
+    ///
+    /// # Errors
+    /// See [`Projector::start`].
+    pub async fn start_telling(
+        log: Log,
+        database: Database,
+        progress: Progress,
+        company: Company,
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Result<Self, DatabaseError> {
         database.prepare(log.topology()).await?;
         let board = Board::new();
-        let progress = Progress::new(log.partitions());
         let meter = Meter::new(Arc::new(now));
         let mut tasks = JoinSet::new();
 
@@ -83,6 +98,7 @@ impl Projector {
                 feed: feed.clone(),
                 board: board.clone(),
                 progress: progress.clone(),
+                company,
                 meter: meter.clone(),
             };
             tasks.spawn(view.run(applier));
@@ -110,6 +126,15 @@ impl Projector {
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
     }
+}
+
+/// Whether other processes follow what this one projects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Company {
+    /// None do.
+    Alone,
+    /// They do, by the checkpoints.
+    Followed,
 }
 
 /// Per partition the furthest of several readers. The feed begins there: who is behind reads up to it alone, which

@@ -32,6 +32,14 @@ pub mod inventory {
     }
 }
 
+/// What the nodes of one shop ask of each other; not part of the shop's API.
+pub mod node {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("shopstream.node.v1");
+    }
+}
+
 /// Orders, from draft to confirmed or cancelled.
 pub mod order {
     /// Version 1.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use metrics::{counter, gauge, histogram};
 use rustc_hash::FxHashMap;
-use shopstream_command_handlers::{Clock, Commands, PartitionState};
+use shopstream_command_handlers::{Clock, CommandError, Commands, PartitionState};
 use shopstream_domain::order::Stage;
 use shopstream_domain::{StreamId, StreamKind, Timestamp};
 use shopstream_eventlog::{CommitRecord, Cursor, Journal, Log, Position, ReadError};
@@ -141,20 +141,32 @@ pub struct Parts {
     pub settings: Settings,
 }
 
-impl Sagas {
-    /// Starts the processes, once the partitions are served. Returns at once; [`Sagas::status`] tells the rest.
-    pub fn start(parts: Parts) -> Self {
-        let settings = Arc::new(parts.settings.clone());
-        let means = Means {
+impl Parts {
+    /// The fan-out over stock items, for callers on a node that does not run the processes: what it begins and does
+    /// not end, they do.
+    pub fn stock(&self) -> StockFanOut {
+        StockFanOut::new(self.means())
+    }
+
+    fn means(&self) -> Means {
+        let settings = Arc::new(self.settings.clone());
+        Means {
             issuer: Issuer {
-                commands: parts.commands.clone(),
+                commands: self.commands.clone(),
                 resend_after: settings.resend_after,
                 resends_max: settings.resends_max,
             },
-            histories: Histories(parts.journal.clone()),
-            clock: parts.clock.clone(),
+            histories: Histories(self.journal.clone()),
+            clock: self.clock.clone(),
             settings,
-        };
+        }
+    }
+}
+
+impl Sagas {
+    /// Starts the processes. Returns at once; [`Sagas::status`] tells the rest.
+    pub fn start(parts: Parts) -> Self {
+        let means = parts.means();
         let stock = StockFanOut::new(means.clone());
         let payments = Payments::new(means.clone(), parts.provider.clone());
         let processes = Arc::new(Processes {
@@ -347,7 +359,7 @@ impl Runner {
         };
         // The cursors first: what is unfinished then is known at least up to them.
         let saved = parts.store.cursors().await?;
-        let reached = reached(parts, &saved);
+        let reached = reached(parts, &saved).await?;
         let unfinished = parts.store.unfinished(&reached).await?;
         runner.take_up(unfinished, &reached);
         let mut reader = parts.log.reader(&cursors(&parts.log, &saved)).await?;
@@ -527,16 +539,25 @@ fn cursors(log: &Log, saved: &[Cursor]) -> Vec<Cursor> {
         .collect()
 }
 
-/// How far the log is known to be: what the shards found when they claimed, and what was read before.
-fn reached(parts: &Parts, saved: &[Cursor]) -> Vec<Position> {
+/// How far the log is known to be: what its owners have confirmed, on whichever node, and what was read before. Of a
+/// halted partition nothing is asked: the views stand still there too.
+///
+/// # Errors
+/// An owner does not answer.
+async fn reached(parts: &Parts, saved: &[Cursor]) -> Result<Vec<Position>, End> {
     let mut reached = Reached::default();
     for partition in parts.commands.status() {
-        if partition.state == PartitionState::Serving && partition.confirmed > 0 {
-            reached.see(Position { partition: partition.partition, offset: partition.confirmed - 1 });
+        if matches!(partition.state, PartitionState::Halted { .. }) {
+            continue;
+        }
+        match parts.commands.confirmed([partition.partition]).await {
+            Ok(confirmed) => confirmed.into_iter().for_each(|position| reached.see(position)),
+            Err(CommandError::Halted { .. }) => {}
+            Err(error) => return Err(End::Failed(error.to_string())),
         }
     }
     for cursor in saved.iter().filter(|cursor| cursor.next > 0) {
         reached.see(Position { partition: cursor.partition, offset: cursor.next - 1 });
     }
-    reached.positions()
+    Ok(reached.positions())
 }

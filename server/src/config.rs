@@ -28,6 +28,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where gRPC is served.
     pub listen: SocketAddr,
+    /// `host:port` at which other nodes reach this one; none: where it listens.
+    pub advertise: Option<String>,
     /// Where metrics and health are served over HTTP.
     pub admin: SocketAddr,
     /// `local`, or `kafka://HOST:PORT,…/TOPIC`.
@@ -64,12 +66,19 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Takes commands and queries.
+    /// Takes the calls of clients.
     Gateway,
-    /// Keeps read models and journal.
-    Projector,
-    /// Drives checkouts, returns and payments.
+    /// Owns a share of the partitions and decides their commands.
+    Commands,
+    /// Stands ready to keep read models and journal; one node at a time does.
+    Projections,
+    /// Stands ready to drive checkouts, returns and payments; one node at a time does.
     Sagas,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 4] = [Self::Gateway, Self::Commands, Self::Projections, Self::Sagas];
 }
 
 /// Where the log is.
@@ -107,6 +116,10 @@ pub struct ConfigFlags {
     #[arg(long, value_name = "ADDRESS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
+    /// Where other nodes reach this one, if not where it listens
+    #[arg(long, value_name = "HOST:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<String>,
     /// Where metrics and health are served over HTTP
     #[arg(long, value_name = "ADDRESS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,7 +132,7 @@ pub struct ConfigFlags {
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
-    /// What this node does: gateway, projector, sagas
+    /// What this node does: gateway, commands, projections, sagas
     #[arg(long, value_name = "ROLE,…", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
@@ -151,10 +164,11 @@ impl Default for Config {
         Self {
             data: default_data(),
             listen: SocketAddr::from(([127, 0, 0, 1], 50051)),
+            advertise: None,
             admin: SocketAddr::from(([127, 0, 0, 1], 50052)),
             log: LogUrl::Local,
             database: None,
-            roles: [Role::Gateway, Role::Projector, Role::Sagas].into(),
+            roles: Role::ALL.into(),
             provider: None,
             node: nix::unistd::gethostname()
                 .ok()
@@ -201,9 +215,10 @@ impl Config {
         });
         let settings = figment.merge(ours).merge(Flags(flags));
         let config: Self = settings.extract().map_err(|error| ConfigError::found(&settings, error))?;
-        // Roles apart need commands to be forwarded and leases to be shared, which is the coordinator's work.
-        let all = [Role::Gateway, Role::Projector, Role::Sagas].into();
-        ensure!(config.roles == all, ConfigError::value(&settings, "roles"));
+        // Roles apart find each other by leases in the database, over a log that all of them reach.
+        let whole = config.roles == Role::ALL.into();
+        let apart = config.is_shared() && !config.roles.is_empty();
+        ensure!(whole || apart, ConfigError::value(&settings, "roles"));
         ensure!((1..=1024).contains(&config.partitions), ConfigError::value(&settings, "partitions"));
         let watch = (1..=86_400).contains(&config.log_watch_seconds);
         ensure!(watch, ConfigError::value(&settings, "log_watch_seconds"));
@@ -214,12 +229,23 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether other nodes may work on the same shop: its log and its database are where they can reach them.
+    pub fn is_shared(&self) -> bool {
+        self.log != LogUrl::Local && self.database.is_some()
+    }
+
     /// Combinations that work and hurt.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if !self.listen.ip().is_loopback() {
             warnings.push(format!(
                 "{} is not a loopback address, and there is no authentication yet",
+                self.listen
+            ));
+        }
+        if self.is_shared() && self.advertise.is_none() && self.listen.ip().is_unspecified() {
+            warnings.push(format!(
+                "other nodes cannot reach this one at {}: name an address with --advertise",
                 self.listen
             ));
         }

@@ -6,6 +6,7 @@ mod catalog;
 mod crash;
 mod import;
 mod modes;
+mod nodes;
 mod orders;
 mod owners;
 mod payments;

@@ -25,6 +25,8 @@ pub struct Setup {
     log: Option<String>,
     provider: Option<String>,
     database: Option<String>,
+    node: Option<String>,
+    roles: Option<String>,
     log_watch_seconds: Option<u64>,
     hold_seconds: Option<u32>,
     provider_timeout_seconds: Option<u32>,
@@ -53,6 +55,16 @@ impl Setup {
         Self { database: Some(database.to_owned()), ..self }
     }
 
+    /// Under a name of its own, among several nodes.
+    pub fn named(self, node: &str) -> Self {
+        Self { node: Some(node.to_owned()), ..self }
+    }
+
+    /// With these roles only.
+    pub fn with_roles(self, roles: &str) -> Self {
+        Self { roles: Some(roles.to_owned()), ..self }
+    }
+
     /// Looking so often whether the topic is as it should be.
     pub fn watching_every(self, log_watch_seconds: u64) -> Self {
         Self { log_watch_seconds: Some(log_watch_seconds), ..self }
@@ -70,7 +82,9 @@ impl Setup {
 
     /// The flags, for every verb alike. The password goes another way: the command line is everybody's to read.
     fn apply(&self, command: &mut Command) {
-        for (flag, value) in [("--log", &self.log), ("--provider", &self.provider)] {
+        let Self { log, provider, node, roles, .. } = self;
+        for (flag, value) in [("--log", log), ("--provider", provider), ("--node", node), ("--roles", roles)]
+        {
             if let Some(value) = value {
                 command.args([flag, value]);
             }
@@ -230,6 +244,11 @@ impl TestShop {
         self.node.signal(Signal::SIGCONT);
     }
 
+    /// Asks the node to stop in order, and does not wait for it.
+    pub fn ask_to_stop(&mut self) {
+        self.node.signal(Signal::SIGTERM);
+    }
+
     /// Whether the node says over HTTP that it is ready, and what it says otherwise.
     ///
     /// # Panics
@@ -248,7 +267,7 @@ impl TestShop {
     /// # Panics
     /// It does not stop in order.
     pub fn stop(&mut self) {
-        self.node.signal(Signal::SIGTERM);
+        self.ask_to_stop();
         let status = self.node.wait(PATIENCE);
         let complaints = self.complaints();
         assert!(status.success(), "the node stopped with {status}: {complaints}");

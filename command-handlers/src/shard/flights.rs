@@ -6,6 +6,7 @@ use shopstream_domain::Version;
 use shopstream_eventlog::{Commit, Position};
 use tokio::sync::oneshot;
 
+use super::Heard;
 use crate::{CommandError, Reply};
 
 /// Appends in order of seq.
@@ -22,7 +23,7 @@ pub(super) struct Flight {
 
 /// A caller and what it will hear if the append it waits for counts.
 pub(super) struct Waiter {
-    pub(super) reply: oneshot::Sender<Result<Reply, CommandError>>,
+    pub(super) reply: oneshot::Sender<Heard>,
     pub(super) answer: Answer,
 }
 
@@ -72,17 +73,17 @@ impl Waiter {
             }
             Answer::Ready(answer) => answer,
         };
-        let _ = self.reply.send(answer);
+        let _ = self.reply.send(Heard::Answer(answer));
     }
 
     /// What it waited for counted long ago.
     pub(super) fn send_ready(self) {
         if let Answer::Ready(answer) = self.answer {
-            let _ = self.reply.send(answer);
+            let _ = self.reply.send(Heard::Answer(answer));
         }
     }
 
     pub(super) fn fail(self, error: CommandError) {
-        let _ = self.reply.send(Err(error));
+        let _ = self.reply.send(Heard::Answer(Err(error)));
     }
 }

@@ -199,7 +199,5 @@ impl Entry {
 }
 
 fn refuse(job: Job, partition: Partition, error: &JournalError) {
-    let error = CommandError::Unavailable { partition, detail: error.to_string() };
-    // A caller that has gone away needs no answer.
-    let _ = job.reply.send(Err(error));
+    job.fail(CommandError::Unavailable { partition, detail: error.to_string() });
 }

@@ -33,6 +33,7 @@ use self::cache::{Cache, Entry};
 use self::flights::{Answer, Flights, Waiter};
 use self::load::Loaded;
 use self::tail::Tail;
+use crate::coordinator::Duty;
 use crate::dedup::{Done, DoneAt, Seen};
 use crate::filter::GrowingFilter;
 use crate::{Clock, CommandEnvelope, CommandError, Options, PartitionState, PartitionStatus, Reply};
@@ -45,9 +46,28 @@ const IN_FLIGHT_BYTES: usize = 8 << 20;
 /// A command and who waits for it.
 pub(crate) struct Job {
     pub(crate) envelope: CommandEnvelope,
-    pub(crate) reply: oneshot::Sender<Result<Reply, CommandError>>,
+    pub(crate) reply: oneshot::Sender<Heard>,
     /// The journal was asked whether it has this command: it has not.
     pub(crate) looked_up: bool,
+}
+
+/// What a caller hears.
+pub(crate) enum Heard {
+    /// What became of the command.
+    Answer(Result<Reply, CommandError>),
+    /// Nothing: it was not even looked at, for another node owns the partition.
+    Back(Box<CommandEnvelope>),
+}
+
+impl Job {
+    /// It is another node's to carry out. A caller that has gone away needs no answer.
+    pub(crate) fn send_back(self) {
+        let _ = self.reply.send(Heard::Back(Box::new(self.envelope)));
+    }
+
+    fn fail(self, error: CommandError) {
+        let _ = self.reply.send(Heard::Answer(Err(error)));
+    }
 }
 
 /// Why a shard ended. Everybody who waited has been answered.
@@ -122,14 +142,25 @@ impl Shard {
         self.tail.push(Arc::new(record));
     }
 
-    /// Serves the partition until it is lost, halted or `stop` is cancelled. Answers why it ended, and how far the
-    /// log was read by then.
+    /// The journal has come this far, by partition: what it has is forgotten.
+    pub(crate) fn prune_to(&mut self, next: &[Offset]) {
+        let partition = usize::from(self.status.borrow().partition);
+        self.prune(next.get(partition).copied().unwrap_or(0));
+    }
+
+    /// Whether the journal is near enough for more to be taken on.
+    pub(crate) fn has_room(&self) -> bool {
+        self.tail.bytes() < self.options.tail_bytes
+    }
+
+    /// Serves the partition until it is lost, halted or `leave` is cancelled. Answers why it ended, and what of the
+    /// log must be found again before the next claim.
     pub(crate) async fn run(
         mut self,
         mut writer: PartitionWriter,
         queue: &mut mpsc::Receiver<Job>,
-        stop: &CancellationToken,
-    ) -> (Exit, Option<Cursor>) {
+        leave: &CancellationToken,
+    ) -> (Exit, Vec<Cursor>) {
         let partition = writer.partition();
         let mut journal_progress = self.journal.progress();
         self.loads.push(load::streams(self.journal.clone(), partition));
@@ -145,34 +176,29 @@ impl Shard {
                     }
                 }
                 Some(loaded) = self.loads.next(), if !self.loads.is_empty() => self.on_loaded(loaded, partition),
-                Ok(()) = journal_progress.changed() => {
-                    let next = journal_progress.borrow_and_update().get(usize::from(partition)).copied();
-                    self.prune(next.unwrap_or(0));
-                }
+                Ok(()) = journal_progress.changed() => self.prune_to(&journal_progress.borrow_and_update()),
                 taken = queue.recv_many(&mut turn, TURN), if self.admits() => {
                     if taken == 0 {
                         break None;
                     }
                     self.backlog.extend(turn.drain(..));
                 }
-                () = stop.cancelled() => break None,
+                () = leave.cancelled() => break None,
             }
         };
-        let read = writer.cursor();
+        let landmarks = writer.landmarks();
         let exit = match ended {
             Some(exit) => exit,
-            None => self.step_down(writer).await,
+            None => self.step_down(writer, queue).await,
         };
         self.dismiss(&exit, partition);
         gauge!("shopstream_partition_serving", "partition" => partition.to_string()).set(0.0);
-        (exit, read)
+        (exit, landmarks)
     }
 
     /// Whether more commands may come in: not while the journal is too far behind, nor while too many wait.
     fn admits(&self) -> bool {
-        self.backlog.is_empty()
-            && self.tail.bytes() < self.options.tail_bytes
-            && self.parked.len() < self.options.queue
+        self.backlog.is_empty() && self.has_room() && self.parked.len() < self.options.queue
     }
 
     /// Decides what can be decided.
@@ -328,10 +354,12 @@ impl Shard {
     fn answer(&mut self, job: Job, seq: u64, answer: Answer) -> Result<(), Box<Job>> {
         let waiter = Waiter { reply: job.reply, answer };
         if let Some(waiter) = self.flights.join(seq, waiter) {
-            if self.options.barrier_before_answers {
-                self.unappended.push(waiter);
-            } else {
+            // Somebody else may have gone on where this node's time is over; a barrier tells (`event-log.md` §2.3).
+            let duty = Duty::Partition(self.status.borrow().partition);
+            if self.options.coordinator.is_live(duty) {
                 waiter.send_ready();
+            } else {
+                self.unappended.push(waiter);
             }
         }
         Ok(())
@@ -413,20 +441,29 @@ impl Shard {
         }
     }
 
-    /// Waits until everything in flight is known, answers it, and gives the partition up.
-    async fn step_down(&mut self, mut writer: PartitionWriter) -> Exit {
+    /// Takes no more commands, waits until everything in flight is known, answers it, and gives the partition up.
+    /// What was not begun goes back to its callers at once: the next owner is for it.
+    async fn step_down(&mut self, mut writer: PartitionWriter, queue: &mut mpsc::Receiver<Job>) -> Exit {
+        let epoch = writer.epoch();
+        self.set_state(PartitionState::Released, epoch);
+        self.send_back_waiting();
         while !self.flights.is_empty() {
-            let progress = writer.progress().await;
+            let progress = tokio::select! {
+                biased;
+                progress = writer.progress() => progress,
+                Some(job) = queue.recv() => {
+                    job.send_back();
+                    continue;
+                }
+            };
             if let Some(exit) = self.on_progress(progress, &mut writer).await {
                 return exit;
             }
+            // A resolved doubt says that it serves again; it does not.
+            self.set_state(PartitionState::Released, epoch);
         }
-        let epoch = writer.epoch();
         match writer.release().await {
-            Ok(_) => {
-                self.set_state(PartitionState::Released, epoch);
-                Exit::Released
-            }
+            Ok(_) => Exit::Released,
             Err(Progress::Fenced { by, .. }) => Exit::Fenced(by),
             Err(Progress::Halted(halt)) => Exit::Halted(halt),
             Err(Progress::InDoubt { cause }) => Exit::Failed(cause.to_string()),
@@ -435,13 +472,18 @@ impl Shard {
         }
     }
 
+    /// Commands that wait for a turn, for their aggregate or for the journal's word.
+    fn send_back_waiting(&mut self) {
+        let parked = std::mem::take(&mut self.parked).into_values().flatten();
+        parked.chain(std::mem::take(&mut self.backlog)).for_each(Job::send_back);
+        self.to_load.clear();
+    }
+
     /// Answers everybody who still waits: the shard is ending.
     fn dismiss(&mut self, exit: &Exit, partition: Partition) {
         let error = match exit {
             Exit::Released => CommandError::NotOwner { partition, owner: None },
-            Exit::Fenced(by) => {
-                CommandError::NotOwner { partition, owner: Some(format!("{} at {}", by.node, by.address)) }
-            }
+            Exit::Fenced(by) => CommandError::NotOwner { partition, owner: Some(by.clone().into()) },
             Exit::Halted(halt) => CommandError::Halted { partition, detail: halt.to_string() },
             Exit::Failed(detail) => CommandError::Unavailable {
                 partition,
@@ -452,11 +494,11 @@ impl Shard {
             flight.waiters.into_iter().for_each(|waiter| waiter.fail(error.clone()));
         }
         std::mem::take(&mut self.unappended).into_iter().for_each(|waiter| waiter.fail(error.clone()));
-        let parked = std::mem::take(&mut self.parked).into_values().flatten();
-        for job in parked.chain(std::mem::take(&mut self.backlog)) {
-            // A caller that has gone away needs no answer.
-            let _ = job.reply.send(Err(error.clone()));
+        if matches!(exit, Exit::Released | Exit::Fenced(_)) {
+            return self.send_back_waiting();
         }
+        let parked = std::mem::take(&mut self.parked).into_values().flatten();
+        parked.chain(std::mem::take(&mut self.backlog)).for_each(|job| job.fail(error.clone()));
     }
 
     fn quarantine(&mut self, stream: &StreamId, what: &str) {

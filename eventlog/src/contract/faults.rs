@@ -348,6 +348,24 @@ pub(super) async fn a_log_made_again_and_grown_halts(backend: &dyn Backend) {
     assert!(matches!(read, Err(ReadError::Halt { halt: Halt::OtherRecord { .. }, .. })), "{read:?}");
 }
 
+/// A backend that cannot tell at once: the owner reads on in the other log, which even shows it its own records.
+pub(super) async fn a_log_made_again_unnoticed_halts_at_the_next_look(backend: &dyn Backend) {
+    let (log, faults, mut writer) = owned(backend).await;
+    let records = faults.records(P).len() as u64;
+    let void = (1..records).map(|seq| commit(seq).encode_record(0, 0, seq));
+    faults.swap(P, [other_genesis(2)].into_iter().chain(void));
+    let seqs = submit(&mut writer, [1]);
+    confirm(&mut writer, &seqs).await;
+    faults.shake(P);
+    assert!(matches!(until_trouble(&mut writer).await.1, Progress::Failed(_)));
+    let landmarks = writer.landmarks();
+    let resolved = writer.resolve(nonce("a again")).await.map(|_| ());
+    assert!(matches!(resolved, Err(ClaimError::Read(ReadError::Halt { .. }))), "{resolved:?}");
+    assert!(log.find(&landmarks[1]).await.is_ok(), "what was read last is there");
+    let opened = log.find(&landmarks[0]).await;
+    assert!(matches!(opened, Err(ReadError::Halt { halt: Halt::OtherRecord { .. }, .. })), "{opened:?}");
+}
+
 pub(super) async fn release_is_told_when_fenced(backend: &dyn Backend) {
     let (log, faults, mut a) = owned(backend).await;
     faults.next(P, [Fate::Arrive, Fate::NoOffset, Fate::Hold, Fate::Hold]);

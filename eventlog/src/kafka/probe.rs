@@ -99,7 +99,7 @@ impl<'a> Probe<'a> {
                     );
                     return Err(Finding::Wrong(RawError::Broken { partition, detail }));
                 }
-                Fetched::End | Fetched::OutOfRange => return Err(self.outside(partition, next)),
+                Fetched::End | Fetched::OutOfRange => return Err(self.outside(partition, *known, next)),
             }
         }
         if !known.is_empty() && !ahead {
@@ -107,18 +107,18 @@ impl<'a> Probe<'a> {
         }
         match self.fetch(partition, next)? {
             Fetched::Record(..) | Fetched::End => Ok(Finding::Same),
-            Fetched::OutOfRange => Err(self.outside(partition, next)),
+            Fetched::OutOfRange => Err(self.outside(partition, next, next)),
         }
     }
 
-    /// What to say of a place that the log does not have.
-    fn outside(&self, partition: Partition, next: Offset) -> Finding {
+    /// What to say to the reader at `next` of a `wanted` record that the log does not have.
+    fn outside(&self, partition: Partition, wanted: Offset, next: Offset) -> Finding {
         let watermarks = self.consumer.fetch_watermarks(&self.options.topic, partition.into(), PATIENCE);
         let Ok((low, high)) = watermarks else { return Finding::Unreachable };
         let [low, end] = [low, high].map(|offset| Offset::try_from(offset).unwrap_or(0));
-        if next < low {
+        if wanted < low {
             let detail = format!(
-                "the partition begins at offset {low}, behind the reader at {next}: records before it were deleted"
+                "the partition begins at offset {low}: the record at {wanted} and those before it were deleted"
             );
             return Finding::Wrong(RawError::Broken { partition, detail });
         }

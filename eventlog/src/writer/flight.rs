@@ -251,7 +251,7 @@ impl Flight {
 }
 
 impl Fenced {
-    pub(super) fn by(header: &Header, claim: &crate::record::Claim) -> Self {
+    pub(crate) fn by(header: &Header, claim: &crate::record::Claim) -> Self {
         Self { epoch: header.epoch, node: claim.node.clone(), address: claim.address.clone() }
     }
 }

@@ -71,8 +71,8 @@ fn a_log_has_one_name() {
 /// GetLogStatus.
 #[test]
 fn get_log_status_says_why_a_partition_does_not_serve() {
-    let shown =
-        |state| partition_status(&PartitionStatus { partition: 3, state, epoch: 2, confirmed: 40 }, 40);
+    let status = |state| PartitionStatus { partition: 3, state, epoch: 2, confirmed: 40 };
+    let shown = |state| partition_status(&status(state), 40, None, None);
     let halted = shown(PartitionState::Halted { cause: "a hole".to_owned() });
     assert_eq!((halted.state, halted.reason.as_str()), (wire::PartitionState::Halted.into(), "a hole"));
     let serving = shown(PartitionState::Serving);
@@ -80,4 +80,12 @@ fn get_log_status_says_why_a_partition_does_not_serve() {
         (serving.partition, serving.epoch, serving.end_offset, serving.reason.as_str()),
         (3, 2, 40, "")
     );
+    let holder = Location { epoch: 7, node: "b".to_owned(), address: "h:1".to_owned() };
+    let lease = LeaseSeen { holder: holder.clone(), left: std::time::Duration::from_millis(2_500) };
+    let elsewhere = partition_status(&status(PartitionState::Elsewhere), 40, Some(holder), Some(lease));
+    assert_eq!(
+        (elsewhere.state(), elsewhere.owner.as_str(), elsewhere.epoch, elsewhere.lease_ms),
+        (wire::PartitionState::Forwarding, "b at h:1", 7, 2_500)
+    );
+    assert_eq!(shown(PartitionState::Elsewhere).state(), wire::PartitionState::Released);
 }

@@ -149,7 +149,7 @@ async fn a_feed_that_has_only_to_begin_is_no_trouble_and_one_that_was_lost_is_sa
     let log = TestLog::new(2).await;
     let (let_go, late) = watch::channel(false);
     let stop = CancellationToken::new();
-    let live = Live::start(log.log.clone(), Arc::new(Late(late)), stop.clone());
+    let live = Live::start(log.log.clone(), Arc::new(Late(late)), Arc::new(|_, _| {}), stop.clone());
     let offers = Arc::new(Offers::new(2));
     let mut following = Box::pin(offers.clone().follow(live.clone()));
     // Asked as often as it likes: the journal is not there yet.

@@ -55,7 +55,7 @@ impl Orders {
 
         let commands: Vec<CommandEnvelope> =
             outcomes.iter_mut().filter_map(|outcome| outcome.as_mut().ok().and_then(Option::take)).collect();
-        let replies = self.shop.means.commands.submit_all(commands).await;
+        let replies = self.shop.means.commands.until(call.answer_by()).submit_all(commands).await;
         let mut replies = replies.into_iter();
         let mut done = Vec::with_capacity(request_ids.len());
         for ((request_id, outcome), wanted) in request_ids.into_iter().zip(outcomes).zip(&wanted) {

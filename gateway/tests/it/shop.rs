@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use prost_types::FieldMask;
+use shopstream_command_handlers::coordinator::Static;
 use shopstream_command_handlers::{
-    Clock, CommandEnvelope, Commands, Options, Origin, Shards, SystemClock, body_hash,
+    Clock, CommandEnvelope, Commands, NoPeers, Options, Origin, Shards, SystemClock, body_hash,
 };
 use shopstream_domain::inventory::{Allocation, ReleaseReason, ReservationCommand};
 use shopstream_domain::{ReservationId, TenantId};
@@ -69,6 +70,7 @@ impl TestShop {
             reads: ReadModels::open(database.database.clone(), progress).await.expect("views"),
             read_side: Arc::new(|| true),
             policy: Policy::default(),
+            takes_calls: true,
             stop: stop.clone(),
             backend: "sim",
             commands,
@@ -178,7 +180,8 @@ fn options() -> Options {
         queue: 1_000,
         cache_bytes: 16 << 20,
         tail_bytes: 16 << 20,
-        barrier_before_answers: false,
+        coordinator: Arc::new(Static::alone()),
+        peers: Arc::new(NoPeers),
         nonces: Arc::new(|| Uuid::new_v4().as_u64_pair().0),
     }
 }

@@ -2,11 +2,12 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use shopstream_domain::Partition;
 use shopstream_eventlog::{Log, Offset};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{error, warn};
 
 use super::backoff::Backoff;
@@ -17,10 +18,13 @@ use super::status::{Board, ProjectionState};
 use crate::applier::Applier;
 use crate::batch::Batch;
 use crate::checkpoint::CheckpointError;
-use crate::{Database, DatabaseError, Progress, Projection};
+use crate::{Company, Database, DatabaseError, Progress, Projection};
 
 /// Bytes of records per transaction of a view that catches up: as many as one that keeps up finds at most.
 const CATCH_UP_BYTES: usize = QUEUE * BATCH_BYTES;
+
+/// How long a checkpoint that others follow may stay behind its view.
+const SAVE_AFTER: Duration = Duration::from_millis(50);
 
 /// What a view works with.
 pub(super) struct View {
@@ -31,6 +35,7 @@ pub(super) struct View {
     pub(super) feed: Feed,
     pub(super) board: Board,
     pub(super) progress: Progress,
+    pub(super) company: Company,
     pub(super) meter: Meter,
 }
 
@@ -97,15 +102,39 @@ impl View {
     /// Applies what the feed brings until it ends the subscription.
     async fn keep_up(&self, applier: &mut Applier, mut subscription: Subscription) -> Result<(), Trouble> {
         let mut batches = Vec::with_capacity(QUEUE);
-        while subscription.recv_many(&mut batches, QUEUE).await > 0 {
+        // When the checkpoint must be saved, if it is behind and somebody follows it.
+        let mut due = self.save_due(applier, None);
+        loop {
+            let received = match due {
+                Some(due) => timeout_at(due, subscription.recv_many(&mut batches, QUEUE)).await.ok(),
+                None => Some(subscription.recv_many(&mut batches, QUEUE).await),
+            };
+            match received {
+                Some(0) => return Ok(()),
+                Some(_) => {}
+                None => {
+                    applier.save(&self.database).await?;
+                    due = None;
+                    continue;
+                }
+            }
             // Only the first of a subscription can begin further on: the feed went on after the catch-up.
             if !applier.joins(&batches[0]) {
                 self.catch_up(applier, batches[0].from().to_vec()).await?;
             }
             self.apply(applier, &batches).await?;
             batches.clear();
+            due = self.save_due(applier, due);
+            if due.is_some_and(|due| due <= Instant::now()) {
+                applier.save(&self.database).await?;
+                due = None;
+            }
         }
-        Ok(())
+    }
+
+    fn save_due(&self, applier: &Applier, due: Option<Instant>) -> Option<Instant> {
+        let behind = self.company == Company::Followed && !applier.is_saved();
+        behind.then(|| due.unwrap_or_else(|| Instant::now() + SAVE_AFTER))
     }
 
     /// Reads for itself until it is at `target`, or further.

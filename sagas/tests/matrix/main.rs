@@ -207,7 +207,7 @@ async fn written(journal: &shopstream_command_handlers::testing::MemoryJournal, 
 }
 
 /// `pay_1.1:capture:2` belongs to `pay_1.1`.
-fn payment_of(key: &String) -> String {
+fn payment_of(key: &str) -> String {
     key.split(':').next().unwrap_or(key).to_owned()
 }
 

@@ -117,9 +117,12 @@ pub(super) fn allowed(key: &str) -> &'static str {
     match key {
         "data" => "a folder",
         "listen" | "admin" => "an address such as 127.0.0.1:50051",
+        "advertise" => "a host and a port such as shop-1:50051",
         "log" => "`local` or `kafka://HOST:PORT,…/TOPIC`",
         "database" => "a URL such as postgres://USER@HOST/NAME",
-        "roles" => "all of [gateway, projector, sagas] for now",
+        "roles" => {
+            "all of [gateway, commands, projections, sagas], or some where log and database are shared by nodes"
+        }
         "provider" => "a URL such as http://127.0.0.1:50053",
         "node" => "a name, in quotes where it is a number",
         "partitions" => "a whole number from 1 to 1024",

@@ -27,6 +27,23 @@ fn a_flag_wins_over_the_default() {
     assert_eq!(config.log.to_string(), "kafka://h:1/t");
 }
 
+#[test]
+fn roles_apart_need_a_log_and_a_database_that_are_shared() {
+    let flags = |roles: &[&str], log: Option<&str>, database: Option<&str>| ConfigFlags {
+        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+        log: log.map(str::to_owned),
+        database: database.map(str::to_owned),
+        ..ConfigFlags::default()
+    };
+    let (kafka, postgres) = (Some("kafka://h:1/t"), Some("postgres://h/d"));
+    let some = ["commands", "sagas"];
+    let shared = Config::load(&flags(&some, kafka, postgres)).unwrap();
+    assert_eq!(shared.roles, [Role::Commands, Role::Sagas].into());
+    for alone in [flags(&some, None, None), flags(&some, kafka, None), flags(&some, None, postgres)] {
+        assert!(matches!(refused(&alone), ConfigError::Value { key, .. } if key == "roles"), "{alone:?}");
+    }
+}
+
 fn refused(flags: &ConfigFlags) -> ConfigError {
     let refused = Config::load(flags).unwrap_err();
     let text = format!("{refused:#}");
@@ -76,7 +93,7 @@ fn a_setting_in_a_file_is_named_with_the_file() {
         );
     }
     let (refused, place) = refused_file("colour = 'red'");
-    assert!(refused.to_string().contains("data, listen, admin, log"), "{refused}");
+    assert!(refused.to_string().contains("data, listen, advertise, admin, log"), "{refused}");
     assert!(matches!(refused, ConfigError::Unknown { key, place: at, .. } if key == "colour" && at == place));
     let (refused, place) = refused_file("data = = 1");
     assert!(matches!(&refused, ConfigError::Unreadable { place: at, .. } if *at == place), "{refused}");

@@ -1,19 +1,25 @@
-//! Whether a node does all of its work, and where not, why.
+//! Whether a node does all of its work, and where not, why. What another node does is no complaint here.
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use shopstream_command_handlers::{Commands, PartitionState};
-use shopstream_projections::{Projection, ProjectionState, Projector};
+use shopstream_command_handlers::coordinator::Duty;
+use shopstream_command_handlers::{Commands, PartitionState, PartitionStatus};
+use shopstream_projections::ProjectionState;
 use shopstream_sagas::Status;
 use tokio::sync::watch;
+
+use super::duty::{Driving, Processing, Projecting, Reading};
 
 /// Looks at every part of a node. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Health {
     commands: Commands,
-    projections: Arc<[(Projection, watch::Receiver<ProjectionState>)]>,
-    processes: watch::Receiver<Status>,
+    projections: watch::Receiver<Projecting>,
+    /// Whether the database answers a node that does not project.
+    reachable: Arc<AtomicBool>,
+    processes: watch::Receiver<Processing>,
     /// What is wrong with the log as a whole.
     log: watch::Receiver<Option<String>>,
 }
@@ -21,18 +27,21 @@ pub(super) struct Health {
 impl Health {
     pub(super) fn new(
         commands: Commands,
-        projector: &Projector,
-        processes: watch::Receiver<Status>,
+        reading: &Reading,
+        driving: &Driving,
         log: watch::Receiver<Option<String>>,
     ) -> Self {
-        let projections = Projection::ALL.map(|projection| (projection, projector.watch(projection))).into();
-        Self { commands, projections, processes, log }
+        let (projections, reachable) = (reading.states(), reading.reachable());
+        Self { commands, projections, reachable, processes: driving.status(), log }
     }
 
-    /// Whether the read side and the log do their work.
+    /// Whether the read side and the log do their work, as far as this node can see.
     pub(super) fn reads(&self) -> bool {
-        let runs = |(_, state): &(_, watch::Receiver<_>)| *state.borrow() == ProjectionState::Running;
-        self.log.borrow().is_none() && self.projections.iter().all(runs)
+        self.log.borrow().is_none()
+            && match &*self.projections.borrow() {
+                Some(states) => states.iter().all(|(_, state)| *state.borrow() == ProjectionState::Running),
+                None => self.reachable.load(Ordering::Relaxed),
+            }
     }
 
     /// A line for every part that does not do its work; none where all is well.
@@ -45,22 +54,53 @@ impl Health {
             add(format_args!("log"), wrong);
         }
         for partition in self.commands.status() {
-            if partition.state != PartitionState::Serving {
+            if !self.is_served(&partition) {
                 add(format_args!("partition {}", partition.partition), &partition.state);
             }
         }
-        for (projection, state) in self.projections.iter() {
-            let state = state.borrow();
-            if *state != ProjectionState::Running {
-                add(format_args!("projection {projection}"), &*state);
+        match &*self.projections.borrow() {
+            Some(states) => {
+                for (projection, state) in states.iter() {
+                    let state = state.borrow();
+                    if *state != ProjectionState::Running {
+                        add(format_args!("projection {projection}"), &*state);
+                    }
+                }
             }
+            None if !self.reachable.load(Ordering::Relaxed) => {
+                add(format_args!("projections"), &"how far they are is not known");
+            }
+            None if self.is_idle(Duty::Projections) => add(format_args!("projections"), &"nobody keeps them"),
+            None => {}
         }
-        match &*self.processes.borrow() {
-            Status::Starting | Status::Running | Status::Stopped => {}
-            status @ (Status::Retrying { .. } | Status::Halted { .. }) => {
-                add(format_args!("processes"), status);
+        match self.processes.borrow().as_ref().map(|status| status.borrow().clone()) {
+            Some(Status::Starting | Status::Running | Status::Stopped) => {}
+            Some(status @ (Status::Retrying { .. } | Status::Halted { .. })) => {
+                add(format_args!("processes"), &status);
             }
+            None if self.is_idle(Duty::Sagas) => add(format_args!("processes"), &"nobody drives them"),
+            None => {}
         }
         complaints
+    }
+
+    /// Here, or by another node that is known.
+    fn is_served(&self, partition: &PartitionStatus) -> bool {
+        match partition.state {
+            PartitionState::Serving => true,
+            PartitionState::Elsewhere => self.commands.coordinator().locate(partition.partition).is_some(),
+            PartitionState::Claiming
+            | PartitionState::InDoubt { .. }
+            | PartitionState::Fenced { .. }
+            | PartitionState::Halted { .. }
+            | PartitionState::Unavailable { .. }
+            | PartitionState::Released => false,
+        }
+    }
+
+    /// Whether none of several nodes has taken up `duty`.
+    fn is_idle(&self, duty: Duty) -> bool {
+        let coordinator = self.commands.coordinator();
+        coordinator.is_shared() && coordinator.lease(duty).is_none()
     }
 }

@@ -16,6 +16,9 @@ use uuid::Uuid;
 
 use crate::config::{Config, LogUrl};
 
+/// Producers kept warm for claims where partitions change hands: about as many as a dying node leaves behind.
+const SPARES: usize = 8;
+
 /// An open log, and who watches what is under it.
 pub(super) struct Opened {
     pub(super) log: Log,
@@ -34,7 +37,10 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Opened> {
         }
         LogUrl::Kafka { brokers, topic } => {
             let every = Duration::from_secs(config.log_watch_seconds);
-            let options = KafkaOptions { watch: every, ..KafkaOptions::new(brokers, topic) };
+            let mut options = KafkaOptions { watch: every, ..KafkaOptions::new(brokers, topic) };
+            if config.is_shared() {
+                options.spares = SPARES;
+            }
             let raw = KafkaLog::connect(options)
                 .await
                 .with_context(|| format!("opening topic {topic} (made by `shopstream topics apply`)"))?;

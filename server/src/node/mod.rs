@@ -2,8 +2,10 @@
 
 mod admin;
 mod database;
+mod duty;
 mod folder;
 mod health;
+mod leases;
 mod log;
 mod offline;
 pub mod provider;
@@ -15,40 +17,49 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use shopstream_command_handlers::{Clock, Commands, Options, Shards, SystemClock};
-use shopstream_eventlog::Journal;
+use shopstream_command_handlers::coordinator::{Coordinator, Leases, Member, Static, Timing};
+use shopstream_command_handlers::{Clock, NoPeers, Options, Peers, Shards, SystemClock};
 use shopstream_eventlog::writer::Identity;
-use shopstream_gateway::{Gateway, Means, Policy, ReadSide};
+use shopstream_eventlog::{Journal, Log};
+use shopstream_gateway::{Gateway, GrpcPeers, Means, Policy, ReadSide};
 use shopstream_projections::cluster::Cluster;
 use shopstream_projections::journal::PostgresJournal;
-use shopstream_projections::{Projector, ReadModels};
-use shopstream_sagas::{Parts, Sagas, Settings};
+use shopstream_projections::{Database, LeaseTable, ReadModels};
+use shopstream_sagas::{Parts, Settings};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
+use self::duty::{Driving, Reading};
 use self::health::Health;
+use self::leases::PostgresLeases;
 pub(crate) use self::offline::Offline;
 use self::provider::Provider;
-use crate::config::{Config, LogUrl};
+use crate::config::{Config, LogUrl, Role};
 use crate::provider::RemoteProvider;
 use crate::telemetry;
 
 /// How long calls may take to end after the node was asked to stop.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long partitions may take to be given to other nodes.
+const HAND_OVER: Duration = Duration::from_secs(10);
 
 /// A running node.
 pub struct Node {
-    /// Ends all calls.
+    /// Ends all calls, and the processes with them.
     stop_calls: CancellationToken,
     calls: JoinHandle<()>,
     listen: SocketAddr,
     admin: SocketAddr,
     sagas: JoinHandle<()>,
     shards: Shards,
-    projector: Projector,
+    stop_reading: CancellationToken,
+    reading: JoinHandle<()>,
+    /// `None`: alone.
+    leases: Option<Leases>,
     provider: Provider,
     cluster: Option<Cluster>,
     watching: CancellationToken,
@@ -110,20 +121,30 @@ impl Node {
         let metrics = telemetry::metrics()?;
         let log::Opened { log, watch } = log::open(&config).await?;
         let (database, cluster) = database::open(&config).await?;
-        let projector = Projector::start(log.clone(), database.clone(), || SystemClock.now()).await?;
+        database.prepare(log.topology()).await?;
+        let identity = Identity {
+            node: config.node.clone(),
+            address: config.advertise.clone().unwrap_or_else(|| listen.to_string()),
+        };
+        let leases = config.is_shared().then(|| leases(&config, &log, &database, &identity));
+        let coordinator: Arc<dyn Coordinator> = match (&leases, &config.log) {
+            (Some(leases), _) => Arc::new(leases.clone()),
+            (None, LogUrl::Local) => Arc::new(Static::alone()),
+            // Another process may claim a partition before this one has noticed (`rulings.md` 18).
+            (None, LogUrl::Kafka { .. }) => Arc::new(Static::unguarded()),
+        };
+        let reading = Reading::new(log.clone(), database.clone(), coordinator.clone());
+        // Alone it is this node's anyway, and what is wrong with the tables is told at the start.
+        let projector = if leases.is_none() { Some(reading.project().await?) } else { None };
         let journal: Arc<dyn Journal> =
-            Arc::new(PostgresJournal::new(database.clone(), projector.progress()));
-        let reads = ReadModels::open(database.clone(), projector.progress()).await?;
+            Arc::new(PostgresJournal::new(database.clone(), reading.progress.clone()));
+        let reads = ReadModels::open(database.clone(), reading.progress.clone()).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
 
-        let identity = Identity { node: config.node.clone(), address: listen.to_string() };
-        let shards =
-            Shards::start(&log, &journal, &clock, &identity, &shard_options(&config, log.partitions()));
-        for idle in shards.ready().await {
-            warn!(partition = idle.partition, "not serving partition {}: {:?}", idle.partition, idle.state);
-        }
+        let options = shard_options(&config, log.partitions(), &coordinator);
+        let shards = Shards::start(&log, &journal, &clock, &identity, &options);
         let provider = Provider::find(&config, listen).await?;
-        let sagas = Sagas::start(Parts {
+        let parts = Parts {
             log: log.clone(),
             commands: shards.commands(),
             journal: journal.clone(),
@@ -134,19 +155,20 @@ impl Node {
             provider: Arc::new(RemoteProvider::new(&provider.url)?),
             clock: clock.clone(),
             settings: saga_settings(&config),
-        });
-        let health = Health::new(shards.commands(), &projector, sagas.status(), watch.wrong());
+        };
+        let driving = Driving::new(parts, coordinator.clone());
+        let health = Health::new(shards.commands(), &reading, &driving, watch.wrong());
         let watching = CancellationToken::new();
         tokio::spawn(watch.run(watching.clone()));
         let stop_calls = CancellationToken::new();
         let gateway = Gateway::new(Means {
             commands: shards.commands(),
             reads,
-            database: database.clone(),
+            database,
             journal,
             backend: backend(&config.log),
             log,
-            reservations: Arc::new(stock::Stock(sagas.stock())),
+            reservations: Arc::new(stock::Stock(driving.stock())),
             clock,
             policy: Policy {
                 hold_seconds: config.hold_seconds,
@@ -156,20 +178,42 @@ impl Node {
             read_side: read_side(health.clone()),
             stop: stop_calls.clone(),
         })?;
+        // Before the others hear of this node: they will send commands to it.
         let calls = tokio::spawn(async move {
             if let Err(error) = gateway.serve(listener).await {
                 error!(%error, "no calls are taken any more");
             }
         });
+        if let Some(leases) = &leases {
+            leases.join().await?;
+        }
+        let stop_reading = CancellationToken::new();
+        let reading = match projector {
+            Some(projector) => tokio::spawn(reading.keep(projector, stop_reading.clone())),
+            None if config.roles.contains(&Role::Projections) => {
+                tokio::spawn(reading.take_turns(stop_reading.clone()))
+            }
+            None => tokio::spawn(reading.follow(stop_reading.clone())),
+        };
+        for idle in shards.ready().await {
+            warn!(partition = idle.partition, "not serving partition {}: {:?}", idle.partition, idle.state);
+        }
+        let sagas = if config.roles.contains(&Role::Sagas) {
+            tokio::spawn(driving.take_turns(stop_calls.clone()))
+        } else {
+            tokio::spawn(std::future::ready(()))
+        };
         let admin = admin::serve(config.admin, metrics, health, watching.clone()).await?;
         Ok(Self {
-            stop_calls: stop_calls.clone(),
+            stop_calls,
             calls,
             listen,
             admin,
-            sagas: tokio::spawn(drive(sagas, shards.commands(), stop_calls.clone())),
+            sagas,
             shards,
-            projector,
+            stop_reading,
+            reading,
+            leases,
             provider,
             cluster,
             watching,
@@ -182,11 +226,15 @@ impl Node {
         format!("http://{}", self.listen)
     }
 
-    /// Stops in order: no new calls, then processes, shards and read models; what was acknowledged stays.
+    /// Stops in order: what other nodes can do they get first; then no new calls, then processes, shards and read
+    /// models; what was acknowledged stays.
     ///
     /// # Errors
     /// A part did not stop.
     pub async fn stop(self) -> anyhow::Result<()> {
+        if tokio::time::timeout(HAND_OVER, self.shards.hand_over()).await.is_err() {
+            warn!("some partitions were not given up within {} s", HAND_OVER.as_secs());
+        }
         self.watching.cancel();
         self.stop_calls.cancel();
         if tokio::time::timeout(GRACE, self.calls).await.is_err() {
@@ -195,7 +243,11 @@ impl Node {
         // A panic there was told by the status; there is nothing more to wait for.
         self.sagas.await.ok();
         self.shards.stop().await;
-        self.projector.stop().await;
+        self.stop_reading.cancel();
+        self.reading.await.ok();
+        if let Some(leases) = self.leases {
+            leases.stop();
+        }
         self.provider.stop();
         if let Some(cluster) = self.cluster {
             tokio::task::spawn_blocking(move || cluster.stop()).await?;
@@ -204,16 +256,13 @@ impl Node {
     }
 }
 
-/// Lets the processes run until the node stops, or until another node owns a partition: it drives them from then on
-/// (`rulings.md` 18).
-async fn drive(sagas: Sagas, commands: Commands, stop: CancellationToken) {
-    tokio::select! {
-        () = stop.cancelled() => {}
-        fenced = commands.fenced() => {
-            warn!(partition = fenced.partition, "another node owns a partition: processes stop here");
-        }
-    }
-    sagas.stop().await;
+/// This node's share of what several work on.
+fn leases(config: &Config, log: &Log, database: &Database, identity: &Identity) -> Leases {
+    let Identity { node, address } = identity.clone();
+    let commands = config.roles.contains(&Role::Commands);
+    let me = Member { id: Uuid::new_v4(), node, address, commands };
+    let store = Arc::new(PostgresLeases(LeaseTable::open(database)));
+    Leases::new(me, store, log.partitions(), Timing::default())
 }
 
 fn read_side(health: Health) -> ReadSide {
@@ -237,14 +286,16 @@ fn saga_settings(config: &Config) -> Settings {
 }
 
 /// The bounds of one shard: each has its part of what the node may use.
-fn shard_options(config: &Config, partitions: u16) -> Options {
+fn shard_options(config: &Config, partitions: u16, coordinator: &Arc<dyn Coordinator>) -> Options {
     let part = |megabytes: usize| (megabytes << 20) / usize::from(partitions.max(1));
+    let peers: Arc<dyn Peers> =
+        if config.is_shared() { Arc::new(GrpcPeers::default()) } else { Arc::new(NoPeers) };
     Options {
         queue: config.queue,
         cache_bytes: part(config.cache_mb),
         tail_bytes: part(config.tail_mb),
-        // On a topic another node may have claimed a partition before this one has noticed (`rulings.md` 18).
-        barrier_before_answers: config.log != LogUrl::Local,
+        coordinator: coordinator.clone(),
+        peers,
         nonces: Arc::new(rand::random::<u64>),
     }
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use shopstream_command_handlers::{Clock, Options};
+use shopstream_command_handlers::coordinator::Static;
+use shopstream_command_handlers::{Clock, NoPeers, Options};
 use shopstream_domain::TenantId;
 use shopstream_eventlog::sim::{Faults, SimLog};
 use shopstream_eventlog::{CommandId, Log, LogId};
@@ -68,7 +69,12 @@ impl World {
                 cache_bytes: weather.cache_bytes,
                 tail_bytes: weather.tail_bytes,
                 // As on Kafka: another node may have claimed before this one has noticed (`rulings.md` 18).
-                barrier_before_answers: weather.several_nodes,
+                coordinator: Arc::new(if weather.several_nodes {
+                    Static::unguarded()
+                } else {
+                    Static::alone()
+                }),
+                peers: Arc::new(NoPeers),
                 nonces: Arc::new(move || nonce.fetch_add(1, Ordering::Relaxed)),
             },
             settings: weather.settings.clone(),

@@ -1,0 +1,162 @@
+//! Commands for every partition without a pause, and how long each partition could not be written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use futures::future::try_join_all;
+use shopstream_server::client::Client;
+use shopstream_tests::read_log;
+use shopstream_tests::requests::stock;
+use shopstream_tests::topic::{PARTITIONS, Topic, sku_in};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::Request;
+
+/// Between two commands of one prober: as exact as unavailability is measured.
+const PACE: Duration = Duration::from_millis(20);
+/// How long one try of a command may take before it is sent again.
+const TRY: Duration = Duration::from_secs(2);
+
+/// The stock items that probe: one in each partition, in order.
+pub fn probes() -> impl Iterator<Item = String> {
+    (0..PARTITIONS).map(|partition| sku_in(partition, "PROBE"))
+}
+
+/// By partition, when something was acknowledged.
+pub type Acknowledged = Vec<Vec<Instant>>;
+
+/// A client per partition, each with commands for its one stock item, one after the other, each sent until it is
+/// acknowledged.
+pub struct Probers {
+    running: Vec<JoinHandle<Vec<Instant>>>,
+}
+
+impl Probers {
+    /// Begins at the first of these `doors`; whoever is refused or not answered goes to the next.
+    pub fn start(name: &'static str, doors: &[&Client], stop: &watch::Receiver<bool>) -> Self {
+        let doors: Arc<[Client]> = doors.iter().map(|door| (*door).clone()).collect();
+        let one = |sku: String| tokio::spawn(run(name, sku, doors.clone(), stop.clone()));
+        Self { running: probes().map(one).collect() }
+    }
+
+    /// What was acknowledged, after `stop`.
+    pub async fn finish(self) -> Result<Acknowledged> {
+        Ok(try_join_all(self.running).await?)
+    }
+}
+
+async fn run(
+    name: &'static str,
+    sku: String,
+    doors: Arc<[Client]>,
+    stop: watch::Receiver<bool>,
+) -> Vec<Instant> {
+    let (mut acknowledged, mut door) = (Vec::new(), 0);
+    while !*stop.borrow() {
+        let change = stock(&format!("{name}-{}", acknowledged.len()), &sku, 1);
+        loop {
+            let mut request = Request::new(change.clone());
+            request.set_timeout(TRY);
+            match doors[door % doors.len()].shop().inventory.update_stock(request).await {
+                Ok(_) => break,
+                Err(_) => {
+                    door += 1;
+                    tokio::time::sleep(PACE / 4).await;
+                }
+            }
+        }
+        acknowledged.push(Instant::now());
+        tokio::time::sleep(PACE).await;
+    }
+    acknowledged
+}
+
+/// Everything that was acknowledged is on the log, once, and nothing else: a node that thought it still owned a
+/// partition has changed nothing. Read twice: through a node, and from the topic by nobody of the shop.
+pub async fn assert_counted_once(client: &Client, url: &str, load: &[Acknowledged]) -> Result<usize> {
+    let streams = read_log(client).await;
+    let mut counted = BTreeMap::<_, usize>::new();
+    for stream in Topic::of(url).counted().await.into_values() {
+        *counted.entry(stream).or_default() += 1;
+    }
+    let mut total = 0;
+    for (partition, sku) in probes().enumerate() {
+        let stream = shopstream_tests::topic::stock(&sku).to_string();
+        let events = &streams[&stream];
+        let commands: BTreeSet<_> = events.iter().map(|event| &event.command_id).collect();
+        ensure!(events.len() == commands.len(), "something was done twice in partition {partition}");
+        let sent: usize = load.iter().map(|each| each[partition].len()).sum();
+        // The first one is how it came to be sold.
+        let count = events.len() - 1;
+        ensure!(count == sent, "{sent} were acknowledged in partition {partition}, {count} count");
+        ensure!(counted[&stream] == sent + 1, "the topic has {} commits of {stream}", counted[&stream]);
+        total += sent;
+    }
+    Ok(total)
+}
+
+/// How long partitions could not be written, by what was done to the nodes.
+#[derive(Default)]
+pub struct Upheavals(BTreeMap<&'static str, Vec<Upheaval>>);
+
+struct Upheaval {
+    from: Instant,
+    to: Instant,
+    moved: BTreeSet<u32>,
+}
+
+impl Upheavals {
+    /// `what` was done, which moved these partitions, and was over by now.
+    pub fn note(&mut self, what: &'static str, from: Instant, moved: BTreeSet<u32>) {
+        self.0.entry(what).or_default().push(Upheaval { from, to: Instant::now(), moved });
+    }
+
+    /// Prints a line for each kind, with what the partitions that stayed felt of it; answers by kind how much longer
+    /// the slowest partition that moved was not writable than any that stayed, for those only felt the machine.
+    pub fn report(&self, load: &Acknowledged) -> BTreeMap<&'static str, Duration> {
+        let longest = self.0.iter().map(|(what, upheavals)| {
+            let (mut moved, mut stayed) = (Vec::new(), Vec::new());
+            for upheaval in upheavals {
+                for partition in 0..u32::from(PARTITIONS) {
+                    let list = if upheaval.moved.contains(&partition) { &mut moved } else { &mut stayed };
+                    list.push(upheaval.longest_gap(&load[partition as usize]));
+                }
+            }
+            let [moved, stayed] = [Spread::of(moved), Spread::of(stayed)];
+            eprintln!("{what:<34} {:>3} times; moved: {moved}; stayed: {stayed}", upheavals.len());
+            (*what, moved.max.saturating_sub(stayed.max))
+        });
+        longest.collect()
+    }
+}
+
+impl Upheaval {
+    /// The longest time without an acknowledgement.
+    fn longest_gap(&self, acknowledged: &[Instant]) -> Duration {
+        let pairs = acknowledged.windows(2).filter(|pair| pair[1] >= self.from && pair[0] <= self.to);
+        pairs.map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    }
+}
+
+struct Spread {
+    count: usize,
+    p50: Duration,
+    max: Duration,
+}
+
+impl Spread {
+    fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let p50 = times.get(times.len() / 2).copied().unwrap_or_default();
+        Self { count: times.len(), p50, max: times.last().copied().unwrap_or_default() }
+    }
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { count, p50, max } = self;
+        write!(f, "{count:>4} partitions p50 {:>5} ms max {:>5} ms", p50.as_millis(), max.as_millis())
+    }
+}
