@@ -135,7 +135,8 @@ impl Scenario {
     fn assert_money(&self, shop: &Shop, trial: Trial) {
         let order = self.order();
         for deed in ["authorized", "captured"] {
-            let mut payments: Vec<String> = shop.provider.carried_out(deed).iter().map(payment_of).collect();
+            let mut payments: Vec<String> =
+                shop.provider.carried_out(deed).iter().map(|key| payment_of(key)).collect();
             let deeds = payments.len();
             payments.dedup();
             assert_eq!(payments.len(), deeds, "{}, {trial:?}: {deed} twice", self.name);

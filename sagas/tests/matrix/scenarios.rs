@@ -122,11 +122,9 @@ pub(super) fn lost_holds() -> Vec<Scenario> {
 
 pub(super) fn cancellations() -> Vec<Scenario> {
     let nothing_paid = cancelled(CancelReason::Customer);
-    let voided =
-        Seen { payments: vec![PaymentStatus::Voided], provider: [1, 0, 0, 1, 0], ..nothing_paid };
+    let voided = Seen { payments: vec![PaymentStatus::Voided], provider: [1, 0, 0, 1, 0], ..nothing_paid };
     let reversed = Seen { hold: released(ReleaseReason::Reversed), ..voided.clone() };
-    let refunded =
-        Seen { payments: vec![PaymentStatus::Refunded], provider: [1, 0, 1, 0, 1], ..reversed };
+    let refunded = Seen { payments: vec![PaymentStatus::Refunded], provider: [1, 0, 1, 0, 1], ..reversed };
     vec![
         scenario(
             "F-14 cancelled while the customer is awaited",

@@ -175,6 +175,7 @@ impl Node {
                 calls_max: config.calls,
                 ..Policy::default()
             },
+            takes_calls: config.roles.contains(&Role::Gateway),
             read_side: read_side(health.clone()),
             stop: stop_calls.clone(),
         })?;
