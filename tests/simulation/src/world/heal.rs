@@ -90,8 +90,7 @@ impl World {
             database.shown(stream, attention).unwrap_or(false)
         };
         let mut open = database.open();
-        let parked: Vec<String> =
-            open.iter().filter(|stream| waits(stream)).filter_map(|stream| root(stream)).collect();
+        let parked: Vec<String> = open.iter().filter(|stream| waits(stream)).filter_map(root).collect();
         // What belongs to an order that waits for an operator waits with it.
         open.retain(|stream| root(stream).is_none_or(|root| !parked.contains(&root)));
         open
