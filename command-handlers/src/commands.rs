@@ -369,7 +369,7 @@ impl Commands {
 
 fn job(envelope: CommandEnvelope) -> (Job, oneshot::Receiver<Heard>) {
     let (reply, answer) = oneshot::channel();
-    (Job { envelope, reply, looked_up: false }, answer)
+    (Job { envelope, reply, looked_up: None }, answer)
 }
 
 /// The shard ended without an answer: the process is stopping.

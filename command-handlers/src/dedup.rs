@@ -8,7 +8,7 @@ use shopstream_eventlog::{CommandId, Offset};
 use crate::filter::GrowingFilter;
 
 /// How many commands are remembered exactly.
-const RECENT: usize = 64;
+pub(crate) const RECENT: usize = 64;
 
 /// The last commands exactly, all earlier ones by a filter.
 #[derive(Default)]

@@ -11,7 +11,7 @@ use shopstream_eventlog::{CommitRecord, Journal, JournalError, Offset, Position,
 use tracing::warn;
 
 use super::cache::Entry;
-use super::{Answer, Job, Shard};
+use super::{Answer, Job, LookedUp, Shard};
 use crate::dedup::{Done, DoneAt};
 use crate::filter::GrowingFilter;
 use crate::{CommandError, Reply};
@@ -79,8 +79,8 @@ impl Shard {
     }
 
     /// Asks the journal whether this command was carried out long ago; the tail is asked at once.
-    pub(super) fn look_up(&mut self, mut job: Job) {
-        job.looked_up = true;
+    pub(super) fn look_up(&mut self, mut job: Job, now: LookedUp) {
+        job.looked_up = Some(now);
         let (stream, command_id) = (job.envelope.stream.clone(), job.envelope.command_id);
         let in_tail = self.tail.of(&stream).find(|record| record.commit.command_id == command_id);
         if let Some(record) = in_tail {

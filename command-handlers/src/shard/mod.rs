@@ -19,7 +19,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use metrics::{counter, gauge, histogram};
 use shopstream_domain::model::Event;
-use shopstream_domain::{Partition, StreamId, Timestamp};
+use shopstream_domain::{Partition, StreamId, Timestamp, Version};
 use shopstream_eventlog::writer::{Fenced, SubmitError};
 use shopstream_eventlog::{
     ClaimError, Commit, CommitRecord, Cursor, Halt, Journal, Offset, PartitionWriter, Position, Progress,
@@ -34,7 +34,7 @@ use self::flights::{Answer, Flights, Waiter};
 use self::load::Loaded;
 use self::tail::Tail;
 use crate::coordinator::Duty;
-use crate::dedup::{Done, DoneAt, Seen};
+use crate::dedup::{Done, DoneAt, RECENT, Seen};
 use crate::filter::GrowingFilter;
 use crate::{Clock, CommandEnvelope, CommandError, Options, PartitionState, PartitionStatus, Reply};
 
@@ -47,8 +47,22 @@ const IN_FLIGHT_BYTES: usize = 8 << 20;
 pub(crate) struct Job {
     pub(crate) envelope: CommandEnvelope,
     pub(crate) reply: oneshot::Sender<Heard>,
-    /// The journal was asked whether it has this command: it has not.
-    pub(crate) looked_up: bool,
+    /// The journal was asked whether it has this command, and has not.
+    pub(crate) looked_up: Option<LookedUp>,
+}
+
+/// When the journal was asked: under which claim, and at which version of the aggregate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LookedUp {
+    epoch: u64,
+    version: Version,
+}
+
+impl LookedUp {
+    /// Whether the answer is still worth something: everything that was carried out since is remembered exactly.
+    fn holds(self, epoch: u64, version: Version) -> bool {
+        self.epoch == epoch && version.saturating_sub(self.version) < RECENT as Version
+    }
 }
 
 /// What a caller hears.
@@ -245,8 +259,9 @@ impl Shard {
                 let answer = answer_again(&job.envelope, &done, writer.partition());
                 return self.answer(job, seq, answer);
             }
-            Seen::Perhaps if !job.looked_up => {
-                self.look_up(job);
+            Seen::Perhaps if !job.looked_up.is_some_and(|it| it.holds(writer.epoch(), entry.version)) => {
+                let now = LookedUp { epoch: writer.epoch(), version: entry.version };
+                self.look_up(job, now);
                 return Ok(());
             }
             Seen::Perhaps | Seen::Never => {}

@@ -9,7 +9,7 @@ use shopstream_simulation::{Outcome, Tally, run, sweep};
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// How long the short form takes, give or take one run.
-const SHORT: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_secs(40);
 const STEPS: u32 = 1_000;
 
 #[test]
