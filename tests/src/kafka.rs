@@ -55,6 +55,14 @@ impl Cluster {
         self.tool("kill", node, &["-9"]);
     }
 
+    /// Ends a node in order, and waits until it is gone.
+    ///
+    /// # Panics
+    /// It is not of this test's own.
+    pub fn stop(&self, node: u8) {
+        self.tool("kill", node, &[]);
+    }
+
     /// Starts a node again, and waits until it is back.
     ///
     /// # Panics

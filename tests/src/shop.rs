@@ -38,8 +38,18 @@ impl Setup {
     /// # Panics
     /// The topic cannot be made.
     pub fn on(log: &str) -> Self {
+        Self::on_replicated(log, 1)
+    }
+
+    /// The same, with every record on so many brokers, all but one of which must have it before it counts.
+    ///
+    /// # Panics
+    /// The topic cannot be made.
+    pub fn on_replicated(log: &str, brokers: u8) -> Self {
         let mut command = tied(program());
         command.args(["topics", "apply", "--log", log, "--power", "independent"]);
+        let least = brokers.saturating_sub(1).max(1);
+        command.args(["--replication", &brokers.to_string(), "--min-insync", &least.to_string()]);
         let made = Process::spawn("topics apply", command).finish(VERB);
         assert!(made.status.success(), "topics apply: {made:?}");
         Self { log: Some(log.to_owned()), ..Self::default() }

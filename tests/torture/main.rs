@@ -5,6 +5,7 @@
 
 mod appender;
 mod book;
+mod chaos;
 mod crash;
 mod database;
 mod flip;
@@ -55,6 +56,8 @@ enum Way {
     Scenario(scenario::Options),
     /// Simulate shards and processes from one seed after the other, whatever breaks
     Sim(sim::Options),
+    /// Break brokers, nodes and the database of a whole cluster under clients that never stop
+    Chaos(chaos::Options),
     /// The process that `kill` and `power` break off
     #[command(hide = true)]
     Appender(appender::Options),
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Way::Database(options) => database::run(&options),
         Way::Scenario(options) => scenario::run(&options),
         Way::Sim(options) => sim::run(&options),
+        Way::Chaos(options) => chaos::run(&options),
     };
     done.unwrap_or_else(|error| {
         eprintln!("shopstream-torture: {error:#}");
