@@ -10,7 +10,6 @@ mod faults;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -29,8 +28,6 @@ use crate::report::Report;
 const THREE: u8 = 3;
 /// Stock items, with a client each.
 const ITEMS: usize = 64;
-/// How long the books may need after everything is healed.
-const CALM: Duration = Duration::from_secs(2);
 
 /// How much.
 #[derive(Args, Clone, Debug)]
@@ -97,14 +94,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     report.checked("I4", ended.acknowledged);
     ended.wrong.into_iter().for_each(|wrong| report.broken("I4", wrong));
-    std::thread::park_timeout(CALM);
     runtime.block_on(clients::recount(&url, &ended.by_item, &mut report));
     let [first, others @ ..] = ground.nodes.as_mut_slice() else { anyhow::bail!("no nodes") };
     others.iter_mut().for_each(TestShop::stop);
-    let said = first.verb(&["verify", "--quiesced"]);
     report.checked("books", 1);
-    if !said.status.success() {
-        report.broken("books", format!("{}{}", said.out, said.err));
+    if let Err(said) = first.audited() {
+        report.broken("books", said);
     }
     first.stop();
     options.common.end(&report, folder)

@@ -114,10 +114,9 @@ impl Stage {
             }
             report.count(&format!("{title}: killed at so many different records"), places.len() as u64);
         }
-        let said = shop.verb(&["verify", "--quiesced"]);
         report.checked("books", 1);
-        if !said.status.success() {
-            report.broken("books", format!("{title}: {}{}", said.out, said.err));
+        if let Err(said) = shop.audited() {
+            report.broken("books", format!("{title}: {said}"));
         }
         Ok(shop)
     }

@@ -1,7 +1,7 @@
 //! Laws 4, 5, 6 and 9: totals are sums, no more is taken than promised, who is through owes nothing, and the
 //! provider was asked exactly what was written down before.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use shopstream_domain::order::{CheckoutEvent, Event as OrderEvent, Placement};
 use shopstream_domain::payment::Event as PaymentEvent;
@@ -41,7 +41,7 @@ struct Payment {
     refunded: i64,
     voided: bool,
     /// Operations started and without an outcome.
-    open: i64,
+    open: BTreeSet<String>,
 }
 
 impl Money {
@@ -113,7 +113,9 @@ impl Money {
             match order.checkout {
                 None => {}
                 Some(Checkout::Running | Checkout::NeedsAttention) => findings.skipped.push(name),
-                Some(Checkout::Done | Checkout::Cancelled) if order.payments.values().any(|p| p.open > 0) => {
+                Some(Checkout::Done | Checkout::Cancelled)
+                    if order.payments.values().any(|p| !p.open.is_empty()) =>
+                {
                     findings.skipped.push(name);
                 }
                 Some(Checkout::Done) => {
@@ -192,11 +194,17 @@ impl Order {
 impl Payment {
     fn fold(&mut self, event: &PaymentEvent) {
         match event {
-            PaymentEvent::OperationStarted(_) => self.open += 1,
+            PaymentEvent::OperationStarted(started) => {
+                self.open.insert(started.key.clone());
+            }
             PaymentEvent::Authorized(authorized) => self.authorized += authorized.amount_minor,
             PaymentEvent::Captured(captured) => self.captured += captured.amount_minor,
             PaymentEvent::RefundSucceeded(refunded) => self.refunded += refunded.amount_minor,
-            PaymentEvent::Voided(_) => self.voided = true,
+            // Takes back whatever was promised, whether its answer was ever heard or not.
+            PaymentEvent::Voided(_) => {
+                self.voided = true;
+                self.open.clear();
+            }
             PaymentEvent::Initiated(_)
             | PaymentEvent::Declined(_)
             | PaymentEvent::OutcomeUnknown(_)
@@ -209,8 +217,8 @@ impl Payment {
             | PaymentEvent::SucceededLate(_)
             | PaymentEvent::SignalReceived(_) => {}
         }
-        if answered(event).is_some() {
-            self.open -= 1;
+        if let Some(key) = answered(event) {
+            self.open.remove(key);
         }
     }
 

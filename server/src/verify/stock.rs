@@ -214,7 +214,8 @@ impl Hold {
             None | Some(Status::Held) => false,
             Some(Status::Rejected) => self.settled != Some(Decision::Rejected),
             Some(Status::Committed) => self.settled != Some(Decision::Committed),
-            Some(Status::Released) => self.settled != Some(Decision::Released),
+            // Released before it asked, it has nothing that stock items could follow.
+            Some(Status::Released) => !self.keys.is_empty() && self.settled != Some(Decision::Released),
             Some(Status::Allocating) => true,
         }
     }

@@ -2,8 +2,8 @@
 
 use shopstream_domain::inventory::{
     Bucket, Decision, ReleaseReason, ReservationCommitted, ReservationEvent, ReservationHeld,
-    ReservationRequested, ReservationSettled, StockCommitted, StockEvent, StockKey, StockReceived,
-    StockReleased, StockReserved,
+    ReservationReleased, ReservationRequested, ReservationSettled, StockCommitted, StockEvent, StockKey,
+    StockReceived, StockReleased, StockReserved,
 };
 use shopstream_domain::model::Event;
 use shopstream_domain::order::{
@@ -11,7 +11,8 @@ use shopstream_domain::order::{
     OrderLine, OrderSubmitted, Placement, PriceSource,
 };
 use shopstream_domain::payment::{
-    Event as PaymentEvent, PaymentAuthorized, PaymentCaptured, ProviderOperation, ProviderOperationStarted,
+    Event as PaymentEvent, PaymentAuthorized, PaymentCaptured, PaymentVoided, ProviderOperation,
+    ProviderOperationStarted,
 };
 use shopstream_domain::{
     Currency, CustomerId, LocationId, OrderId, PaymentId, Quantity, ReservationId, Sku, StreamId, Timestamp,
@@ -246,6 +247,30 @@ fn law_9_a_charge_that_nobody_wrote_down_or_that_happened_twice() {
     let twice = [call(AUTHORIZE, true), call(AUTHORIZE, true), call(CAPTURE, true)];
     breaks_at_the_end(9, clean(), Some(&twice));
     breaks_at_the_end(9, clean(), Some(&[call(AUTHORIZE, true)]));
+}
+
+#[test]
+fn an_answer_that_never_came_is_no_unfinished_work_once_the_payment_is_void() {
+    let void = "pay_1.1:void:1";
+    let story = |voided: Option<PaymentEvent>| {
+        let begun = [
+            submitted(TOTAL),
+            started(ProviderOperation::Authorize, AUTHORIZE),
+            started(ProviderOperation::Void, void),
+        ];
+        let end = voided.map(payment).into_iter().chain([cancelled()]);
+        history(begun.into_iter().chain(end)).unwrap().conclude(None).skipped
+    };
+    assert_eq!(story(None), ["default/order/ord_1"]);
+    assert!(story(Some(PaymentEvent::Voided(PaymentVoided { key: void.to_owned() }))).is_empty());
+}
+
+#[test]
+fn a_hold_that_was_given_up_before_it_was_asked_for_is_no_unfinished_work() {
+    let given_up = hold(ReservationEvent::Released(ReservationReleased { reason: ReleaseReason::Timeout }));
+    assert!(history([given_up.clone()]).unwrap().conclude(None).skipped.is_empty());
+    let asked = history([received(10), requested(5), given_up]).unwrap().conclude(None);
+    assert_eq!(asked.skipped, ["default/reservation/res_1"]);
 }
 
 #[test]
