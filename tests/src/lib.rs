@@ -33,15 +33,15 @@ pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// The program under test: cargo puts it beside the folder of the test that runs.
+/// The program under test: cargo puts it beside the folder of the test that runs, and beside other programs.
 ///
 /// # Panics
 /// It is not there.
 pub fn program() -> PathBuf {
-    let test = std::env::current_exe().expect("a running test has a path");
-    let program = test.ancestors().nth(2).expect("a build folder").join("shopstream-under-test");
-    assert!(program.is_file(), "{} is not there: run the tests with cargo", program.display());
-    program
+    let running = std::env::current_exe().expect("a running test has a path");
+    let folders = running.ancestors().skip(1).take(2);
+    let found = folders.map(|folder| folder.join("shopstream-under-test")).find(|program| program.is_file());
+    found.unwrap_or_else(|| panic!("no shopstream-under-test near {}: run with cargo", running.display()))
 }
 
 /// Whether the long forms of the tests are wanted: `SHOPSTREAM_TEST_LONG=1`.

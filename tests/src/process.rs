@@ -14,6 +14,9 @@ use nix::unistd::Pid;
 /// Lines kept of what a process writes to standard error; older ones are forgotten.
 const KEPT: usize = 500;
 
+/// How long the last complaints of a process that has ended may take to arrive.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// A running child.
 pub struct Process {
     name: String,
@@ -24,6 +27,8 @@ pub struct Process {
     // Behind a lock only so that a process may be shared between tests.
     out: Mutex<Receiver<String>>,
     complaints: Arc<Mutex<VecDeque<String>>>,
+    /// Ends when there will be no more complaints.
+    silent: Mutex<Receiver<()>>,
     end: Mutex<Receiver<ExitStatus>>,
     ended: Option<ExitStatus>,
 }
@@ -74,11 +79,15 @@ impl Process {
         let complaints = Arc::new(Mutex::new(VecDeque::new()));
         read_lines(stdout.expect("piped"), move |line| send(&lines, line));
         let kept = complaints.clone();
-        read_lines(stderr.expect("piped"), move |line| keep(&kept, line));
+        let (speaks, silent) = mpsc::channel();
+        read_lines(stderr.expect("piped"), move |line| {
+            let _as_long_as_it_speaks: &Sender<()> = &speaks;
+            keep(&kept, line);
+        });
         let pid = Pid::from_raw(i32::try_from(pid).expect("a process id"));
         let (name, lives_by_stdin) = (name.to_owned(), false);
-        let (out, end) = (Mutex::new(out), Mutex::new(end));
-        Self { name, pid, _stdin: stdin, lives_by_stdin, out, complaints, end, ended: None }
+        let (out, silent, end) = (Mutex::new(out), Mutex::new(silent), Mutex::new(end));
+        Self { name, pid, _stdin: stdin, lives_by_stdin, out, complaints, silent, end, ended: None }
     }
 
     /// This child ends by itself when its standard input does, in its own time: it is not killed.
@@ -158,6 +167,8 @@ impl Process {
             }
         }
         let status = self.wait(deadline.saturating_duration_since(Instant::now()));
+        // What it said last is not lost on the way. A child of its own may hold the pipe longer than it lived.
+        let _ = held(&mut self.silent).recv_timeout(LAST_WORDS);
         Said { status, out, err: self.complaints() }
     }
 }
