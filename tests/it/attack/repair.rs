@@ -5,12 +5,15 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use shopstream_domain::Partition;
+use shopstream_eventlog::Offset;
 use shopstream_proto::order::v1::{GetOrderRequest, OrderStatus};
 use shopstream_server::client::Client;
 use shopstream_tests::TestShop;
 use shopstream_tests::topic::{PARTITIONS, stock};
 use tonic::Code;
 
+use super::load::{Acknowledged, place};
 use super::{Attacked, ORDER, receive, sku};
 
 impl Attacked {
@@ -36,9 +39,14 @@ impl Attacked {
         // What was acknowledged is on the log, or in the list.
         let mut counted = BTreeMap::<String, usize>::new();
         topic.counted().await.into_values().for_each(|stream| *counted.entry(stream).or_default() += 1);
-        let lost = lost(shop.data())?;
+        let List { lost, ends } = List::read(shop.data())?;
         let mut acknowledged = BTreeMap::<String, usize>::new();
-        for answer in load.acknowledged() {
+        // What was acknowledged just before the attack and had not yet come to the journal is in neither.
+        let was_in_journal = |answer: &Acknowledged| {
+            let (partition, offset) = place(&answer.position);
+            ends.get(&partition).is_none_or(|end| offset <= *end)
+        };
+        for answer in load.acknowledged().iter().filter(|answer| was_in_journal(answer)) {
             *acknowledged.entry(stock(&answer.sku).to_string()).or_default() += 1;
         }
         for (stream, acknowledged) in &acknowledged {
@@ -97,19 +105,31 @@ fn books(shop: &TestShop, order_is_lost: bool) -> Result<()> {
     Ok(())
 }
 
-/// How many commits the list of the repair calls lost, by stream.
-fn lost(data: &Path) -> Result<BTreeMap<String, usize>> {
-    let is_list = |path: &std::path::PathBuf| path.extension().is_some_and(|extension| extension == "jsonl");
-    let mut files = std::fs::read_dir(data)?.filter_map(|entry| Some(entry.ok()?.path()));
-    let list = std::fs::read_to_string(files.find(is_list).context("no list")?)?;
-    let mut lost = BTreeMap::new();
-    for line in list.lines() {
-        let line: Value = serde_json::from_str(line)?;
-        if line["outcome"] == "lost" {
-            *lost.entry(line["stream"].as_str().context("no stream")?.to_owned()).or_default() += 1;
+/// What the list of a repair says.
+struct List {
+    /// How many commits are lost, by stream.
+    lost: BTreeMap<String, usize>,
+    /// Where the last commit was that the journal had, by partition, of those that the log did not have.
+    ends: BTreeMap<Partition, Offset>,
+}
+
+impl List {
+    fn read(data: &Path) -> Result<Self> {
+        let is_list = |path: &std::path::PathBuf| path.extension().is_some_and(|it| it == "jsonl");
+        let mut files = std::fs::read_dir(data)?.filter_map(|entry| Some(entry.ok()?.path()));
+        let text = std::fs::read_to_string(files.find(is_list).context("no list")?)?;
+        let (mut lost, mut ends) = (BTreeMap::new(), BTreeMap::new());
+        for line in text.lines() {
+            let line: Value = serde_json::from_str(line)?;
+            if line["outcome"] == "lost" {
+                *lost.entry(line["stream"].as_str().context("no stream")?.to_owned()).or_default() += 1;
+            }
+            let partition = line["partition"].as_u64().context("no partition")? as Partition;
+            let end: &mut Offset = ends.entry(partition).or_default();
+            *end = line["offset"].as_u64().context("no offset")?.max(*end);
         }
+        Ok(Self { lost, ends })
     }
-    Ok(lost)
 }
 
 /// The order of before is there unless it was lost, and whatever is sold in any partition can be received.
