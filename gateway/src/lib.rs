@@ -43,6 +43,6 @@ pub use health::ReadSide;
 pub use peers::GrpcPeers;
 pub use positions::CORE;
 pub use reservations::{Hold, ReservationError, StockReservations};
-pub use server::{Gateway, GatewayError, MESSAGE_MAX};
+pub use server::{CONNECTION_WINDOW, Gateway, GatewayError, MESSAGE_MAX};
 pub use shop::{Means, Policy};
 pub use status::DOMAIN;

@@ -16,6 +16,8 @@ use tokio::time::Instant;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::server::CONNECTION_WINDOW;
+
 /// The largest message between two nodes: what one message of a client becomes.
 pub(crate) const NODE_MESSAGE_MAX: usize = 64 * 1024 * 1024;
 /// Nodes to which connections are kept.
@@ -47,7 +49,8 @@ impl GrpcPeers {
         let endpoint = Endpoint::from_shared(format!("http://{}", owner.address))?
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
-            .http2_adaptive_window(true)
+            // One connection carries all that is passed on (`docs/decisions/0007`).
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keep_alive_interval(KEEPALIVE.0)
             .keep_alive_timeout(KEEPALIVE.1);
         let client = NodeServiceClient::new(endpoint.connect_lazy())

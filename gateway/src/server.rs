@@ -45,7 +45,7 @@ const RESETS_MAX: usize = 64;
 /// Bytes that a client may send on one connection before they are read. The library allows as many small messages to be unread
 /// as fit into half of it at 256 bytes each, and ends the connection beyond: there must be room for one of every call
 /// (`docs/decisions/0007`). A window that adapts begins too small for that.
-const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+pub const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 /// Of which one call may have so many.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Between two pings of a connection on which nothing moves.

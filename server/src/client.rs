@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use backon::{ConstantBuilder, ExponentialBuilder, Retryable};
+use shopstream_gateway::CONNECTION_WINDOW;
 use shopstream_proto::admin::v1::admin_service_client::AdminServiceClient;
 use shopstream_proto::catalog::v1::product_service_client::ProductServiceClient;
 use shopstream_proto::event::v1::event_service_client::EventServiceClient;
@@ -19,8 +20,6 @@ use tonic_types::StatusExt;
 
 /// Connections of one client: one HTTP/2 connection is one lock.
 const CONNECTIONS: usize = 4;
-/// Bytes that the node may send on one connection before they are read.
-const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 /// How long one call may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
