@@ -148,9 +148,9 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         }
         Verb::Log { verb: LogVerb::Repair { config, keep_log, append_lost } } => {
             let way = match (keep_log, append_lost) {
-                (true, _) => Way::KeepLog,
-                (_, true) => Way::AppendLost,
-                _ => Way::Look,
+                (true, _) => Some(Way::KeepLog),
+                (_, true) => Some(Way::AppendLost),
+                _ => None,
             };
             return repair::run(&Config::load(&config)?, way).await;
         }

@@ -43,7 +43,7 @@ pub(super) async fn partition(
             (_, Judged::Present) => continue,
             (Way::AppendLost, Judged::Missing) => Outcome::Appended,
             (Way::AppendLost, Judged::Conflicting) => Outcome::Conflicting,
-            (Way::KeepLog | Way::Look, _) => Outcome::Lost,
+            (Way::KeepLog, _) => Outcome::Lost,
         };
         list.add(outcome, &record)?;
         match outcome {

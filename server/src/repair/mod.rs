@@ -35,8 +35,6 @@ use crate::node::Offline;
 /// Which history counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// Nothing is changed: only what differs is said.
-    Look,
     /// The log's: what it has lost is lost.
     KeepLog,
     /// Both: what the log has lost is appended to it again.
@@ -46,20 +44,19 @@ pub enum Way {
 impl Way {
     const fn name(self) -> &'static str {
         match self {
-            Self::Look => "look",
             Self::KeepLog => "keep_log",
             Self::AppendLost => "append_lost",
         }
     }
 }
 
-/// Compares log and journal, and goes `way`. Exit 1 where they differ and [`Way::Look`] left it at that, or where a lost
-/// commit could not be appended because its stream has another history on the log.
+/// Compares log and journal, and goes `way`; without one only what differs is said. Exit 1 where they differ and it was left
+/// at that, or where a lost commit could not be appended because its stream has another history on the log.
 ///
 /// # Errors
 /// A node runs, the log does not open or contradicts itself, or the database does not answer. The journal is then as it
 /// was.
-pub async fn run(config: &Config, way: Way) -> anyhow::Result<ExitCode> {
+pub async fn run(config: &Config, way: Option<Way>) -> anyhow::Result<ExitCode> {
     let url = config.url();
     let answers = Endpoint::from_shared(url.clone())?.connect().await.is_ok();
     ensure!(!answers, "a node runs at {url}: stop it first, and every other node of this log");
@@ -69,7 +66,7 @@ pub async fn run(config: &Config, way: Way) -> anyhow::Result<ExitCode> {
     done
 }
 
-async fn repair(config: &Config, database: &Database, way: Way) -> anyhow::Result<ExitCode> {
+async fn repair(config: &Config, database: &Database, way: Option<Way>) -> anyhow::Result<ExitCode> {
     database.migrate().await?;
     let Some(filled_from) = database.filled_from().await? else {
         bail!("this database is empty: there is nothing to compare the log with");
@@ -91,9 +88,7 @@ async fn repair(config: &Config, database: &Database, way: Way) -> anyhow::Resul
         println!("log and journal agree");
         return Ok(ExitCode::SUCCESS);
     }
-    if way == Way::Look {
-        return Ok(say(&compared));
-    }
+    let Some(way) = way else { return Ok(say(&compared)) };
     let mut list = List::create(&config.data)?;
     let mut repaired = Vec::new();
     for compared in &compared {
