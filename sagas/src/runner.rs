@@ -300,7 +300,7 @@ impl Processes {
             StreamKind::Return => Ok(Box::pin(self.returns.drive(stream, wake)).await),
             StreamKind::Payment => Box::pin(self.payments.drive(stream, &wake.reached, wake.tries)).await,
             StreamKind::Reservation => match Hold::of(stream) {
-                Some(mut hold) => Box::pin(self.stock.drive(&mut hold, &wake.reached)).await,
+                Some(mut hold) => Box::pin(self.stock.drive(&mut hold, &wake.reached, wake.tries)).await,
                 None => Ok(Rest::Ended),
             },
             StreamKind::Product

@@ -212,14 +212,15 @@ impl StockFanOut {
     }
 
     /// Drives a reservation that has nobody else: after a restart, and when its time is over.
-    pub(crate) async fn drive(&self, hold: &mut Hold, reached: &Reached) -> Result<Rest, Stuck> {
+    pub(crate) async fn drive(&self, hold: &mut Hold, reached: &Reached, tries: u32) -> Result<Rest, Stuck> {
         self.means.load(&mut hold.reservation, reached).await?;
         let (status, until) = (hold.status(), hold.reservation.state().until());
         match status {
             ReservationStatus::Requested | ReservationStatus::Held if self.means.now() >= until => {
-                // Refused: the shard's clock is a little behind, or it was extended. Looked at again below.
+                // Refused: the shard's clock is a little behind, or it was extended and the journal does not show it
+                // yet. Either takes a while.
                 if self.expire(hold).await?.is_err() {
-                    return Ok(Rest::until(until.max(self.means.now())));
+                    return Ok(Rest::Later { tries: tries + 1 });
                 }
             }
             ReservationStatus::Requested => {

@@ -36,6 +36,7 @@ pub(crate) struct World {
     tenant: TenantId,
     faults: Faults,
     around: Surroundings,
+    clock: Arc<SimClock>,
     /// The newest last.
     nodes: Vec<Node>,
     nodes_started: u32,
@@ -58,7 +59,8 @@ impl World {
         // Nothing fails yet.
         Log::create(Arc::new(log.clone()), id, 1).await.expect("a log in memory is made");
         let nonce = AtomicU64::new(1);
-        let clock: Arc<dyn Clock> = Arc::new(SimClock::start());
+        let sim_clock = Arc::new(SimClock::start());
+        let clock: Arc<dyn Clock> = sim_clock.clone();
         let around = Surroundings {
             log: log.clone(),
             database: Database::new(random.random(), weather.partitions),
@@ -87,6 +89,7 @@ impl World {
             tenant: TenantId::default_tenant(),
             faults: log.faults(),
             around,
+            clock: sim_clock,
             nodes: Vec::new(),
             nodes_started: 0,
             clients: Clients::new(directory.clone(), clock),
@@ -206,7 +209,11 @@ impl World {
     }
 
     pub(crate) fn seen(&self) -> Vec<Violation> {
-        self.seen.clone()
+        let stood_still =
+            || Violation::new("LIVE", "somebody went round in circles while time stood still".to_owned());
+        let mut seen = self.seen.clone();
+        seen.extend(self.clock.stood_still().then(stood_still));
+        seen
     }
 }
 
