@@ -12,7 +12,7 @@ use shopstream_eventlog::{ClaimError, Cursor, Halt, Journal, Log, PartitionWrite
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::commands::ShardHandle;
 use crate::coordinator::{Coordinator, Duty, Grant};
@@ -21,8 +21,9 @@ use crate::{Clock, CommandError, Commands, Location, PartitionState, PartitionSt
 
 /// Between two tries to claim while log or journal are away.
 const RETRY: Duration = Duration::from_millis(500);
-/// So long an owner goes on after it should give a partition to another node, which gets ready meanwhile.
-const HEAD_START: Duration = Duration::from_millis(100);
+/// So long an owner goes on after it should give a partition to another node, which gets ready meanwhile: it opens a
+/// reader, reads what the journal lacks, and a new producer of Kafka needs 600 ms (`event-log.md` §5).
+const HEAD_START: Duration = Duration::from_millis(900);
 
 /// The bounds of a shard, and what is injected into it.
 #[derive(Clone)]
@@ -476,6 +477,9 @@ impl Ready {
     /// Reads on for as long as that is possible, no further ahead of the journal than an owner may be.
     async fn follow(&mut self, journal: &dyn Journal) -> ReadError {
         let Self { shard, standby } = self;
+        if let Err(error) = standby.warm_up().await {
+            debug!(%error, "not warm yet");
+        }
         let mut progress = journal.progress();
         loop {
             let read = tokio::select! {

@@ -148,37 +148,6 @@ impl PartitionWriter {
         standby.claim(identity, min_epoch, nonce, on_commit).await
     }
 
-    /// Claims behind what `reader` has read.
-    async fn establish_at(
-        log: Log,
-        partition: Partition,
-        reader: Reader,
-        identity: Identity,
-        epoch: u64,
-        nonce: u64,
-        mut on_commit: impl FnMut(CommitRecord),
-    ) -> Result<Self, ClaimError> {
-        let appender = fresh_appender(&log, partition).await?;
-        let mut writer = Self {
-            log,
-            partition,
-            identity,
-            epoch,
-            nonce,
-            appender,
-            reader,
-            opened: None,
-            reports: Vec::new(),
-            flight: Flight::default(),
-            watchdog: Box::pin(sleep(SILENCE)),
-            unresolved: false,
-        };
-        match writer.establish(|folded| on_counted(folded, &mut on_commit)).await? {
-            None => Ok(writer),
-            Some(fenced) => Err(ClaimError::Lost(fenced)),
-        }
-    }
-
     /// The partition.
     pub const fn partition(&self) -> Partition {
         self.partition

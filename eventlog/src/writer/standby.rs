@@ -1,10 +1,13 @@
 //! Ready to claim: the reader of an owner that is not one yet.
 
 use shopstream_domain::Partition;
+use tokio::time::sleep;
 
-use super::{ClaimError, Identity, PartitionWriter, READ_BYTES};
+use super::flight::{Flight, SILENCE};
+use super::{ClaimError, Identity, PartitionWriter, READ_BYTES, fresh_appender, on_counted};
 use crate::cursor::Cursor;
 use crate::log::Log;
+use crate::raw::Appender;
 use crate::reader::{ReadError, Reader};
 use crate::record::CommitRecord;
 
@@ -13,6 +16,8 @@ pub struct Standby {
     log: Log,
     partition: Partition,
     reader: Reader,
+    /// Nothing was ever appended through it.
+    appender: Option<Box<dyn Appender>>,
 }
 
 impl Standby {
@@ -35,7 +40,16 @@ impl Standby {
         {
             reader.next(READ_BYTES).await?.commits.into_iter().for_each(&mut on_commit);
         }
-        Ok(Self { log: log.clone(), partition, reader })
+        Ok(Self { log: log.clone(), partition, reader, appender: None })
+    }
+
+    /// Gets the appender that the claim needs, for a new one may take a while until it is ready to append.
+    ///
+    /// # Errors
+    /// [`ClaimError::Raw`]; the claim tries it again.
+    pub async fn warm_up(&mut self) -> Result<(), ClaimError> {
+        self.appender = Some(fresh_appender(&self.log, self.partition).await?);
+        Ok(())
     }
 
     /// Waits for more and reads it. Cancel-safe.
@@ -56,11 +70,32 @@ impl Standby {
         identity: Identity,
         min_epoch: u64,
         nonce: u64,
-        on_commit: impl FnMut(CommitRecord),
+        mut on_commit: impl FnMut(CommitRecord),
     ) -> Result<PartitionWriter, ClaimError> {
-        let Self { log, partition, reader } = self;
+        let Self { log, partition, reader, appender } = self;
         let known = reader.cursor(partition).map_or(0, |cursor| cursor.fence.epoch());
         let epoch = known.max(min_epoch) + 1;
-        PartitionWriter::establish_at(log, partition, reader, identity, epoch, nonce, on_commit).await
+        let appender = match appender {
+            Some(appender) => appender,
+            None => fresh_appender(&log, partition).await?,
+        };
+        let mut writer = PartitionWriter {
+            log,
+            partition,
+            identity,
+            epoch,
+            nonce,
+            appender,
+            reader,
+            opened: None,
+            reports: Vec::new(),
+            flight: Flight::default(),
+            watchdog: Box::pin(sleep(SILENCE)),
+            unresolved: false,
+        };
+        match writer.establish(|folded| on_counted(folded, &mut on_commit)).await? {
+            None => Ok(writer),
+            Some(fenced) => Err(ClaimError::Lost(fenced)),
+        }
     }
 }
