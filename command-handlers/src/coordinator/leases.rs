@@ -436,7 +436,8 @@ impl Coordinator for Leases {
             let next = state.chosen(partition)?;
             Some(Location { epoch, node: next.node.clone(), address: next.address.clone() })
         };
-        let other = |owner: &Location| owner.address != shared.me.address && state.is_member(&owner.address);
+        // A holder that leaves is no member any more, and the owner until it gives its lease back.
+        let other = |owner: &Location| owner.address != shared.me.address;
         newest.filter(other).or_else(next).filter(other)
     }
 

@@ -179,6 +179,10 @@ async fn the_owner_is_found_by_lease_by_claim_and_by_who_comes_next() {
     assert_eq!(at(&b), Some((2, true)), "what is older is ignored");
     c.leases.learn(0, Location { epoch: 5, node: "x".into(), address: "x:1".into() });
     assert_ne!(c.leases.locate(0).map(|it| it.node).as_deref(), Some("x"), "not a member");
+    a.leases.leave().await;
+    pass(0.1).await;
+    c.leases.shared.state().learned[0] = None;
+    assert_eq!(at(&a), Some((1, true)), "it leaves, and has it still");
     a.leases.release(FIRST).await;
     pass(0.1).await;
     let next = [&a, &b, &c].into_iter().find(|node| node.wanted().contains(&0)).unwrap();
