@@ -207,13 +207,29 @@ impl Commands {
         envelope.stream.partition(self.partitions())
     }
 
+    /// Whether commands for the partition are for this node. Not while it gets ready to follow an owner that goes on.
     fn is_here(&self, partition: Partition) -> bool {
+        if self.is_claiming(partition) {
+            return self.shared.coordinator.locate(partition).is_none();
+        }
         self.shared.shards[usize::from(partition)].status.borrow().state.is_here()
+    }
+
+    fn is_claiming(&self, partition: Partition) -> bool {
+        self.shared.shards[usize::from(partition)].status.borrow().state == PartitionState::Claiming
     }
 
     async fn submit_here(&self, partition: Partition, envelope: CommandEnvelope) -> Heard {
         match self.enqueue(partition, envelope) {
-            Ok(answer) => answer.await.unwrap_or_else(|_| Heard::Answer(Err(closed(partition)))),
+            Ok(answer) => heard(partition, answer).await,
+            Err(heard) => heard,
+        }
+    }
+
+    /// Keeps a command until this node has claimed the partition.
+    async fn wait_here(&self, partition: Partition, envelope: CommandEnvelope) -> Heard {
+        match self.put(partition, envelope) {
+            Ok(answer) => heard(partition, answer).await,
             Err(heard) => heard,
         }
     }
@@ -227,6 +243,14 @@ impl Commands {
         if !self.is_here(partition) {
             return Err(Heard::Back(Box::new(envelope)));
         }
+        self.put(partition, envelope)
+    }
+
+    fn put(
+        &self,
+        partition: Partition,
+        envelope: CommandEnvelope,
+    ) -> Result<oneshot::Receiver<Heard>, Heard> {
         let (job, answer) = job(envelope);
         match self.shared.shards[usize::from(partition)].queue.try_send(job) {
             Ok(()) => Ok(answer),
@@ -254,6 +278,9 @@ impl Commands {
                 match answer {
                     Some(Err(CommandError::NotOwner { owner, .. })) => {
                         self.learn(partition, owner.as_ref());
+                        Box::pin(self.send_to_owner(partition, envelope)).await
+                    }
+                    Some(Err(CommandError::Unavailable { .. })) if self.is_claiming(partition) => {
                         Box::pin(self.send_to_owner(partition, envelope)).await
                     }
                     Some(answer) => answer,
@@ -284,6 +311,14 @@ impl Commands {
                         }
                     }
                     Some(Err(CommandError::NotOwner { .. })) => {}
+                    // It is gone, and this node comes next.
+                    Some(Err(CommandError::Unavailable { .. })) if self.is_claiming(partition) => {
+                        match self.wait_here(partition, envelope).await {
+                            Heard::Answer(answer) => return answer,
+                            Heard::Back(back) => envelope = *back,
+                        }
+                        continue;
+                    }
                     Some(answer) => return answer,
                     // It moved while it was asked.
                     None => continue,
@@ -370,6 +405,10 @@ impl Commands {
 fn job(envelope: CommandEnvelope) -> (Job, oneshot::Receiver<Heard>) {
     let (reply, answer) = oneshot::channel();
     (Job { envelope, reply, looked_up: None }, answer)
+}
+
+async fn heard(partition: Partition, answer: oneshot::Receiver<Heard>) -> Heard {
+    answer.await.unwrap_or_else(|_| Heard::Answer(Err(closed(partition))))
 }
 
 /// The shard ended without an answer: the process is stopping.

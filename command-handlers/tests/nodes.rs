@@ -176,24 +176,32 @@ fn receive(sku: usize, request: &str) -> CommandEnvelope {
 }
 
 const SKUS: usize = 40;
+/// Nobody waits longer for a hand-over, whichever node he asks.
+const HANDED_OVER: Duration = Duration::from_millis(200);
 
-/// One command after the other through `door`, each until it is acknowledged, as a good client does; answers what
-/// was acknowledged, and how many answers were errors.
-async fn load(door: Commands, name: &str, until: Instant) -> (Vec<CommandId>, usize) {
-    let (mut acknowledged, mut errors) = (Vec::new(), 0);
-    let mut number = 0;
+/// What a client saw.
+#[derive(Default)]
+struct Seen {
+    acknowledged: Vec<CommandId>,
+    errors: usize,
+    longest: Duration,
+}
+
+/// One command after the other through `door`, each until it is acknowledged, as a good client does.
+async fn load(door: Commands, name: &str, until: Instant) -> Seen {
+    let mut seen = Seen::default();
     while Instant::now() < until {
+        let number = seen.acknowledged.len();
         let envelope = receive(number % SKUS, &format!("{name}-{number}"));
+        let asked = Instant::now();
         match door.submit(envelope.clone()).await {
-            Ok(_) => {
-                acknowledged.push(envelope.command_id);
-                number += 1;
-            }
-            Err(_) => errors += 1,
+            Ok(_) => seen.acknowledged.push(envelope.command_id),
+            Err(_) => seen.errors += 1,
         }
+        seen.longest = seen.longest.max(asked.elapsed());
         sleep(Duration::from_millis(1)).await;
     }
-    (acknowledged, errors)
+    seen
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,9 +253,10 @@ async fn nodes_join_and_leave_under_load_and_no_caller_notices() {
     let done = join_all(loads).await;
     let mut acknowledged = Vec::new();
     for done in done {
-        let (mine, errors) = done.unwrap();
-        assert_eq!(errors, 0, "a hand-over is not an error");
-        acknowledged.extend(mine);
+        let seen = done.unwrap();
+        assert_eq!(seen.errors, 0, "a hand-over is not an error");
+        assert!(seen.longest < HANDED_OVER, "{:?}", seen.longest);
+        acknowledged.extend(seen.acknowledged);
     }
     assert!(acknowledged.len() > 1_000, "{}", acknowledged.len());
     shop.assert_counted_once(&acknowledged).await;

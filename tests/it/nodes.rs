@@ -26,7 +26,7 @@ const CALM: Duration = Duration::from_secs(1);
 /// Within this time what a dead or a hung node owned is served again: the lease, and a claim.
 const TAKEN_OVER: Duration = Duration::from_secs(6);
 /// No partition that is handed over waits so much longer than the others: the lease is not waited for.
-const PLANNED: Duration = Duration::from_secs(2);
+const PLANNED: Duration = Duration::from_millis(800);
 /// Within this time a node that hung serves under none of its old claims.
 const STEPPED_DOWN: Duration = Duration::from_secs(5);
 
