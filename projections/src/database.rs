@@ -131,6 +131,7 @@ impl Database {
 /// Tries until the server answers, or says that it never will.
 async fn await_server(config: &Config, target: &str, patience: Duration) -> Result<(), DatabaseError> {
     let deadline = Instant::now() + patience;
+    let mut told = false;
     loop {
         let error = match config.connect(NoTls).await {
             // Dropping the client ends its connection.
@@ -142,6 +143,9 @@ async fn await_server(config: &Config, target: &str, patience: Duration) -> Resu
         let refused = error.code().is_some_and(|code| !code.code().starts_with("57"));
         if refused || Instant::now() + RETRY > deadline {
             return Err(DatabaseError::Unavailable { target: target.to_owned(), detail: explain(&error) });
+        }
+        if !std::mem::replace(&mut told, true) {
+            info!("waiting up to {} s for Postgres at {target}: {}", patience.as_secs(), explain(&error));
         }
         sleep(RETRY).await;
     }

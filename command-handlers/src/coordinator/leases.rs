@@ -134,7 +134,7 @@ impl Default for Timing {
 /// Before what should have run out by now is asked for.
 const SLACK: Duration = Duration::from_millis(10);
 /// So many claims of one duty within [`FLAPPING`] are nobody's concern; each further one waits twice as long.
-const CALM: usize = 4;
+const CALM: usize = 12;
 /// See [`CALM`].
 const FLAPPING: Duration = Duration::from_secs(60);
 /// The waits of a flapping duty: the first and the longest.

@@ -124,6 +124,16 @@ pub enum ParseError {
         /// What stands there.
         text: String,
     },
+    /// There is nothing in it.
+    #[error(
+        "{} has no rows: a header (InvoiceNo, StockCode, Description, Quantity, InvoiceDate, UnitPrice, CustomerID) and \
+         a row for each line of an invoice are wanted",
+        path.display()
+    )]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 #[derive(Deserialize)]
@@ -166,6 +176,9 @@ impl Retail {
         for (index, row) in csv::Reader::from_reader(&text[..]).deserialize::<Row>().enumerate() {
             let row = row.map_err(|source| ParseError::Row { path: path.into(), source })?;
             retail.take(index + 1, row, &mut invoices, &mut products)?;
+        }
+        if invoices.is_empty() {
+            return Err(ParseError::Empty { path: path.into() });
         }
         // What was never sold at a good price is not a product of this shop.
         retail.products.retain(|product| product.list_price > 0);
@@ -307,12 +320,25 @@ fn parse_pence(text: &str) -> Option<i64> {
 mod tests {
     use super::*;
 
-    fn read(rows: &str) -> Retail {
+    const HEADER: &str = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country";
+
+    fn try_read(text: &str) -> Result<Retail, ParseError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file.csv");
-        let header = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country";
-        std::fs::write(&path, format!("{header}\n{rows}")).unwrap();
-        Retail::read(&path).unwrap()
+        std::fs::write(&path, text).unwrap();
+        Retail::read(&path)
+    }
+
+    fn read(rows: &str) -> Retail {
+        try_read(&format!("{HEADER}\n{rows}")).unwrap()
+    }
+
+    #[test]
+    fn a_file_without_rows_is_refused() {
+        for text in ["", HEADER, "something = else\n"] {
+            assert!(matches!(try_read(text), Err(ParseError::Empty { .. })), "{text:?}");
+        }
+        assert!(matches!(try_read("something = else\nand more\n"), Err(ParseError::Row { .. })));
     }
 
     #[test]

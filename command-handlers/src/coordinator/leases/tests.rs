@@ -148,15 +148,17 @@ async fn an_epoch_is_above_the_logs_even_where_the_table_forgot() {
 async fn a_duty_that_flaps_waits_longer_and_longer() {
     let a = Node::join("a", MemoryLeases::default()).await;
     let mut waits = Vec::new();
-    for _ in 0..12 {
+    for _ in 0..20 {
         let asked = Instant::now();
         a.leases.acquire(FIRST, 0).await;
         waits.push(asked.elapsed());
         a.leases.release(FIRST).await;
     }
     let millis: Vec<_> = waits.iter().map(Duration::as_millis).collect();
-    assert!(millis[..4].iter().all(|wait| *wait < 50), "{millis:?}");
-    assert!(millis[4..].iter().zip([250, 500, 1000, 2000, 4000, 8000, 10000, 10000]).all(|(w, at)| *w >= at));
+    assert!(millis[..12].iter().all(|wait| *wait < 50), "{millis:?}");
+    assert!(
+        millis[12..].iter().zip([250, 500, 1000, 2000, 4000, 8000, 10000, 10000]).all(|(w, at)| *w >= at)
+    );
     pass(61.0).await;
     let asked = Instant::now();
     a.leases.acquire(FIRST, 0).await;
