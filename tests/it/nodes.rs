@@ -208,7 +208,7 @@ async fn nodes_come_and_go_under_load() -> Result<()> {
         let from = Instant::now();
         b.kill9();
         settled(&[&at_a]).await?;
-        ensure!(from.elapsed() < TAKEN_OVER, "served again after {:?}", from.elapsed());
+        ensure!(from.elapsed() < TAKEN_OVER, "served again after {:?}: {}", from.elapsed(), a.complaints());
         tokio::time::sleep(CALM).await;
         upheavals.note("a node is killed (takeover)", from, orphans.clone());
         let from = Instant::now();
@@ -227,7 +227,7 @@ async fn nodes_come_and_go_under_load() -> Result<()> {
         let from = Instant::now();
         b.pause();
         settled(&[&at_a]).await?;
-        ensure!(from.elapsed() < TAKEN_OVER, "served again after {:?}", from.elapsed());
+        ensure!(from.elapsed() < TAKEN_OVER, "served again after {:?}: {}", from.elapsed(), a.complaints());
         tokio::time::sleep(CALM).await;
         upheavals.note("a node hangs (takeover)", from, owned.clone());
 
