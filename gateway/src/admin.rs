@@ -1,19 +1,25 @@
 //! AdminService: what operators ask of a running node.
 
+mod parked;
+
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use shopstream_eventlog::Cursor;
-use shopstream_projections::{Difference, Digest, Projection, RebuildError};
+use shopstream_projections::{Difference, Digest, Keeper, Projection, RebuildError};
 use shopstream_proto::Validate;
 use shopstream_proto::admin::v1::admin_service_server::AdminService;
 use shopstream_proto::admin::v1::verify_read_models_response::Event;
 use shopstream_proto::admin::v1::{
-    ReplayProgress, ReplayVerdict, VerifyReadModelsRequest, VerifyReadModelsResponse,
+    ExplainParkedAggregateRequest, ExplainParkedAggregateResponse, ListParkedAggregatesRequest,
+    ListParkedAggregatesResponse, ListSkippedEventsRequest, ListSkippedEventsResponse, ReplayProgress,
+    ReplayVerdict, RetryParkedAggregateRequest, RetryParkedAggregateResponse, SkipParkedEventRequest,
+    SkipParkedEventResponse, VerifyReadModelsRequest, VerifyReadModelsResponse,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use crate::call::Call;
 use crate::failure::Failure;
 use crate::shop::Shop;
 
@@ -57,6 +63,46 @@ impl AdminService for Admin {
         });
         Ok(Response::new(ReceiverStream::new(stream).boxed()))
     }
+
+    async fn list_parked_aggregates(
+        &self,
+        request: Request<ListParkedAggregatesRequest>,
+    ) -> Result<Response<ListParkedAggregatesResponse>, Status> {
+        let call = Call::of(request.metadata())?;
+        Ok(Response::new(parked::list(&self.shop, &call, request.into_inner()).await?))
+    }
+
+    async fn explain_parked_aggregate(
+        &self,
+        request: Request<ExplainParkedAggregateRequest>,
+    ) -> Result<Response<ExplainParkedAggregateResponse>, Status> {
+        let call = Call::of(request.metadata())?;
+        Ok(Response::new(parked::explain(&self.shop, &call, &request.into_inner()).await?))
+    }
+
+    async fn retry_parked_aggregate(
+        &self,
+        request: Request<RetryParkedAggregateRequest>,
+    ) -> Result<Response<RetryParkedAggregateResponse>, Status> {
+        let call = Call::of(request.metadata())?;
+        Ok(Response::new(parked::retry(&self.shop, &call, &request.into_inner()).await?))
+    }
+
+    async fn skip_parked_event(
+        &self,
+        request: Request<SkipParkedEventRequest>,
+    ) -> Result<Response<SkipParkedEventResponse>, Status> {
+        let call = Call::of(request.metadata())?;
+        Ok(Response::new(parked::skip(&self.shop, &call, request.into_inner()).await?))
+    }
+
+    async fn list_skipped_events(
+        &self,
+        request: Request<ListSkippedEventsRequest>,
+    ) -> Result<Response<ListSkippedEventsResponse>, Status> {
+        let call = Call::of(request.metadata())?;
+        Ok(Response::new(parked::skipped(&self.shop, &call, request.into_inner()).await?))
+    }
 }
 
 fn named(names: &[String]) -> Result<Vec<Projection>, Failure> {
@@ -99,6 +145,10 @@ async fn verify(
     {
         // The digests belong to one point of the log; the rows are those of now.
         difference.push_str(&describe(&first));
+    }
+    let set_aside = database.parked(Some(Keeper::View(projection)), None, 1).await?;
+    if !difference.is_empty() && !set_aside.is_empty() {
+        difference.push_str("; the live one has set aggregates aside, see `shopstream parked list`");
     }
     database.drop_epoch(projection, SCRATCH).await?;
     let rows: u64 = live.tables.iter().map(|table| table.rows).sum();

@@ -71,6 +71,11 @@ const TESTED: &[(&str, &str, &str)] = &[
 /// What only a running shop can show; the tests of the whole shop do.
 const WHOLE_SHOP: &[&str] = &[
     "admin.v1.AdminService/VerifyReadModels",
+    "admin.v1.AdminService/ListParkedAggregates",
+    "admin.v1.AdminService/ExplainParkedAggregate",
+    "admin.v1.AdminService/RetryParkedAggregate",
+    "admin.v1.AdminService/SkipParkedEvent",
+    "admin.v1.AdminService/ListSkippedEvents",
     "catalog.v1.ProductService/GetProduct",
     "inventory.v1.InventoryService/GetStock",
     "inventory.v1.InventoryService/StreamStockUpdates",

@@ -25,6 +25,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use read::event;
 use read::{Feed, Filter, Range, Read};
 
 /// How long the log's status waits for the end of a partition: it is asked most when the log does not answer.

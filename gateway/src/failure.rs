@@ -3,7 +3,7 @@
 use shopstream_command_handlers::CommandError;
 use shopstream_domain::{Partition, Refusal, RefusalFamily, Refused};
 use shopstream_eventlog::{JournalError, Position};
-use shopstream_projections::DatabaseError;
+use shopstream_projections::{DatabaseError, ReleaseError};
 
 use crate::reservations::ReservationError;
 
@@ -56,6 +56,15 @@ pub enum Failure {
     Away {
         /// What.
         what: &'static str,
+    },
+    /// Whoever has parked an aggregate has not come to do what was wished for it.
+    #[error(
+        "{keeper} has not come to it yet: it stays wished for and will be done; `shopstream parked list` shows when, or the \
+         same call again"
+    )]
+    WishWaits {
+        /// Who has parked it.
+        keeper: &'static str,
     },
     /// The client of a stream reads more slowly than things happen.
     #[error("the stream was read too slowly: go on from its last token")]
@@ -166,6 +175,28 @@ impl From<JournalError> for Failure {
                 Self::Away { what: "the database" }
             }
             JournalError::Damaged { .. } => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<ReleaseError> for Failure {
+    fn from(error: ReleaseError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ReleaseError::NotParked { .. } => {
+                Self::not_found("NOT_PARKED", format!("{detail}: see `shopstream parked list`"))
+            }
+            ReleaseError::Elsewhere { parked, .. } => Self::precondition(
+                "PARKED_ELSEWHERE",
+                "version",
+                format!(
+                    "{detail}: look at that event with `shopstream parked explain {} {}`",
+                    parked.keeper, parked.stream
+                ),
+            ),
+            ReleaseError::Replaced { .. } => Self::precondition("WISH_REPLACED", "stream_id", detail),
+            ReleaseError::Waits { keeper } => Self::WishWaits { keeper: keeper.name() },
+            ReleaseError::Database(error) => error.into(),
         }
     }
 }

@@ -76,6 +76,9 @@ impl From<Failure> for Answer {
                     .with("next_offset", reached)
             }
             Failure::Away { .. } => Self::new(Code::Unavailable, "NOT_AVAILABLE", message).retry(LATER),
+            Failure::WishWaits { keeper } => {
+                Self::new(Code::Unavailable, "WISH_WAITS", message).retry(LATER).with("projection", keeper)
+            }
             Failure::SlowReader => Self::new(Code::ResourceExhausted, "SLOW_READER", message).retry(SOON),
             Failure::Busy => Self::new(Code::ResourceExhausted, "NODE_BUSY", message).retry(SOON),
             Failure::Stopping => Self::new(Code::Unavailable, "NODE_STOPPING", message).retry(LATER),

@@ -1,5 +1,8 @@
 //! Applies batches to one view: rows, parked aggregates and checkpoint in one transaction.
 
+mod release;
+
+use deadpool_postgres::Transaction;
 use rustc_hash::FxHashSet;
 use shopstream_domain::{Partition, StreamId};
 use shopstream_eventlog::{Cursor, Log, Offset};
@@ -7,7 +10,7 @@ use tracing::error;
 
 use crate::batch::{Batch, Item};
 use crate::checkpoint::{Advance, Checkpoint, CheckpointError};
-use crate::parked::{self, Parked};
+use crate::parked::{self, Keeper, LeftOut, Obstacle};
 use crate::view::{Fact, Part, Poison};
 use crate::{Database, DatabaseError, Projection, epoch, views};
 
@@ -22,6 +25,7 @@ pub(crate) struct Applier {
     /// those again changes nothing.
     saved: Vec<Cursor>,
     parked: FxHashSet<StreamId>,
+    left_out: LeftOut,
 }
 
 /// How many records a checkpoint may stay behind. Without this slack every view would pay a transaction for every
@@ -51,9 +55,15 @@ impl Applier {
         let start: Vec<Cursor> = (0..log.partitions()).map(|partition| log.start(partition)).collect();
         let checkpoint = Checkpoint { reader: projection.name(), epoch };
         let cursors = checkpoint.load_or_start(&transaction, &start).await?;
-        let parked = parked::streams(&transaction, projection, epoch).await?;
+        let parked = parked::streams(&*transaction, projection, epoch).await?;
+        let left_out = LeftOut::load(&*transaction, projection).await?;
         transaction.commit().await?;
-        Ok(Self { projection, epoch, parts, saved: cursors.clone(), cursors, parked })
+        Ok(Self { projection, epoch, parts, saved: cursors.clone(), cursors, parked, left_out })
+    }
+
+    /// How many aggregates are parked.
+    pub(crate) fn parked(&self) -> usize {
+        self.parked.len()
     }
 
     /// How far it is, in the order of partitions.
@@ -90,8 +100,8 @@ impl Applier {
         batches: &[impl AsRef<Batch>],
     ) -> Result<Applied, CheckpointError> {
         let cursors = self.after(batches);
-        let items: Vec<Item<'_>> =
-            batches.iter().flat_map(|batch| batch.as_ref().items()).filter(|item| self.wants(item)).collect();
+        let items = batches.iter().flat_map(|batch| batch.as_ref().items()).filter(|item| self.wants(item));
+        let items: Vec<Item<'_>> = items.map(|item| self.left_out.close_gap(item)).collect();
         let unsaved: u64 = cursors.iter().zip(&self.saved).map(|(now, saved)| now.next - saved.next).sum();
         if items.is_empty() && unsaved < UNSAVED_RECORDS {
             self.cursors = cursors;
@@ -124,6 +134,26 @@ impl Applier {
         let transaction = client.transaction().await?;
         // Rows and cursor are lost together in a crash, and folded again.
         transaction.batch_execute("SET LOCAL synchronous_commit TO off").await?;
+        self.load(&transaction, items).await?;
+        let parked = self.fold(items);
+        let rows = self.write(&transaction).await?;
+        for obstacle in &parked {
+            let keeper = Keeper::View(self.projection);
+            parked::insert(&*transaction, keeper, self.epoch, &obstacle.stream, obstacle).await?;
+        }
+        let steps = cursors.iter().zip(&self.saved).filter(|(to, from)| to.next > from.next);
+        let steps: Vec<Advance> = steps.map(|(to, from)| Advance { from: *from, to: *to }).collect();
+        let checkpoint = Checkpoint { reader: self.projection.name(), epoch: self.epoch };
+        checkpoint.advance(&transaction, &steps).await?;
+        transaction.commit().await?;
+
+        self.parked.extend(parked.into_iter().map(|obstacle| obstacle.stream));
+        self.saved = cursors.to_vec();
+        Ok(rows)
+    }
+
+    /// Loads the rows that the fold of `items` will look at.
+    async fn load(&mut self, transaction: &Transaction<'_>, items: &[Item<'_>]) -> Result<(), DatabaseError> {
         let facts: Vec<Fact<'_>> = items
             .iter()
             .filter_map(|item| match item {
@@ -133,22 +163,17 @@ impl Applier {
             .collect();
         for part in &mut self.parts {
             part.forget();
-            part.load(&transaction, &facts).await?;
+            part.load(transaction, &facts).await?;
         }
-        let parked = self.fold(items);
+        Ok(())
+    }
+
+    /// Writes what was folded, and answers how many rows it were.
+    async fn write(&mut self, transaction: &Transaction<'_>) -> Result<u64, DatabaseError> {
         let mut rows = 0;
         for part in &mut self.parts {
-            rows += part.save(&transaction).await?;
+            rows += part.save(transaction).await?;
         }
-        parked::insert(&transaction, self.projection, self.epoch, &parked).await?;
-        let steps = cursors.iter().zip(&self.saved).filter(|(to, from)| to.next > from.next);
-        let steps: Vec<Advance> = steps.map(|(to, from)| Advance { from: *from, to: *to }).collect();
-        let checkpoint = Checkpoint { reader: self.projection.name(), epoch: self.epoch };
-        checkpoint.advance(&transaction, &steps).await?;
-        transaction.commit().await?;
-
-        self.parked.extend(parked.into_iter().map(|parked| parked.stream));
-        self.saved = cursors.to_vec();
         Ok(rows)
     }
 
@@ -163,55 +188,48 @@ impl Applier {
         cursors
     }
 
-    /// Whether an event is new here and of a kind that this view folds.
+    /// Whether an event is new here, of a kind that this view folds, and not left out.
     fn wants(&self, item: &Item<'_>) -> bool {
         let record = item.record();
         let kind = record.commit.stream.kind();
         record.position.offset >= self.next_of(record.position.partition)
             && self.parts.iter().any(|part| part.kinds().contains(&kind))
+            && !self.left_out.has(item)
     }
 
-    /// Folds everything in order and answers the aggregates that have to be parked from here on.
-    fn fold(&mut self, items: &[Item<'_>]) -> Vec<Parked> {
-        let mut parked: Vec<Parked> = Vec::new();
+    /// Folds everything in order and answers where aggregates have to be parked from here on.
+    fn fold(&mut self, items: &[Item<'_>]) -> Vec<Obstacle> {
+        let mut parked: Vec<Obstacle> = Vec::new();
         let mut waiting = 0;
         for item in items {
-            let record = item.record();
-            let stream = &record.commit.stream;
-            let is_parked =
-                self.parked.contains(stream) || parked.iter().any(|parked| parked.stream == *stream);
-            if is_parked {
+            let stream = &item.record().commit.stream;
+            if self.parked.contains(stream) || parked.iter().any(|obstacle| obstacle.stream == *stream) {
                 waiting += 1;
-                continue;
-            }
-            let (index, folded) = match item {
-                Item::Fact(fact) => (fact.index, fold_one(&mut self.parts, fact)),
-                Item::Undecodable { index, detail, .. } => {
-                    (*index, Err(Poison::Undecodable { detail: (*detail).to_owned() }))
-                }
-            };
-            if let Err(poison) = folded {
-                let version = record.commit.first_version + index as u64;
-                error!(
-                    stream = %stream, version, position = %record.position, projection = %self.projection, %poison,
-                    "parked an aggregate: the projection goes on without it"
-                );
-                parked.push(Parked {
-                    projection: self.projection,
-                    stream: stream.clone(),
-                    from_version: version,
-                    position: record.position,
-                    reason: poison.to_string(),
-                });
+            } else if let Err(obstacle) = self.fold_one(item) {
+                parked.push(obstacle);
             }
         }
         metrics::counter!("shopstream_projection_parked_events_total", "projection" => self.projection.name())
             .increment(waiting + parked.len() as u64);
         parked
     }
-}
 
-fn fold_one(parts: &mut [Box<dyn Part>], fact: &Fact<'_>) -> Result<(), Poison> {
-    let kind = fact.stream().kind();
-    parts.iter_mut().filter(|part| part.kinds().contains(&kind)).try_for_each(|part| part.fold(fact))
+    /// Folds one event; on an error nothing has changed.
+    fn fold_one(&mut self, item: &Item<'_>) -> Result<(), Obstacle> {
+        let record = item.record();
+        let kind = record.commit.stream.kind();
+        let mut parts = self.parts.iter_mut().filter(|part| part.kinds().contains(&kind));
+        let folded = match item {
+            Item::Fact(fact) => parts.try_for_each(|part| part.fold(fact)),
+            Item::Undecodable { detail, .. } => Err(Poison::Undecodable { detail: (*detail).to_owned() }),
+        };
+        folded.map_err(|poison| {
+            let (stream, version, position) = (record.commit.stream.clone(), item.version(), record.position);
+            error!(
+                %stream, version, %position, projection = %self.projection, %poison,
+                "parked an aggregate: the projection goes on without it"
+            );
+            Obstacle { stream, version, position, reason: poison.to_string() }
+        })
+    }
 }

@@ -1,7 +1,7 @@
 //! A run of commits, decoded once for all views.
 
 use shopstream_domain::model::Event;
-use shopstream_domain::{Partition, Timestamp};
+use shopstream_domain::{Partition, Timestamp, Version};
 use shopstream_eventlog::{self as eventlog, CommitRecord, Cursor, Offset, schema};
 
 use crate::view::Fact;
@@ -52,15 +52,20 @@ impl Batch {
             .filter_map(|after| before.iter().find(|cursor| cursor.partition == after.partition))
             .map(|cursor| (cursor.partition, cursor.next))
             .collect();
-        let mut events = Vec::with_capacity(read.commits.len());
-        for (commit, record) in read.commits.iter().enumerate() {
+        Self { from, to: read.cursors, ..Self::of(read.commits) }
+    }
+
+    /// Decodes these, which move no partition.
+    pub(crate) fn of(commits: Vec<CommitRecord>) -> Self {
+        let mut events = Vec::with_capacity(commits.len());
+        for (commit, record) in commits.iter().enumerate() {
             let kind = record.commit.stream.kind();
             for (index, data) in record.commit.events.iter().enumerate() {
                 let event = schema::decode(kind, data).map_err(|error| explain(&error));
                 events.push(Decoded { commit, index, event });
             }
         }
-        Self { commits: read.commits, events, from, to: read.cursors }
+        Self { commits, events, ..Self::default() }
     }
 
     pub(crate) fn from(&self) -> &[(Partition, Offset)] {
@@ -80,7 +85,7 @@ impl Batch {
         self.events.iter().map(|decoded| {
             let record = &self.commits[decoded.commit];
             match &decoded.event {
-                Ok(event) => Item::Fact(Fact { record, event, index: decoded.index }),
+                Ok(event) => Item::Fact(Fact::new(record, event, decoded.index)),
                 Err(detail) => Item::Undecodable { record, index: decoded.index, detail },
             }
         })
@@ -93,6 +98,14 @@ impl<'a> Item<'a> {
             Self::Fact(fact) => fact.record,
             Self::Undecodable { record, .. } => record,
         }
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        let index = match self {
+            Self::Fact(fact) => fact.index,
+            Self::Undecodable { index, .. } => *index,
+        };
+        self.record().commit.first_version + index as Version
     }
 }
 

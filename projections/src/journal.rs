@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::{StreamExt, pin_mut};
-use shopstream_domain::{Partition, StreamId};
+use shopstream_domain::{Partition, StreamId, Version};
 use shopstream_eventlog::{CommandId, CommitRecord, Cursor, Journal, JournalError, Offset};
 use tokio::sync::watch;
+use tokio_postgres::{GenericClient, Row};
 
 use self::rows::{COLUMNS, Collector};
 pub(crate) use self::write::{JournalEpoch, KEY, TABLE};
@@ -72,11 +73,7 @@ impl Journal for PostgresJournal {
     ) -> Result<Option<CommitRecord>, JournalError> {
         let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&stream.as_str(), &command.0];
         let rows = self.database.reader().query(&self.find, &params).await.map_err(unavailable)?;
-        let mut collector = Collector::default();
-        for row in &rows {
-            collector.push(row)?;
-        }
-        Ok(collector.finish().pop())
+        Ok(collect(&rows)?.pop())
     }
 
     async fn cursor(&self, partition: Partition) -> Result<Option<Cursor>, JournalError> {
@@ -118,9 +115,34 @@ pub(crate) async fn commits(
     );
     let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
         [&partition.wire(), &offsets.start.wire(), &offsets.end.wire()];
-    let rows = database.reader().query(&sql, &params).await.map_err(unavailable)?;
+    collect(&database.reader().query(&sql, &params).await.map_err(unavailable)?)
+}
+
+/// The rows of a stream's commits, from the one with event `from` on and before `end`, at most so many commits.
+pub(crate) async fn stream_rows(
+    client: &impl GenericClient,
+    stream: &StreamId,
+    from: Version,
+    end: Offset,
+    commits: u32,
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    // Whole commits, the first of which may begin before `from`.
+    let sql = format!(
+        "WITH first AS (SELECT version - index_in_commit AS version FROM {TABLE} \
+                        WHERE stream_id = $1 AND version = $2), \
+         page AS (SELECT c.\"offset\" FROM {TABLE} AS c, first WHERE c.stream_id = $1 \
+                  AND c.version >= first.version AND c.index_in_commit = 0 AND c.\"offset\" < $3 \
+                  ORDER BY c.version LIMIT $4) \
+         SELECT {COLUMNS} FROM {TABLE} AS j, first WHERE j.stream_id = $1 AND j.version >= first.version \
+         AND j.\"offset\" <= (SELECT max(page.\"offset\") FROM page) ORDER BY j.version"
+    );
+    client.query(&sql, &[&stream.as_str(), &from.wire(), &end.wire(), &i64::from(commits)]).await
+}
+
+/// The commits of rows that are ordered by stream and version, or by offset.
+pub(crate) fn collect(rows: &[Row]) -> Result<Vec<CommitRecord>, JournalError> {
     let mut collector = Collector::default();
-    for row in &rows {
+    for row in rows {
         collector.push(row)?;
     }
     Ok(collector.finish())

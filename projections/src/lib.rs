@@ -39,7 +39,7 @@ pub use column::Folded;
 pub use database::{ConnectOptions, Database, DatabaseError};
 pub use digest::{Difference, Digest, TableDigest};
 pub use lease::{LeaseRow, LeaseTable, MemberRow};
-pub use parked::Parked;
+pub use parked::{Keeper, Obstacle, Parked, ReleaseError, Skipped, WAITING_COUNTED, Wish};
 pub use progress::{Behind, Progress};
 pub use projection::Projection;
 pub use read_models::ReadModels;

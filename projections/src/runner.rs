@@ -88,6 +88,7 @@ impl Projector {
         }
         let furthest = furthest(appliers.iter().map(|(_, _, applier)| applier.cursors()));
         let (feed, source) = Feed::new(Follower::new(log.clone(), furthest), board.clone());
+        let wishes = database.parked_wishes();
         tasks.spawn(source);
         for (projection, epoch, applier) in appliers {
             let view = View {
@@ -100,6 +101,7 @@ impl Projector {
                 progress: progress.clone(),
                 company,
                 meter: meter.clone(),
+                wishes: wishes.clone(),
             };
             tasks.spawn(view.run(applier));
         }

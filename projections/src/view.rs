@@ -24,9 +24,22 @@ pub(crate) struct Fact<'a> {
     pub(crate) event: &'a Event,
     /// The event's place in its commit.
     pub(crate) index: usize,
+    /// The lowest version that its stream may be at before it: one less than its own, or further down where events
+    /// between were left out.
+    pub(crate) follows: Version,
 }
 
 impl<'a> Fact<'a> {
+    pub(crate) fn new(record: &'a CommitRecord, event: &'a Event, index: usize) -> Self {
+        let version = record.commit.first_version + index as Version;
+        Self { record, event, index, follows: version.saturating_sub(1) }
+    }
+
+    /// Whether a stream at `known` has everything that came before.
+    pub(crate) fn joins(&self, known: Version) -> bool {
+        (self.follows..self.version()).contains(&known)
+    }
+
     pub(crate) fn stream(&self) -> &'a StreamId {
         &self.record.commit.stream
     }

@@ -312,7 +312,17 @@ fn the_descriptor_set_holds_every_service_and_its_imports() {
         })
         .collect();
     let expected: [(&str, &[&str]); 7] = [
-        ("shopstream.admin.v1.AdminService", &["VerifyReadModels"]),
+        (
+            "shopstream.admin.v1.AdminService",
+            &[
+                "VerifyReadModels",
+                "ListParkedAggregates",
+                "ExplainParkedAggregate",
+                "RetryParkedAggregate",
+                "SkipParkedEvent",
+                "ListSkippedEvents",
+            ],
+        ),
         (
             "shopstream.catalog.v1.ProductService",
             &["CreateProduct", "GetProduct", "UpdateProduct", "DeleteProduct", "SetPrice"],
@@ -378,7 +388,20 @@ fn every_request_is_a_command_or_a_query() {
         }
     }
     // What operators ask, the requests about the log itself, and a stream of commands.
-    assert_eq!(neither, ["VerifyReadModels", "Read", "GetLogStatus", "ProcessBulkOrders"]);
+    assert_eq!(
+        neither,
+        [
+            "VerifyReadModels",
+            "ListParkedAggregates",
+            "ExplainParkedAggregate",
+            "RetryParkedAggregate",
+            "SkipParkedEvent",
+            "ListSkippedEvents",
+            "Read",
+            "GetLogStatus",
+            "ProcessBulkOrders"
+        ]
+    );
 }
 
 #[test]

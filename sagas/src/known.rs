@@ -13,6 +13,8 @@ use shopstream_domain::{
 };
 use shopstream_eventlog::{CommandId, CommitRecord, Journal, JournalError, Position, schema};
 
+use crate::ports::Obstacle;
+
 /// An aggregate at a version.
 pub(crate) struct Known<A: Aggregate> {
     pub(crate) stream: StreamId,
@@ -25,14 +27,6 @@ pub(crate) struct Known<A: Aggregate> {
     /// Which events are worth keeping beside the state, and the last of them.
     marks: fn(&A::Event) -> bool,
     mark: Option<A::Event>,
-}
-
-/// A history that is not one.
-#[derive(Debug, thiserror::Error)]
-#[error("{stream} does not read back: {detail}")]
-pub(crate) struct Unreadable {
-    pub(crate) stream: StreamId,
-    pub(crate) detail: String,
 }
 
 impl<A: Aggregate> Known<A> {
@@ -113,7 +107,7 @@ impl<A: Aggregate<Event: FromModel>> Known<A> {
     ///
     /// # Errors
     /// An event is not one of this aggregate's.
-    pub(crate) fn refold(&mut self, history: &[CommitRecord]) -> Result<(), Unreadable> {
+    pub(crate) fn refold(&mut self, history: &[CommitRecord]) -> Result<(), Obstacle> {
         *self = Self::marking(self.stream.clone(), self.marks);
         history.iter().try_for_each(|record| self.push(record))
     }
@@ -122,13 +116,18 @@ impl<A: Aggregate<Event: FromModel>> Known<A> {
     ///
     /// # Errors
     /// As [`Known::refold`].
-    pub(crate) fn push(&mut self, record: &CommitRecord) -> Result<(), Unreadable> {
-        for data in &record.commit.events {
+    pub(crate) fn push(&mut self, record: &CommitRecord) -> Result<(), Obstacle> {
+        for (version, data) in (record.commit.first_version..).zip(&record.commit.events) {
             let decoded = schema::decode(A::KIND, data).map_err(|error| error.to_string());
             let event = decoded.and_then(|event| {
                 A::Event::from_model(event).ok_or_else(|| format!("{} is out of place", data.event_type))
             });
-            let event = event.map_err(|detail| Unreadable { stream: self.stream.clone(), detail })?;
+            let event = event.map_err(|detail| Obstacle {
+                stream: self.stream.clone(),
+                version,
+                position: record.position,
+                detail,
+            })?;
             self.evolve(event);
         }
         self.version = record.commit.last_version();

@@ -8,7 +8,8 @@ use shopstream_eventlog::JournalError;
 
 use crate::Settings;
 use crate::issue::{Issuer, Process, Step, Unanswered};
-use crate::known::{FromModel, Histories, Known, Reached, Unreadable};
+use crate::known::{FromModel, Histories, Known, Reached};
+use crate::ports::Obstacle;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -28,9 +29,9 @@ pub(crate) enum Stuck {
     /// The history cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The history is not one.
+    /// An event of the history cannot be read: nothing is decided on what is known without it.
     #[error(transparent)]
-    Unreadable(#[from] Unreadable),
+    Unreadable(#[from] Obstacle),
     /// A stream lacks what every stream of its kind begins with.
     #[error("{stream} does not begin as it must")]
     OutOfPlace {

@@ -4,8 +4,9 @@
 
 use async_trait::async_trait;
 use shopstream_domain::payment::Answer;
-use shopstream_domain::{Currency, PaymentId, StreamId, TenantId, Timestamp, order};
+use shopstream_domain::{Currency, PaymentId, StreamId, TenantId, Timestamp, Version, order};
 use shopstream_eventlog::{Cursor, Position};
+use tokio::sync::watch;
 
 /// Remembers how far the runner has read, and lists what was not finished when the program ended.
 #[async_trait]
@@ -28,6 +29,42 @@ pub trait SagaStore: Send + Sync + 'static {
     /// # Errors
     /// See [`StoreError`].
     async fn unfinished(&self, at_least: &[Position]) -> Result<Unfinished, StoreError>;
+
+    /// Remembers that a process cannot go on because of `obstacle`: [`Unfinished::parked`] brings it back. A wish for it
+    /// is done by that.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    async fn park(&self, process: &StreamId, obstacle: &Obstacle) -> Result<(), StoreError>;
+
+    /// Forgets that a process could not go on, if it was parked.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    async fn free(&self, process: &StreamId) -> Result<(), StoreError>;
+
+    /// Changes when an operator wishes that a parked process is tried again, and when that may have been missed.
+    fn wishes(&self) -> watch::Receiver<u64>;
+
+    /// The parked processes for which that is wished.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    async fn wished(&self) -> Result<Vec<StreamId>, StoreError>;
+}
+
+/// An event that a process cannot read: a newer program's, or a bug.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{stream} does not read back at version {version}: {detail}")]
+pub struct Obstacle {
+    /// Its stream, one of those that the process looks at.
+    pub stream: StreamId,
+    /// Its version.
+    pub version: Version,
+    /// Where it is.
+    pub position: Position,
+    /// What is wrong with it.
+    pub detail: String,
 }
 
 /// One cursor's way.
@@ -50,6 +87,8 @@ pub struct Unfinished {
     pub payments: Vec<StreamId>,
     /// Return streams neither resolved nor refused.
     pub returns: Vec<StreamId>,
+    /// Processes that are parked, and those of whose streams the read models know too little: they have parked them.
+    pub parked: Vec<StreamId>,
 }
 
 /// A checkout that goes on.

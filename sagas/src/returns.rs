@@ -35,6 +35,7 @@ impl Returns {
         match self.go_on(stream, wake).await {
             Ok(Some(rest)) => rest,
             Ok(None) => self.later(stream, wake, "the refund did not come through"),
+            Err(Stuck::Unreadable(obstacle)) => Rest::Parked(Box::new(obstacle)),
             Err(stuck) => self.later(stream, wake, &stuck.to_string()),
         }
     }

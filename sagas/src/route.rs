@@ -59,14 +59,19 @@ fn checkout_of(stream: &StreamId) -> Option<StreamId> {
     Some(order_id.checkout_stream(&stream.tenant()))
 }
 
-/// When a hold that somebody outside took or extended has to be looked at.
+/// When a hold that somebody outside took or extended has to be looked at. At once, where that cannot be read: whoever
+/// looks says so.
 fn hold_end(record: &CommitRecord) -> Option<Call> {
-    let commit = &record.commit;
-    let until =
-        commit.events.iter().rev().find_map(|data| match schema::decode(StreamKind::Reservation, data) {
-            Ok(Event::Reservation(ReservationEvent::Requested(requested))) => Some(requested.until),
-            Ok(Event::Reservation(ReservationEvent::Extended(extended))) => Some(extended.until),
-            Ok(_) | Err(_) => None,
-        })?;
-    Some(Call::At(commit.stream.clone(), until))
+    let stream = &record.commit.stream;
+    let events = record.commit.events.iter().rev();
+    events.map(|data| schema::decode(StreamKind::Reservation, data)).find_map(|event| match event {
+        Ok(Event::Reservation(ReservationEvent::Requested(requested))) => {
+            Some(Call::At(stream.clone(), requested.until))
+        }
+        Ok(Event::Reservation(ReservationEvent::Extended(extended))) => {
+            Some(Call::At(stream.clone(), extended.until))
+        }
+        Ok(_) => None,
+        Err(_) => Some(Call::Look(stream.clone())),
+    })
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use metrics::{counter, gauge, histogram};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use shopstream_command_handlers::{Clock, CommandError, Commands, PartitionState};
 use shopstream_domain::order::Stage;
 use shopstream_domain::{StreamId, StreamKind, Timestamp};
@@ -27,9 +27,9 @@ use crate::checkout::Checkouts;
 use crate::checkpoint::{Batch, CheckpointError, Checkpoints, Receipts};
 use crate::issue::Issuer;
 use crate::known::{Histories, Reached};
-use crate::means::Means;
+use crate::means::{Means, Stuck};
 use crate::payments::Payments;
-use crate::ports::{PaymentProvider, SagaStore, StoreError, Unfinished};
+use crate::ports::{Obstacle, PaymentProvider, SagaStore, StoreError, Unfinished};
 use crate::returns::Returns;
 use crate::route::{Call, route};
 use crate::stock::{Hold, StockFanOut};
@@ -41,7 +41,7 @@ const RESTART: Duration = Duration::from_secs(1);
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// What became of a process when it stopped running.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Rest {
     /// It has ended.
     Ended,
@@ -51,6 +51,8 @@ pub(crate) enum Rest {
     Until { at: Timestamp, tries: u32 },
     /// It could not go on; it is tried again after a while that grows with the tries.
     Later { tries: u32 },
+    /// An event of its streams cannot be read. It takes no step before that is mended: see [`Obstacle`].
+    Parked(Box<Obstacle>),
 }
 
 impl Rest {
@@ -71,6 +73,8 @@ pub(crate) struct Wake {
     pub(crate) tries: u32,
     /// Who waits for it to be safe.
     pub(crate) receipts: Receipts,
+    /// Whether it is parked, as far as is known.
+    was_parked: bool,
 }
 
 impl Wake {
@@ -175,6 +179,7 @@ impl Sagas {
             stock: stock.clone(),
             payments,
             means,
+            store: parts.store.clone(),
         });
         let (status_in, status) = watch::channel(Status::Starting);
         let stop = CancellationToken::new();
@@ -275,19 +280,50 @@ struct Processes {
     returns: Returns,
     stock: StockFanOut,
     payments: Payments,
+    store: Arc<dyn SagaStore>,
 }
 
 impl Processes {
     /// Runs the process of `stream` until it rests.
     async fn run(self: Arc<Self>, stream: StreamId, mut wake: Wake) -> Ran {
         let driven = AssertUnwindSafe(self.drive(&stream, &mut wake)).catch_unwind().await;
-        let rest = driven.unwrap_or_else(|_| {
+        let Ok(rest) = driven else {
             // A bug. Running it again would only meet it again; the others go on.
             error!(%stream, "quarantined: the process of {stream} takes no steps until the bug is mended");
             counter!("shopstream_saga_quarantined_total").increment(1);
-            Rest::Waiting
-        });
-        Ran { stream, wake, rest }
+            let is_parked = wake.was_parked;
+            return Ran { stream, wake, rest: Rest::Waiting, is_parked };
+        };
+        let (rest, is_parked) = self.note(&stream, &wake, rest).await;
+        Ran { stream, wake, rest, is_parked }
+    }
+
+    /// Writes down whether the process is parked, before anybody relies on it; answers how it rests then, and whether it
+    /// is.
+    async fn note(&self, stream: &StreamId, wake: &Wake, rest: Rest) -> (Rest, bool) {
+        let noted = match &rest {
+            Rest::Parked(obstacle) => {
+                error!(%stream, %obstacle, "parked: the process of {stream} takes no steps: {obstacle}");
+                self.store.park(stream, obstacle).await
+            }
+            // Nothing was seen that says otherwise.
+            Rest::Later { .. } => return (rest, wake.was_parked),
+            Rest::Ended | Rest::Waiting | Rest::Until { .. } if wake.was_parked => {
+                info!(%stream, "the process of {stream} goes on");
+                self.store.free(stream).await
+            }
+            Rest::Ended | Rest::Waiting | Rest::Until { .. } => Ok(()),
+        };
+        match noted {
+            Ok(()) => {
+                let is_parked = matches!(rest, Rest::Parked(_));
+                (rest, is_parked)
+            }
+            Err(error) => {
+                warn!(%stream, %error, "whether {stream} is parked is not written down; trying again");
+                (Rest::Later { tries: wake.tries + 1 }, wake.was_parked)
+            }
+        }
     }
 
     async fn drive(&self, stream: &StreamId, wake: &mut Wake) -> Rest {
@@ -310,6 +346,9 @@ impl Processes {
             | StreamKind::Order => Ok(Rest::Ended),
         };
         driven.unwrap_or_else(|stuck| {
+            if let Stuck::Unreadable(obstacle) = stuck {
+                return Rest::Parked(Box::new(obstacle));
+            }
             warn!(%stream, %stuck, "{stream} pauses: {stuck}");
             Rest::Later { tries: wake.tries + 1 }
         })
@@ -321,6 +360,7 @@ struct Ran {
     stream: StreamId,
     wake: Wake,
     rest: Rest,
+    is_parked: bool,
 }
 
 /// One run over the log, from the saved cursors.
@@ -334,6 +374,8 @@ struct Runner {
     /// Called, and waiting for a place.
     called: VecDeque<(StreamId, Wake)>,
     timers: Timers,
+    /// Processes that are parked. They are tried whenever they are woken, which costs a look and takes no step.
+    parked: FxHashSet<StreamId>,
 }
 
 impl Runner {
@@ -356,7 +398,9 @@ impl Runner {
             paused: FxHashMap::default(),
             called: VecDeque::new(),
             timers: Timers::default(),
+            parked: FxHashSet::default(),
         };
+        let mut wishes = parts.store.wishes();
         // The cursors first: what is unfinished then is known at least up to them.
         let saved = parts.store.cursors().await?;
         let reached = reached(parts, &saved).await?;
@@ -383,6 +427,11 @@ impl Runner {
                     Err(error) => error!(%error, "a process broke off"),
                 },
                 () = tokio::time::sleep(nap), if runner.has_place() => {}
+                Ok(()) = wishes.changed() => match parts.store.wished().await {
+                    Ok(wished) => wished.into_iter().for_each(|stream| runner.call(stream, Wake::default())),
+                    // Whoever wishes it says so again when asked; a restart tries all.
+                    Err(error) => warn!(%error, "what is wished for parked processes is not known"),
+                },
                 batch = reader.next(parts.settings.read_bytes), if runner.reads() && checkpoints.has_room() => {
                     match batch {
                         Ok(batch) => runner.hear(batch, &checkpoints),
@@ -400,12 +449,13 @@ impl Runner {
 
     /// What was unfinished when the program ended.
     fn take_up(&mut self, unfinished: Unfinished, reached: &[Position]) {
-        let Unfinished { checkouts, reservations, payments, returns } = unfinished;
+        let Unfinished { checkouts, reservations, payments, returns, parked } = unfinished;
         info!(
             checkouts = checkouts.len(),
             reservations = reservations.len(),
             payments = payments.len(),
             returns = returns.len(),
+            parked = parked.len(),
             "taking up what was unfinished"
         );
         let mut seen = Reached::default();
@@ -423,7 +473,8 @@ impl Runner {
                 None => self.call(reservation.stream, Wake { reached: seen.clone(), ..Wake::default() }),
             }
         }
-        for stream in payments.into_iter().chain(returns) {
+        self.parked.extend(parked.iter().cloned());
+        for stream in payments.into_iter().chain(returns).chain(parked) {
             self.call(stream, Wake { reached: seen.clone(), ..Wake::default() });
         }
     }
@@ -482,21 +533,28 @@ impl Runner {
         gauge!("shopstream_sagas_in_flight").set(self.running.len() as f64);
     }
 
-    fn start(&mut self, stream: StreamId, wake: Wake) {
+    fn start(&mut self, stream: StreamId, mut wake: Wake) {
         if let Some(kept) = self.running.get_mut(&stream) {
             // It was called while it was already running.
             kept.get_or_insert_default().add(wake);
             return;
         }
+        wake.was_parked = self.parked.contains(&stream);
         self.running.insert(stream.clone(), None);
         self.tasks.spawn(self.processes.clone().run(stream, wake));
     }
 
     fn came_to_rest(&mut self, ran: Ran) {
-        let Ran { stream, mut wake, rest } = ran;
+        let Ran { stream, mut wake, rest, is_parked } = ran;
         let kept = self.running.remove(&stream).flatten();
+        if is_parked {
+            self.parked.insert(stream.clone());
+        } else {
+            self.parked.remove(&stream);
+        }
+        gauge!("shopstream_sagas_parked").set(self.parked.len() as f64);
         match rest {
-            Rest::Ended | Rest::Waiting => wake.receipts.confirm(),
+            Rest::Ended | Rest::Waiting | Rest::Parked(_) => wake.receipts.confirm(),
             Rest::Until { at, tries } => {
                 wake.receipts.confirm();
                 self.timers.set(stream.clone(), at, tries);

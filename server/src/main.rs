@@ -52,6 +52,11 @@ enum Verb {
         #[command(flatten)]
         options: verbs::verify::VerifyOptions,
     },
+    /// What read models and processes have set aside because they cannot read it, and the two ways out
+    Parked {
+        #[command(subcommand)]
+        verb: ParkedVerb,
+    },
     /// Bring data in
     Import {
         #[command(subcommand)]
@@ -94,6 +99,38 @@ enum LogVerb {
         /// Append what the log has lost again, from the journal
         #[arg(long, conflicts_with = "keep_log")]
         append_lost: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum ParkedVerb {
+    /// Every aggregate that is set aside: where, since when, why, and how much waits. Exit 1 where there is one
+    List {
+        #[command(flatten)]
+        config: ConfigFlags,
+        #[command(flatten)]
+        options: verbs::parked::ListOptions,
+    },
+    /// The event in the way as the log has it, what waits behind it, and what the two ways out would do
+    Explain {
+        #[command(flatten)]
+        config: ConfigFlags,
+        #[command(flatten)]
+        aggregate: verbs::parked::Aggregate,
+    },
+    /// Fold what waits, in order: after the program was mended. Exit 1 where something is still in the way
+    Retry {
+        #[command(flatten)]
+        config: ConfigFlags,
+        #[command(flatten)]
+        aggregate: verbs::parked::Aggregate,
+    },
+    /// Leave the one event in the way out of a read model, for ever, and fold what waits behind it
+    Skip {
+        #[command(flatten)]
+        config: ConfigFlags,
+        #[command(flatten)]
+        options: verbs::parked::SkipOptions,
     },
 }
 
@@ -157,6 +194,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Verify { config, options } => {
             return verbs::verify::run(&Config::load(&config)?, &options).await;
         }
+        Verb::Parked { verb } => return parked(verb).await,
         Verb::Import { what: ImportVerb::Retail(args) } => {
             verbs::import::retail(&Config::load(&args.config)?, &args.file, args.options).await?;
         }
@@ -172,6 +210,19 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn parked(verb: ParkedVerb) -> anyhow::Result<ExitCode> {
+    match verb {
+        ParkedVerb::List { config, options } => verbs::parked::list(&Config::load(&config)?, options).await,
+        ParkedVerb::Explain { config, aggregate } => {
+            verbs::parked::explain(&Config::load(&config)?, aggregate).await
+        }
+        ParkedVerb::Retry { config, aggregate } => {
+            verbs::parked::retry(&Config::load(&config)?, aggregate).await
+        }
+        ParkedVerb::Skip { config, options } => verbs::parked::skip(&Config::load(&config)?, options).await,
+    }
 }
 
 #[cfg(test)]

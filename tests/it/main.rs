@@ -9,6 +9,7 @@ mod modes;
 mod nodes;
 mod orders;
 mod owners;
+mod parked;
 mod payments;
 mod rebuild;
 mod reflection;

@@ -179,7 +179,8 @@ impl Filter {
     }
 }
 
-pub(super) fn event(record: &CommitRecord, index: usize) -> wire::Event {
+/// An event of a record on the wire.
+pub(crate) fn event(record: &CommitRecord, index: usize) -> wire::Event {
     let Commit { stream, first_version, command_id, body_hash, recorded_at, effective_at, .. } =
         &record.commit;
     let data = &record.commit.events[index];

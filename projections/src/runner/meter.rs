@@ -42,6 +42,12 @@ impl Meter {
         }
     }
 
+    /// So many aggregates are parked.
+    pub(super) fn parked(&self, projection: Projection, aggregates: usize) {
+        gauge!("shopstream_projection_parked_aggregates", "projection" => projection.name())
+            .set(aggregates as f64);
+    }
+
     /// Something failed and is tried again.
     pub(super) fn failed(&self, projection: Projection) {
         counter!("shopstream_projection_failures_total", "projection" => projection.name()).increment(1);

@@ -1,5 +1,6 @@
 //! One view at work: it lives on the feed while it keeps up, and reads for itself while it does not.
 
+use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use shopstream_domain::Partition;
 use shopstream_eventlog::{Log, Offset};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, warn};
 
 use super::backoff::Backoff;
@@ -18,6 +20,7 @@ use super::status::{Board, ProjectionState};
 use crate::applier::Applier;
 use crate::batch::Batch;
 use crate::checkpoint::CheckpointError;
+use crate::parked::WISHES;
 use crate::{Company, Database, DatabaseError, Progress, Projection};
 
 /// Bytes of records per transaction of a view that catches up: as many as one that keeps up finds at most.
@@ -25,6 +28,10 @@ const CATCH_UP_BYTES: usize = QUEUE * BATCH_BYTES;
 
 /// How long a checkpoint that others follow may stay behind its view.
 const SAVE_AFTER: Duration = Duration::from_millis(50);
+
+/// How long a view that is to release an aggregate waits for the journal, and how long until it tries again.
+const JOURNAL_PATIENCE: Duration = Duration::from_secs(2);
+const WISHES_AGAIN: Duration = Duration::from_secs(5);
 
 /// What a view works with.
 pub(super) struct View {
@@ -37,6 +44,8 @@ pub(super) struct View {
     pub(super) progress: Progress,
     pub(super) company: Company,
     pub(super) meter: Meter,
+    /// Changes when an operator wishes something for a parked aggregate of any view.
+    pub(super) wishes: watch::Receiver<u64>,
 }
 
 /// Why a view stopped following.
@@ -99,36 +108,64 @@ impl View {
         }
     }
 
-    /// Applies what the feed brings until it ends the subscription.
+    /// Applies what the feed brings until it ends the subscription; between batches does what operators wish.
     async fn keep_up(&self, applier: &mut Applier, mut subscription: Subscription) -> Result<(), Trouble> {
         let mut batches = Vec::with_capacity(QUEUE);
         // When the checkpoint must be saved, if it is behind and somebody follows it.
         let mut due = self.save_due(applier, None);
+        let mut wishes = self.wishes.clone();
+        // What was wished before anybody listened here, or was broken off.
+        let mut wished_at = Some(Instant::now());
         loop {
-            let received = match due {
-                Some(due) => timeout_at(due, subscription.recv_many(&mut batches, QUEUE)).await.ok(),
-                None => Some(subscription.recv_many(&mut batches, QUEUE).await),
-            };
-            match received {
-                Some(0) => return Ok(()),
-                Some(_) => {}
-                None => {
+            tokio::select! {
+                received = subscription.recv_many(&mut batches, QUEUE) => {
+                    if received == 0 {
+                        return Ok(());
+                    }
+                    // Only the first of a subscription can begin further on: the feed went on after the catch-up.
+                    if !applier.joins(&batches[0]) {
+                        self.catch_up(applier, batches[0].from().to_vec()).await?;
+                    }
+                    self.apply(applier, &batches).await?;
+                    batches.clear();
+                    due = self.save_due(applier, due);
+                    if due.is_some_and(|due| due <= Instant::now()) {
+                        applier.save(&self.database).await?;
+                        due = None;
+                    }
+                }
+                () = at(due) => {
                     applier.save(&self.database).await?;
                     due = None;
-                    continue;
+                }
+                Ok(()) = wishes.changed() => wished_at = Some(Instant::now()),
+                () = at(wished_at) => {
+                    let done = self.do_wishes(applier).await?;
+                    wished_at = (!done).then(|| Instant::now() + WISHES_AGAIN);
                 }
             }
-            // Only the first of a subscription can begin further on: the feed went on after the catch-up.
-            if !applier.joins(&batches[0]) {
-                self.catch_up(applier, batches[0].from().to_vec()).await?;
+        }
+    }
+
+    /// Does what operators wish for aggregates that are parked here; `false`: the journal, which has their events, is
+    /// too far behind.
+    async fn do_wishes(&self, applier: &mut Applier) -> Result<bool, Trouble> {
+        let mut after = None;
+        loop {
+            let mut streams = applier.wished(&self.database, after.as_ref()).await?;
+            for stream in &streams {
+                let needs = applier.needs(stream);
+                let deadline = Instant::now() + JOURNAL_PATIENCE;
+                if self.progress.wait_for(Projection::Journal, needs.as_slice(), deadline).await.is_err() {
+                    return Ok(false);
+                }
+                applier.release(&self.database, stream).await?;
             }
-            self.apply(applier, &batches).await?;
-            batches.clear();
-            due = self.save_due(applier, due);
-            if due.is_some_and(|due| due <= Instant::now()) {
-                applier.save(&self.database).await?;
-                due = None;
+            self.meter.parked(self.projection, applier.parked());
+            if streams.len() < WISHES {
+                return Ok(true);
             }
+            after = streams.pop();
         }
     }
 
@@ -173,6 +210,15 @@ impl View {
         self.board.set(self.projection, ProjectionState::Running);
         let newest = batches.iter().filter_map(|batch| batch.newest()).max();
         self.meter.applied(self.projection, applied.rows, applied.events, newest);
+        self.meter.parked(self.projection, applier.parked());
         Ok(())
+    }
+}
+
+/// Waits for a time, if there is one.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
     }
 }

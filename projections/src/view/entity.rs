@@ -140,7 +140,7 @@ impl<E: Entity> Part for EntityRows<E> {
         let found = fact.version();
         let slot = self.slots.get_mut(fact.stream()).ok_or(Poison::Gap { known: 0, found })?;
         let known = slot.row.as_ref().map_or(0, E::version);
-        if found != known + 1 {
+        if !fact.joins(known) {
             return Err(Poison::Gap { known, found });
         }
         match &mut slot.row {

@@ -15,7 +15,7 @@ async fn write(shop: &Shop, orders: std::ops::Range<u32>) {
 }
 
 /// Every projection of `shop` holds exactly what a fresh one over the same log holds.
-async fn assert_equals_replay(shop: &Shop) {
+pub async fn assert_equals_replay(shop: &Shop) {
     for projection in Projection::ALL {
         let live = shop.db.database.digest(projection, 1).await.unwrap();
         shop.db.database.rebuild(&shop.log.log, projection, 2, &live.cursors, |_| {}).await.unwrap();
@@ -27,7 +27,7 @@ async fn assert_equals_replay(shop: &Shop) {
 }
 
 /// Ends all connections to the database but the one that says so.
-async fn kill_connections(db: &TestDatabase) {
+pub async fn kill_connections(db: &TestDatabase) {
     let (client, connection) = tokio_postgres::connect(&db.url, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \

@@ -6,4 +6,5 @@ mod journal;
 mod poison;
 mod queries;
 mod rebuild;
+mod release;
 mod story;

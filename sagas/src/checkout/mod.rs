@@ -65,7 +65,7 @@ impl Checkouts {
         };
         match known {
             Ok(()) => self.take_turns(&mut view, wake).await,
-            Err(stuck) => later(&view, &stuck),
+            Err(stuck) => later(&view, stuck),
         }
     }
 
@@ -74,7 +74,7 @@ impl Checkouts {
             if view.is_stale()
                 && let Err(stuck) = view.load(&self.means, &wake.reached).await
             {
-                return later(view, &stuck);
+                return later(view, stuck);
             }
             let planned = plan::next(view, &self.means.settings, self.means.now());
             match Box::pin(self.perform(view, &planned)).await {
@@ -92,7 +92,7 @@ impl Checkouts {
         view.setback = Some("it makes more moves than any checkout should".to_owned());
         match self.call_for_attention(view, "plan").await {
             Ok(()) => Rest::Waiting,
-            Err(stuck) => later(view, &stuck),
+            Err(stuck) => later(view, stuck),
         }
     }
 
@@ -105,22 +105,28 @@ impl Checkouts {
             warn!(order = %view.order_id, %stuck, "no stock for {}: {stuck}", view.order_id);
             return match self.undo(view, CancelReason::Timeout).await {
                 Ok(()) => None,
-                Err(stuck) => Some(later(view, &stuck)),
+                Err(stuck) => Some(later(view, stuck)),
             };
         }
-        if view.tries < self.means.settings.undo_tries_max || view.memory.state().stage().is_none() {
-            return Some(later(view, &stuck));
+        if matches!(stuck, Stuck::Unreadable(_))
+            || view.tries < self.means.settings.undo_tries_max
+            || view.memory.state().stage().is_none()
+        {
+            return Some(later(view, stuck));
         }
         view.setback = Some(stuck.to_string());
         match self.call_for_attention(view, &format!("{planned:?}")).await {
             Ok(()) => Some(Rest::Waiting),
-            Err(stuck) => Some(later(view, &stuck)),
+            Err(stuck) => Some(later(view, stuck)),
         }
     }
 }
 
 /// Not now; the streams are read again then.
-fn later(view: &View, stuck: &Stuck) -> Rest {
+fn later(view: &View, stuck: Stuck) -> Rest {
+    if let Stuck::Unreadable(obstacle) = stuck {
+        return Rest::Parked(Box::new(obstacle));
+    }
     warn!(order = %view.order_id, %stuck, "the checkout of {} pauses: {stuck}", view.order_id);
     Rest::Later { tries: view.tries + 1 }
 }

@@ -82,7 +82,7 @@ impl Checkouts {
                 // Over for now: a resumption may be there already, and what failed before is no word on it.
                 return Ok(Some(Rest::Waiting));
             }
-            Move::Rest(rest) => return Ok(Some(*rest)),
+            Move::Rest(rest) => return Ok(Some(rest.clone())),
         }
         Ok(None)
     }

@@ -17,8 +17,9 @@ use shopstream_eventlog::sim::{Chaos, Faults, SimLog};
 use shopstream_eventlog::writer::Identity;
 use shopstream_eventlog::{CommandId, Log, LogId};
 
+use super::older::OlderJournal;
 use super::store::fold;
-use super::{MemoryStore, ScriptedProvider};
+use super::{MemoryStore, ScriptedProvider, Unreadable};
 use crate::known::FromModel;
 use crate::ports::PaymentProvider;
 use crate::{Parts, Sagas, Settings};
@@ -57,6 +58,8 @@ pub struct Shop {
     pub journal: Arc<MemoryJournal>,
     /// What the processes remember.
     pub store: Arc<MemoryStore>,
+    /// What the processes cannot read; the shards can.
+    pub unreadable: Unreadable,
     /// Who moves money.
     pub provider: Arc<ScriptedProvider>,
     /// What time it is.
@@ -137,6 +140,7 @@ impl Shop {
             faults: sim.faults(),
             store,
             journal,
+            unreadable: Unreadable::default(),
             provider,
             clock: Arc::new(TestClock::from(now)),
             tenant: TenantId::default_tenant(),
@@ -217,7 +221,10 @@ impl Shop {
         self.sagas = Some(Sagas::start(Parts {
             log: self.log.clone(),
             commands,
-            journal: self.journal.clone(),
+            journal: Arc::new(OlderJournal {
+                journal: self.journal.clone(),
+                unreadable: self.unreadable.clone(),
+            }),
             store: self.store.clone(),
             provider,
             clock: self.clock.clone(),
@@ -370,6 +377,29 @@ impl Shop {
             .collect();
         story.sort();
         story
+    }
+
+    /// Waits until the processes have nothing to come back to of all that is on the log now.
+    ///
+    /// # Panics
+    /// They never have.
+    pub async fn until_passed(&self) {
+        use crate::ports::SagaStore as _;
+        let ends: Vec<u64> = (0..PARTITIONS).map(|it| self.faults.records(it).len() as u64).collect();
+        let passing = async {
+            loop {
+                let cursors = self.store.cursors().await.expect("a map");
+                let next = |at: usize| cursors.iter().find(|cursor| usize::from(cursor.partition) == at);
+                if ends.iter().enumerate().all(|(at, end)| next(at).is_some_and(|cursor| cursor.next >= *end))
+                {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+        };
+        if tokio::time::timeout(NEVER, passing).await.is_err() {
+            panic!("never passed; {:#?}", self.story());
+        }
     }
 
     /// How many records were written in all.

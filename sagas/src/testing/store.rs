@@ -11,27 +11,45 @@ use shopstream_domain::order::Stage;
 use shopstream_domain::returns::ReturnStatus;
 use shopstream_domain::{Aggregate, Partition, StreamId};
 use shopstream_eventlog::{Cursor, Position, schema};
+use tokio::sync::watch;
 
 use crate::known::{FromModel, Histories, Known, Reached};
 use crate::ports::{
-    CursorMove, SagaStore, StoreError, Unfinished, UnfinishedCheckout, UnfinishedReservation,
+    CursorMove, Obstacle, SagaStore, StoreError, Unfinished, UnfinishedCheckout, UnfinishedReservation,
 };
 
 /// Cursors in a map, and lists of what is unfinished folded from the journal when they are asked for.
 pub struct MemoryStore {
     journal: Mutex<Arc<MemoryJournal>>,
     cursors: Mutex<BTreeMap<Partition, Cursor>>,
+    parked: Mutex<BTreeMap<StreamId, Obstacle>>,
+    wishes: watch::Sender<u64>,
 }
 
 impl MemoryStore {
     /// An empty store that looks into `journal`.
     pub fn new(journal: Arc<MemoryJournal>) -> Arc<Self> {
-        Arc::new(Self { journal: Mutex::new(journal), cursors: Mutex::default() })
+        Arc::new(Self {
+            journal: Mutex::new(journal),
+            cursors: Mutex::default(),
+            parked: Mutex::default(),
+            wishes: watch::Sender::new(0),
+        })
     }
 
     /// Looks into another journal from here on: that of a restarted shop.
     pub fn set_journal(&self, journal: Arc<MemoryJournal>) {
         *self.journal.lock().unwrap_or_else(PoisonError::into_inner) = journal;
+    }
+
+    /// The processes that are parked, and why.
+    pub fn parked(&self) -> BTreeMap<StreamId, Obstacle> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Wishes that every parked process is tried again.
+    pub fn retry_parked(&self) {
+        self.wishes.send_modify(|wishes| *wishes += 1);
     }
 
     fn journal(&self) -> Arc<MemoryJournal> {
@@ -72,7 +90,27 @@ impl SagaStore for MemoryStore {
             }
             note_unfinished(&stream, &state, &mut unfinished);
         }
+        unfinished.parked.extend(self.parked().into_keys());
         Ok(unfinished)
+    }
+
+    async fn park(&self, process: &StreamId, obstacle: &Obstacle) -> Result<(), StoreError> {
+        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        parked.insert(process.clone(), obstacle.clone());
+        Ok(())
+    }
+
+    async fn free(&self, process: &StreamId) -> Result<(), StoreError> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner).remove(process);
+        Ok(())
+    }
+
+    fn wishes(&self) -> watch::Receiver<u64> {
+        self.wishes.subscribe()
+    }
+
+    async fn wished(&self) -> Result<Vec<StreamId>, StoreError> {
+        Ok(self.parked().into_keys().collect())
     }
 }
 

@@ -1,15 +1,20 @@
-//! The processes' memory in Postgres: their cursors in the checkpoint table, their unfinished work from the views.
+//! The processes' memory in Postgres: their cursors in the checkpoint table, their unfinished work from the views, and
+//! which of them are parked.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use shopstream_domain::StreamId;
 use shopstream_domain::order::Timer;
 use shopstream_eventlog::{Cursor, Position};
 use shopstream_projections::inventory::ReservationStatus;
-use shopstream_projections::{Checkpoint, CheckpointError, Database, DatabaseError, Projection, ReadModels};
-use shopstream_sagas::ports::{
-    CursorMove, SagaStore, StoreError, Unfinished, UnfinishedCheckout, UnfinishedReservation,
+use shopstream_projections::{
+    Checkpoint, CheckpointError, Database, DatabaseError, Keeper, Projection, ReadModels,
 };
+use shopstream_sagas::ports::{
+    CursorMove, Obstacle, SagaStore, StoreError, Unfinished, UnfinishedCheckout, UnfinishedReservation,
+};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 const CHECKPOINT: Checkpoint<'static> = Checkpoint { reader: "sagas", epoch: 1 };
@@ -17,6 +22,9 @@ const CHECKPOINT: Checkpoint<'static> = Checkpoint { reader: "sagas", epoch: 1 }
 const PAGE: u32 = 1000;
 /// How long the views may need to show what the log holds.
 const CATCH_UP: Duration = Duration::from_secs(30);
+/// What unfinished work is looked up in.
+const VIEWS: [Projection; 4] =
+    [Projection::SagaBoard, Projection::ReservationView, Projection::PaymentView, Projection::ReturnView];
 
 /// See [`SagaStore`].
 pub(super) struct PostgresSagaStore {
@@ -40,13 +48,7 @@ impl SagaStore for PostgresSagaStore {
 
     async fn unfinished(&self, at_least: &[Position]) -> Result<Unfinished, StoreError> {
         let deadline = Instant::now() + CATCH_UP;
-        let views = [
-            Projection::SagaBoard,
-            Projection::ReservationView,
-            Projection::PaymentView,
-            Projection::ReturnView,
-        ];
-        for view in views {
+        for view in VIEWS {
             let waited = self.reads.wait_for(view, at_least, deadline).await;
             waited.map_err(|behind| StoreError::Unavailable { detail: behind.to_string() })?;
         }
@@ -55,11 +57,45 @@ impl SagaStore for PostgresSagaStore {
         self.reservations(&mut unfinished).await.map_err(unavailable)?;
         self.payments(&mut unfinished).await.map_err(unavailable)?;
         self.returns(&mut unfinished).await.map_err(unavailable)?;
+        // What a view has parked it does not show.
+        for keeper in VIEWS.map(Keeper::View).into_iter().chain([Keeper::Sagas]) {
+            unfinished.parked.extend(self.parked(keeper).await.map_err(unavailable)?);
+        }
         Ok(unfinished)
+    }
+
+    async fn park(&self, process: &StreamId, obstacle: &Obstacle) -> Result<(), StoreError> {
+        let Obstacle { stream, version, position, detail } = obstacle.clone();
+        let obstacle = shopstream_projections::Obstacle { stream, version, position, reason: detail };
+        self.database.park_process(process, &obstacle).await.map_err(unavailable)
+    }
+
+    async fn free(&self, process: &StreamId) -> Result<(), StoreError> {
+        self.database.free_process(process).await.map_err(unavailable)
+    }
+
+    fn wishes(&self) -> watch::Receiver<u64> {
+        self.database.parked_wishes()
+    }
+
+    async fn wished(&self) -> Result<Vec<StreamId>, StoreError> {
+        self.database.wished_processes().await.map_err(unavailable)
     }
 }
 
 impl PostgresSagaStore {
+    async fn parked(&self, keeper: Keeper) -> Result<Vec<StreamId>, DatabaseError> {
+        let mut streams: Vec<StreamId> = Vec::new();
+        loop {
+            let after = streams.last().map(|stream| (keeper, stream));
+            let page = self.database.parked(Some(keeper), after, PAGE).await?;
+            streams.extend(page.iter().map(|parked| parked.stream.clone()));
+            if page.len() < PAGE as usize {
+                return Ok(streams);
+            }
+        }
+    }
+
     async fn checkouts(&self, unfinished: &mut Unfinished) -> Result<(), DatabaseError> {
         let mut last = None;
         loop {

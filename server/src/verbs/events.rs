@@ -101,7 +101,8 @@ async fn print(connected: &Connected, options: &EventsOptions) -> anyhow::Result
     Ok(())
 }
 
-fn as_text(event: &Event) -> String {
+/// An event in one line.
+pub(super) fn as_text(event: &Event) -> String {
     let (partition, offset) = place(event);
     let time =
         event.record_time.as_ref().and_then(|time| jiff::Timestamp::new(time.seconds, time.nanos).ok());

@@ -5,6 +5,7 @@ pub mod demo;
 pub mod events;
 pub mod import;
 pub mod log;
+pub mod parked;
 pub mod topics;
 pub mod verify;
 

@@ -7,7 +7,7 @@ mod follower;
 mod ports;
 mod views;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand::rngs::StdRng;
@@ -44,6 +44,8 @@ struct Kept {
     /// In the order in which the journal got them.
     streams: Vec<Vec<StreamId>>,
     views: Views,
+    /// Processes that could not read an event.
+    parked: BTreeSet<StreamId>,
     journal_progress: Board,
     views_progress: Board,
 }
@@ -74,6 +76,7 @@ impl Database {
             journal: FxHashMap::default(),
             streams: vec![Vec::new(); usize::from(partitions)],
             views: Views::default(),
+            parked: BTreeSet::new(),
             journal_progress: Board::new(partitions),
             views_progress: Board::new(partitions),
         })))

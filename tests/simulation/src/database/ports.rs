@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use shopstream_domain::{Partition, StreamId};
 use shopstream_eventlog::{CommandId, CommitRecord, Cursor, Journal, JournalError, Offset, Position};
-use shopstream_sagas::ports::{CursorMove, SagaStore, StoreError, Unfinished};
+use shopstream_sagas::ports::{CursorMove, Obstacle, SagaStore, StoreError, Unfinished};
 use tokio::sync::watch;
 
 use super::{Database, Reader, Trouble};
@@ -88,8 +88,34 @@ impl SagaStore for Database {
             at_least.iter().all(|position| next[usize::from(position.partition)] > position.offset)
         });
         match tokio::time::timeout(CATCH_UP, there).await {
-            Ok(Ok(_)) => Ok(self.kept().views.unfinished()),
+            Ok(Ok(_)) => {
+                let kept = self.kept();
+                Ok(Unfinished { parked: kept.parked.iter().cloned().collect(), ..kept.views.unfinished() })
+            }
             Ok(Err(_)) | Err(_) => Err(unavailable()),
         }
+    }
+
+    async fn park(&self, process: &StreamId, _obstacle: &Obstacle) -> Result<(), StoreError> {
+        let mut kept = self.kept();
+        kept.answers().map_err(|_| unavailable())?;
+        kept.parked.insert(process.clone());
+        Ok(())
+    }
+
+    async fn free(&self, process: &StreamId) -> Result<(), StoreError> {
+        let mut kept = self.kept();
+        kept.answers().map_err(|_| unavailable())?;
+        kept.parked.remove(process);
+        Ok(())
+    }
+
+    /// Nobody wishes anything here.
+    fn wishes(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
+
+    async fn wished(&self) -> Result<Vec<StreamId>, StoreError> {
+        Ok(Vec::new())
     }
 }
