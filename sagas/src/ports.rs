@@ -48,7 +48,7 @@ pub struct Unfinished {
     pub reservations: Vec<UnfinishedReservation>,
     /// Payment streams with an operation whose outcome is not recorded.
     pub payments: Vec<StreamId>,
-    /// Return streams neither resolved nor refused.
+    /// Return streams neither resolved nor refused. One that waits for an operator may be among them: it rests.
     pub returns: Vec<StreamId>,
 }
 

@@ -108,7 +108,8 @@ impl Checkouts {
                 Err(stuck) => Some(later(view, &stuck)),
             };
         }
-        if view.tries < self.means.settings.undo_tries_max || view.memory.state().stage().is_none() {
+        let may_pass = stuck.passes() || view.tries < self.means.settings.tries_max;
+        if may_pass || view.memory.state().stage().is_none() {
             return Some(later(view, &stuck));
         }
         view.setback = Some(stuck.to_string());
