@@ -63,6 +63,11 @@ const TESTED: &[(&str, &str, &str)] = &[
         PAYMENT,
         "record_provider_signal_says_what_the_provider_said",
     ),
+    (
+        "process.v1.ProcessService/ResumeProcess",
+        PROCESS,
+        "resume_process_is_for_the_process_that_the_id_names",
+    ),
     ("returns.v1.ReturnService/CreateReturn", RETURNS, "create_return_refunds_the_price_paid"),
     ("event.v1.EventService/Read", EVENT, "read_shows_every_field_of_an_event"),
     ("event.v1.EventService/GetLogStatus", EVENT, "get_log_status_says_why_a_partition_does_not_serve"),
@@ -81,6 +86,7 @@ const WHOLE_SHOP: &[&str] = &[
     "inventory.v1.InventoryService/StreamStockUpdates",
     "order.v1.OrderService/GetOrder",
     "order.v1.OrderService/StreamOrderUpdates",
+    "process.v1.ProcessService/ListStoppedProcesses",
     "returns.v1.ReturnService/GetReturn",
 ];
 
@@ -91,6 +97,7 @@ const BULK: &str = include_str!("order/bulk.rs");
 const QUERIES: &str = include_str!("order/queries.rs");
 const TRACK: &str = include_str!("order/track.rs");
 const PAYMENT: &str = include_str!("payment/tests.rs");
+const PROCESS: &str = include_str!("process/tests.rs");
 const RETURNS: &str = include_str!("returns/tests.rs");
 const EVENT: &str = include_str!("event/tests.rs");
 

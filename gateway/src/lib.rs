@@ -35,6 +35,7 @@ mod event;
 mod inventory;
 mod order;
 mod payment;
+mod process;
 mod returns;
 
 pub use call::Call;

@@ -167,7 +167,7 @@ impl Payments {
                 Err(other) => return Err(other),
             }
         }
-        attempt.check(&order)?;
+        attempt.check(&order, &payments)?;
         let last = payments.last().map_or(1, PaymentView::attempt);
         let payment_id = attempt.order_id.payment(last + 1);
         let reply = self.shop.submit(call, attempt.command(call, &order, payment_id.clone())).await?;

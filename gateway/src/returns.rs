@@ -224,7 +224,7 @@ impl Wanted {
             return_id: self.return_id.clone(),
             order_id: self.order_id.clone(),
             payment_id: sold.payment.as_ref().map_or_else(|| self.first_payment(), payment_id),
-            reservation_id: self.order_id.reservation(),
+            reservation_id: sold.order.detail.reservation(),
             currency: sold.order.detail.currency,
             lines,
         };
@@ -242,7 +242,7 @@ fn view(found: &ReturnView) -> wire::Return {
     wire::Return {
         return_id: found.return_id.as_str().to_owned(),
         order_id: found.order_id.as_str().to_owned(),
-        status: status(found.status).into(),
+        status: status(found).into(),
         lines: found.lines.iter().map(|line| return_line(line, found)).collect(),
         refund_total: Some(money(found.refund_minor, found.currency)),
         payment_id: found.payment_id.as_str().to_owned(),
@@ -267,13 +267,14 @@ fn return_line(line: &ReturnLine, found: &ReturnView) -> wire::ReturnLine {
     }
 }
 
-const fn status(status: ReturnStatus) -> wire::ReturnStatus {
-    match status {
+const fn status(found: &ReturnView) -> wire::ReturnStatus {
+    match found.status {
+        _ if found.attention_step.is_some() => wire::ReturnStatus::NeedsAttention,
+        ReturnStatus::NeedsAttention => wire::ReturnStatus::NeedsAttention,
         ReturnStatus::Requested | ReturnStatus::Refunded | ReturnStatus::Restocked => {
             wire::ReturnStatus::Requested
         }
         ReturnStatus::Resolved => wire::ReturnStatus::Resolved,
-        // It lost a race for its units: the wire's word for what a person has to look at.
-        ReturnStatus::Refused => wire::ReturnStatus::NeedsAttention,
+        ReturnStatus::Refused => wire::ReturnStatus::Refused,
     }
 }

@@ -12,6 +12,7 @@ use shopstream_proto::inventory::v1::inventory_service_server::InventoryServiceS
 use shopstream_proto::node::v1::node_service_server::NodeServiceServer;
 use shopstream_proto::order::v1::order_service_server::OrderServiceServer;
 use shopstream_proto::payment::v1::payment_service_server::PaymentServiceServer;
+use shopstream_proto::process::v1::process_service_server::ProcessServiceServer;
 use shopstream_proto::returns::v1::return_service_server::ReturnServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -28,6 +29,7 @@ use crate::node::Node;
 use crate::order::Orders;
 use crate::payment::Payments;
 use crate::peers::NODE_MESSAGE_MAX;
+use crate::process::Processes;
 use crate::returns::Returns;
 use crate::rpc::{Methods, Watch};
 use crate::shop::{Means, Shop};
@@ -95,6 +97,7 @@ impl Gateway {
             for context in Context::ALL {
                 add(&mut routes, context, &shop);
             }
+            routes.add_service(limited!(ProcessServiceServer::new(Processes { shop: shop.clone() })));
             add_reflection(&mut routes)?;
         }
         routes.add_service(limited!(AdminServiceServer::new(Admin { shop: shop.clone() })));

@@ -24,7 +24,9 @@ mod tests;
 
 pub use prost_protovalidate::{Validate, ValidationError, Violation};
 pub use request::{Command, Query};
-pub use shopstream::{admin, catalog, event, inventory, node, order, payment, provider, returns, r#type};
+pub use shopstream::{
+    admin, catalog, event, inventory, node, order, payment, process, provider, returns, r#type,
+};
 
 /// The descriptors of all packages and of what they import, as protoc wrote them (a `google.protobuf.FileDescriptorSet`
 /// with comments and with the validation rules). For reflection; decode it with a library that keeps custom options if

@@ -8,6 +8,7 @@ use crate::catalog::v1::*;
 use crate::inventory::v1::*;
 use crate::order::v1::*;
 use crate::payment::v1::*;
+use crate::process::v1::*;
 use crate::returns::v1::*;
 use crate::r#type::v1::Position;
 
@@ -66,6 +67,7 @@ commands! {
     CreateOrderRequest CancelOrderRequest UpdateOrderStatusRequest
     ProcessPaymentRequest CapturePaymentRequest RefundPaymentRequest RecordProviderSignalRequest
     CreateReturnRequest
+    ResumeProcessRequest
 }
 
 queries! {
@@ -74,4 +76,5 @@ queries! {
     GetOrderRequest GetUserOrdersRequest StreamOrderUpdatesRequest TrackOrderRequest
     GetPaymentRequest
     GetReturnRequest
+    ListStoppedProcessesRequest
 }

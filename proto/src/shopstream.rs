@@ -56,6 +56,14 @@ pub mod payment {
     }
 }
 
+/// The processes that span aggregates, where they need a person.
+pub mod process {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("shopstream.process.v1");
+    }
+}
+
 /// What the payment provider simulator speaks; not part of the shop's own API.
 pub mod provider {
     /// Version 1.

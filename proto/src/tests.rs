@@ -311,7 +311,7 @@ fn the_descriptor_set_holds_every_service_and_its_imports() {
             (format!("{}.{}", file.package(), service.name()), methods)
         })
         .collect();
-    let expected: [(&str, &[&str]); 7] = [
+    let expected: [(&str, &[&str]); 8] = [
         (
             "shopstream.admin.v1.AdminService",
             &[
@@ -349,6 +349,7 @@ fn the_descriptor_set_holds_every_service_and_its_imports() {
             "shopstream.payment.v1.PaymentService",
             &["ProcessPayment", "CapturePayment", "RefundPayment", "GetPayment", "RecordProviderSignal"],
         ),
+        ("shopstream.process.v1.ProcessService", &["ListStoppedProcesses", "ResumeProcess"]),
         ("shopstream.returns.v1.ReturnService", &["CreateReturn", "GetReturn"]),
     ];
     let expected = expected.map(|(service, methods)| (service.to_owned(), methods.to_vec())).into();

@@ -23,8 +23,8 @@ pub struct Settings {
     pub check_after_seconds: u32,
     /// The longest wait between two such questions.
     pub check_after_seconds_max: u32,
-    /// How often an undo is tried before an operator must look.
-    pub undo_tries_max: u32,
+    /// How often a step that fails is tried again before an operator must look.
+    pub tries_max: u32,
     /// Bytes that the runner reads of the log at once.
     pub read_bytes: usize,
 }
@@ -41,7 +41,7 @@ impl Default for Settings {
             provider_timeout: Duration::from_secs(30),
             check_after_seconds: 5,
             check_after_seconds_max: 300,
-            undo_tries_max: 5,
+            tries_max: 5,
             read_bytes: 1 << 20,
         }
     }

@@ -48,6 +48,13 @@ pub(crate) enum Stuck {
     },
 }
 
+impl Stuck {
+    /// Something is away that everything stands on: it comes back without anybody looking at this process.
+    pub(crate) fn passes(&self) -> bool {
+        matches!(self, Self::Journal(JournalError::Unavailable { .. }))
+    }
+}
+
 impl Means {
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()

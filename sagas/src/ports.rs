@@ -85,7 +85,7 @@ pub struct Unfinished {
     pub reservations: Vec<UnfinishedReservation>,
     /// Payment streams with an operation whose outcome is not recorded.
     pub payments: Vec<StreamId>,
-    /// Return streams neither resolved nor refused.
+    /// Return streams neither resolved nor refused. One that waits for an operator may be among them: it rests.
     pub returns: Vec<StreamId>,
     /// Processes that are parked, and those of whose streams the read models know too little: they have parked them.
     pub parked: Vec<StreamId>,

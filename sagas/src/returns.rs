@@ -2,7 +2,8 @@
 //!
 //! The return is asked for by the gateway; here its order is told (`RecordReturn`), which refuses what was never
 //! sold or came back before, and nothing moves before that. Then the stored price goes back through the payment and
-//! the units go back on the shelf, in either order; the second of the two resolves the return.
+//! the units go back on the shelf, in either order; the second of the two resolves the return. A step that keeps
+//! failing (F-21: mostly the refund) stops the return until an operator resumes it.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +12,14 @@ use shopstream_domain::inventory::{StockCommand, StockKey};
 use shopstream_domain::order::{Command as OrderCommand, Order, ReturnedLine};
 use shopstream_domain::payment::{Command as PaymentCommand, OperationState, PaymentIntent};
 use shopstream_domain::returns::{Command, Return, ReturnRequest, ReturnStatus};
-use shopstream_domain::{Quantity, StreamId};
+use shopstream_domain::{OrderId, Quantity, StreamId, TenantId};
 use tracing::{error, warn};
 
 use crate::issue::{Process, Step};
-use crate::known::Known;
+use crate::known::{Known, Reached};
 use crate::means::{Means, Stuck};
 use crate::payments::{self, Carried, Payments, Seen};
+use crate::ports::Obstacle;
 use crate::runner::{Rest, Wake};
 use crate::stock::StockFanOut;
 
@@ -29,60 +31,103 @@ pub(crate) struct Returns {
     pub(crate) payments: Payments,
 }
 
+/// A step that did not come through.
+struct Setback {
+    step: &'static str,
+    detail: String,
+    /// See [`Stuck::passes`].
+    passes: bool,
+    /// What could not be read, if that is why.
+    unreadable: Option<Box<Obstacle>>,
+}
+
+impl Setback {
+    fn at(step: &'static str) -> impl Fn(Stuck) -> Self {
+        move |stuck| {
+            let (detail, passes) = (stuck.to_string(), stuck.passes());
+            let unreadable =
+                if let Stuck::Unreadable(obstacle) = stuck { Some(Box::new(obstacle)) } else { None };
+            Self { step, detail, passes, unreadable }
+        }
+    }
+}
+
 impl Returns {
     /// Drives one return until it ends or has to wait.
     pub(crate) async fn drive(&self, stream: &StreamId, wake: &mut Wake) -> Rest {
-        match self.go_on(stream, wake).await {
-            Ok(Some(rest)) => rest,
-            Ok(None) => self.later(stream, wake, "the refund did not come through"),
-            Err(Stuck::Unreadable(obstacle)) => Rest::Parked(Box::new(obstacle)),
-            Err(stuck) => self.later(stream, wake, &stuck.to_string()),
+        let mut goods: Known<Return> = Known::empty(stream.clone());
+        let gone_on = match self.means.load(&mut goods, &wake.reached).await {
+            Ok(()) => self.go_on(&mut goods, wake).await,
+            Err(stuck) => Err(Setback::at("load")(stuck)),
+        };
+        match gone_on {
+            Ok(rest) => rest,
+            Err(Setback { unreadable: Some(obstacle), .. }) => Rest::Parked(obstacle),
+            Err(setback) => self.later(&mut goods, wake, &setback).await,
         }
     }
 
-    /// A refund that keeps failing is tried ever more rarely, and shouted about: it is never dropped.
-    fn later(&self, stream: &StreamId, wake: &Wake, detail: &str) -> Rest {
-        let tries = wake.tries + 1;
-        if wake.tries >= self.means.settings.undo_tries_max {
-            error!(%stream, detail, tries, "the return {stream} needs attention: {detail}");
-            counter!("shopstream_saga_needs_attention_total", "saga" => "return").increment(1);
-        } else {
-            warn!(%stream, detail, tries, "the return {stream} pauses: {detail}");
+    /// Tried again, ever more rarely; after so many tries an operator must look (F-21). It is never dropped.
+    async fn later(&self, goods: &mut Known<Return>, wake: &Wake, setback: &Setback) -> Rest {
+        let Setback { step, detail, passes, .. } = setback;
+        let (stream, tries) = (goods.stream.clone(), wake.tries + 1);
+        if !passes && wake.tries >= self.means.settings.tries_max {
+            match self.call_for_attention(goods, setback).await {
+                Ok(()) => return Rest::Waiting,
+                Err(stuck) => {
+                    warn!(%stream, %stuck, "that {stream} needs attention is not recorded: {stuck}")
+                }
+            }
         }
+        warn!(%stream, step, detail, tries, "the return {stream} pauses at {step}: {detail}");
         Rest::Later { tries }
     }
 
-    /// `None`: the money is not back yet.
-    async fn go_on(&self, stream: &StreamId, wake: &Wake) -> Result<Option<Rest>, Stuck> {
-        let tenant = stream.tenant();
-        let mut goods: Known<Return> = Known::empty(stream.clone());
-        self.means.load(&mut goods, &wake.reached).await?;
-        let Some(request) = goods.state().request().cloned() else { return Ok(Some(Rest::Ended)) };
-        let process = Process::new(tenant.clone(), "return", stream.id(), request.order_id.as_str(), "");
-        let status = goods.state().status();
-        if status == Some(ReturnStatus::Requested) && !self.take_units(&process, &mut goods, &request).await?
-        {
-            return Ok(Some(Rest::Ended));
-        }
-        if matches!(status, Some(ReturnStatus::Requested | ReturnStatus::Refunded)) {
-            self.restock(&process, wake, &mut goods, &request).await?;
-        }
-        if matches!(status, Some(ReturnStatus::Requested | ReturnStatus::Restocked)) {
-            let refund_minor = goods.state().refund_minor();
-            if refund_minor > 0 && !self.refund(&process, wake, &request, refund_minor).await? {
-                return Ok(None);
+    async fn call_for_attention(&self, goods: &mut Known<Return>, setback: &Setback) -> Result<(), Stuck> {
+        let Setback { step, detail, .. } = setback;
+        let (Some(request), stream) = (goods.state().request(), goods.stream.clone()) else {
+            return Err(Stuck::OutOfPlace { stream: goods.stream.clone() });
+        };
+        let process = process(&stream, &request.order_id);
+        error!(%stream, step, detail, "the return {stream} needs attention: {step}: {detail}");
+        counter!("shopstream_saga_needs_attention_total", "saga" => "return").increment(1);
+        let command = Command::RecordNeedsAttention { step: (*step).to_owned(), detail: detail.clone() };
+        // Each record is the attempt of the next, so the same trouble is told once, and again after a resumption.
+        let told = self.means.tell(&process, Step::new("needs_attention", goods.attempt()), goods, command);
+        told.await?.map_err(|refused| Stuck::Refused { step: "needs_attention", refused })
+    }
+
+    async fn go_on(&self, goods: &mut Known<Return>, wake: &Wake) -> Result<Rest, Setback> {
+        let Some(request) = goods.state().request().cloned() else { return Ok(Rest::Ended) };
+        let process = process(&goods.stream, &request.order_id);
+        let Some(status) = goods.state().status() else { return Ok(Rest::Ended) };
+        let (is_new, restocks, refunds) = match status {
+            ReturnStatus::Requested => (true, true, true),
+            ReturnStatus::Refunded => (false, true, false),
+            ReturnStatus::Restocked => (false, false, true),
+            ReturnStatus::Resolved | ReturnStatus::Refused => return Ok(Rest::Ended),
+            ReturnStatus::NeedsAttention => return Ok(Rest::Waiting),
+        };
+        if is_new {
+            let given_up = self.take_units(&process, goods, &request).await;
+            if !given_up.map_err(Setback::at("take_units"))? {
+                return Ok(Rest::Ended);
             }
-            self.record(
-                &process,
-                &mut goods,
-                "refunded",
-                Command::RecordRefunded { amount_minor: refund_minor },
-            )
-            .await?;
+        }
+        if restocks {
+            self.restock(&process, wake, goods, &request).await.map_err(Setback::at("restock"))?;
+        }
+        if refunds {
+            let amount_minor = goods.state().refund_minor();
+            if amount_minor > 0 {
+                self.refund(&process.tenant, wake, &request, amount_minor).await?;
+            }
+            let refunded = Command::RecordRefunded { amount_minor };
+            self.record(&process, goods, "refunded", refunded).await.map_err(Setback::at("refund"))?;
             counter!("shopstream_saga_finished_total", "saga" => "return", "outcome" => "resolved")
                 .increment(1);
         }
-        Ok(Some(Rest::Ended))
+        Ok(Rest::Ended)
     }
 
     /// Whether the order gives the units up; else the return is refused.
@@ -116,7 +161,7 @@ impl Returns {
     ) -> Result<(), Stuck> {
         let keys = keys_of(request);
         let return_id = &request.return_id;
-        // The request names the order's first hold; where that ran out, the order was sold under another one (F-13).
+        // A request may name the order's first hold; where that ran out, the order was sold under another one (F-13).
         let mut order: Known<Order> = Known::empty(request.order_id.stream(&process.tenant));
         self.means.load(&mut order, &wake.reached).await?;
         let reservation_id = order.state().reservation().unwrap_or(&request.reservation_id);
@@ -132,40 +177,50 @@ impl Returns {
         self.record(process, goods, "restocked", Command::RecordRestocked).await
     }
 
-    /// Whether the money is back.
+    /// Gives the money back, if it is not back yet.
     async fn refund(
         &self,
-        asker: &Process,
+        tenant: &TenantId,
         wake: &Wake,
         request: &ReturnRequest,
         amount_minor: i64,
-    ) -> Result<bool, Stuck> {
-        let tenant = asker.tenant.clone();
-        let mut payment: Known<PaymentIntent> = Known::empty(request.payment_id.stream(&tenant));
-        self.means.load(&mut payment, &wake.reached).await?;
-        let process = payments::process(&tenant, request.payment_id.as_str());
+    ) -> Result<(), Setback> {
+        let stuck = || Setback::at("refund");
+        let mut payment: Known<PaymentIntent> = Known::empty(request.payment_id.stream(tenant));
+        self.means.load(&mut payment, &wake.reached).await.map_err(stuck())?;
+        let process = payments::process(tenant, request.payment_id.as_str());
         let refund_id = request.return_id.as_str();
-        let mut seen = Seen::Perhaps;
-        let state =
-            |payment: &Known<PaymentIntent>| payment.state().refund(refund_id).map(|refund| refund.state);
-        match state(&payment) {
-            Some(OperationState::Succeeded) => return Ok(true),
-            Some(OperationState::Open | OperationState::Unknown | OperationState::Superseded) => {}
+        let seen = match payment.state().refund(refund_id).map(|refund| refund.state) {
+            Some(OperationState::Succeeded) => return Ok(()),
+            Some(OperationState::Open | OperationState::Unknown | OperationState::Superseded) => {
+                Seen::Perhaps
+            }
             None | Some(OperationState::Failed) => {
                 let step = format!("refund:{refund_id}");
                 let step = Step::new(&step, payment.attempt());
                 let command = PaymentCommand::RequestRefund { refund_id: refund_id.to_owned(), amount_minor };
+                let asked = self.means.tell(&process, step, &mut payment, command).await;
                 // Refused: another operation is open on this payment. It ends, and this is tried again.
-                if self.means.tell(&process, step, &mut payment, command).await?.is_err()
-                    || payment.is_stale()
-                {
-                    return Ok(false);
+                let refused = |refused| Stuck::Refused { step: "refund", refused };
+                asked.map_err(Stuck::from).and_then(|asked| asked.map_err(refused)).map_err(stuck())?;
+                if payment.is_stale() {
+                    self.means.load(&mut payment, &Reached::default()).await.map_err(stuck())?;
+                    Seen::Perhaps
+                } else {
+                    Seen::Never
                 }
-                seen = Seen::Never;
             }
-        }
-        let carried = self.payments.carry_out(&process, &mut payment, seen).await?;
-        Ok(carried == Carried::Through && state(&payment) == Some(OperationState::Succeeded))
+        };
+        let carried = self.payments.carry_out(&process, &mut payment, seen).await.map_err(stuck())?;
+        let refund = payment.state().refund(refund_id);
+        let key = refund.map_or(refund_id, |refund| refund.key.as_str());
+        let detail = match (carried, refund.map(|refund| refund.state)) {
+            (Carried::Through, Some(OperationState::Succeeded)) => return Ok(()),
+            (Carried::Through, _) => format!("{key} failed"),
+            (Carried::Unknown, _) => format!("the outcome of {key} is not known"),
+            (Carried::ByAnother, _) => format!("somebody else is at {}", request.payment_id),
+        };
+        Err(Setback { step: "refund", detail, passes: false, unreadable: None })
     }
 
     async fn record(
@@ -178,6 +233,11 @@ impl Returns {
         let told = self.means.tell(process, Step::new(step, 0), goods, command).await?;
         told.map_err(|refused| Stuck::Refused { step, refused })
     }
+}
+
+/// The process that speaks for a return.
+fn process(stream: &StreamId, order_id: &OrderId) -> Process {
+    Process::new(stream.tenant(), "return", stream.id(), order_id.as_str(), "")
 }
 
 /// What goes back where, each SKU and location once.

@@ -43,7 +43,9 @@ pub(crate) fn route(record: &CommitRecord) -> Vec<Call> {
             operation.into_iter().chain(checkout_of(stream).map(Call::Look)).collect()
         }
         StreamKind::Reservation => hold_end(record).into_iter().collect(),
-        StreamKind::Return if has("ReturnRequested") => vec![Call::Look(stream.clone())],
+        StreamKind::Return if has("ReturnRequested") || has("ReturnResumed") => {
+            vec![Call::Look(stream.clone())]
+        }
         StreamKind::Return => vec![],
     }
 }

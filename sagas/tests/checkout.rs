@@ -213,10 +213,7 @@ async fn f10_a_void_that_stays_unknown_needs_attention_and_keeps_the_order() {
     assert_eq!(shop.order_state(&order).status(), Some(OrderStatus::Submitted));
     // The operator finds that it was voided, says so to the provider's side, and lets it go on.
     shop.provider.settle("pay_1.1:void:1", Answer::Voided);
-    let resumed = shopstream_domain::order::CheckoutResumed { timer: None };
-    let resume =
-        shopstream_domain::order::CheckoutCommand::Record(shopstream_domain::order::Step::Resumed(resumed));
-    shop.send(order.checkout_stream(&shop.tenant), resume).await;
+    shop.resume_checkout(&order).await;
     ends_cancelled(&shop, &order, CancelReason::PaymentUnknown).await;
 }
 

@@ -1,41 +1,25 @@
 //! Goods that come back: the money once, the units once, whatever happens on the way.
 
+use std::time::Duration;
+
+use shopstream_domain::inventory::{ReleaseReason, ReservationStatus};
 use shopstream_domain::order::Stage;
-use shopstream_domain::returns::{Command, ReturnLine, ReturnRequest, ReturnStatus};
-use shopstream_domain::{Currency, LocationId, OrderId, Quantity, ReturnId, Sku, StreamId};
+use shopstream_domain::returns::ReturnStatus;
+use shopstream_domain::{OrderId, StreamId};
 use shopstream_sagas::Settings;
 use shopstream_sagas::testing::Shop;
 
 /// A shop that has sold three mugs at 100.
 async fn sold() -> (Shop, OrderId) {
-    let mut shop = Shop::open(Settings::default()).await;
-    shop.receive("MUG", 10).await;
-    let order = shop.order("ord_1", &[("MUG", 1), ("MUG", 2)], "tok_approve").await;
-    shop.until("sold", |shop| (shop.checkout(&order).stage() == Some(Stage::Done)).then_some(())).await;
-    (shop, order)
+    sold_for("tok_approve", Settings::default()).await
 }
 
-/// Asks for a return of units by line, as the gateway does.
-async fn ask(shop: &mut Shop, order: &OrderId, id: &str, units: &[(u32, i64)]) -> StreamId {
-    let return_id = ReturnId::new(id).unwrap();
-    let stream = return_id.stream(&shop.tenant);
-    let lines = units.iter().map(|(line, units)| ReturnLine {
-        line: *line,
-        sku: Sku::new("MUG").unwrap(),
-        location: LocationId::main(),
-        quantity: Quantity::new(*units).unwrap(),
-        unit_price_minor: 100,
-    });
-    let request = ReturnRequest {
-        return_id,
-        order_id: order.clone(),
-        payment_id: order.payment(1),
-        reservation_id: order.reservation(),
-        currency: Currency::new("GBP").unwrap(),
-        lines: lines.collect(),
-    };
-    shop.send(stream.clone(), Command::Request(request)).await;
-    stream
+async fn sold_for(token: &str, settings: Settings) -> (Shop, OrderId) {
+    let mut shop = Shop::open(settings).await;
+    shop.receive("MUG", 10).await;
+    let order = shop.order("ord_1", &[("MUG", 1), ("MUG", 2)], token).await;
+    shop.until("sold", |shop| (shop.checkout(&order).stage() == Some(Stage::Done)).then_some(())).await;
+    (shop, order)
 }
 
 async fn ends(shop: &Shop, stream: &StreamId, status: ReturnStatus) {
@@ -48,7 +32,7 @@ async fn ends(shop: &Shop, stream: &StreamId, status: ReturnStatus) {
 #[tokio::test(start_paused = true)]
 async fn the_price_goes_back_and_the_units_too() {
     let (mut shop, order) = sold().await;
-    let goods = ask(&mut shop, &order, "ret_1", &[(0, 1), (1, 1)]).await;
+    let goods = shop.give_back(&order, "ret_1", &[(0, "MUG", 1), (1, "MUG", 1)]).await;
     ends(&shop, &goods, ReturnStatus::Resolved).await;
     assert_eq!(shop.payment(&order, 1).refunded_minor(), 200);
     assert_eq!((shop.stock("MUG").committed(), shop.stock("MUG").available()), (1, 9));
@@ -58,7 +42,7 @@ async fn the_price_goes_back_and_the_units_too() {
 #[tokio::test(start_paused = true)]
 async fn more_than_was_sold_is_refused_and_nothing_moves() {
     let (mut shop, order) = sold().await;
-    let goods = ask(&mut shop, &order, "ret_1", &[(0, 2)]).await;
+    let goods = shop.give_back(&order, "ret_1", &[(0, "MUG", 2)]).await;
     ends(&shop, &goods, ReturnStatus::Refused).await;
     assert_eq!(shop.payment(&order, 1).refunded_minor(), 0);
     assert_eq!(shop.stock("MUG").committed(), 3);
@@ -67,8 +51,8 @@ async fn more_than_was_sold_is_refused_and_nothing_moves() {
 #[tokio::test(start_paused = true)]
 async fn two_returns_of_one_order_do_not_meet_at_the_provider() {
     let (mut shop, order) = sold().await;
-    let first = ask(&mut shop, &order, "ret_1", &[(0, 1)]).await;
-    let second = ask(&mut shop, &order, "ret_2", &[(1, 2)]).await;
+    let first = shop.give_back(&order, "ret_1", &[(0, "MUG", 1)]).await;
+    let second = shop.give_back(&order, "ret_2", &[(1, "MUG", 2)]).await;
     ends(&shop, &first, ReturnStatus::Resolved).await;
     ends(&shop, &second, ReturnStatus::Resolved).await;
     assert_eq!(shop.payment(&order, 1).refunded_minor(), 300);
@@ -81,7 +65,7 @@ async fn a_crash_at_any_record_of_a_return() {
     for more in 1..=8 {
         let (mut shop, order) = sold().await;
         let before = shop.records();
-        let goods = ask(&mut shop, &order, "ret_1", &[(1, 2)]).await;
+        let goods = shop.give_back(&order, "ret_1", &[(1, "MUG", 2)]).await;
         let resolved = |shop: &Shop| shop.goods_return(&goods).status() == Some(ReturnStatus::Resolved);
         shop.until("so many records", |shop| {
             (shop.records() >= before + more || resolved(shop)).then_some(())
@@ -93,4 +77,56 @@ async fn a_crash_at_any_record_of_a_return() {
         assert_eq!(shop.payment(&order, 1).refunded_minor(), 200);
         assert_eq!((shop.stock("MUG").committed(), shop.stock("MUG").available()), (1, 9));
     }
+}
+
+/// Calls for a refund so far.
+fn refunds(shop: &Shop) -> usize {
+    shop.provider.calls().iter().filter(|(operation, _)| *operation == "refund").count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn f21_a_refund_that_keeps_failing_waits_for_an_operator() {
+    let settings = Settings::default();
+    let tries = settings.tries_max as usize + 1;
+    let (mut shop, order) = sold_for("tok_refund_fails", settings).await;
+    let goods = shop.give_back(&order, "ret_1", &[(1, "MUG", 2)]).await;
+    ends(&shop, &goods, ReturnStatus::NeedsAttention).await;
+    assert_eq!(refunds(&shop), tries);
+    // The units are back, and nobody tries any more, not even after a restart.
+    assert_eq!((shop.stock("MUG").committed(), shop.stock("MUG").available()), (1, 9));
+    shop.restart().await;
+    tokio::time::sleep(Duration::from_secs(86_400)).await;
+    assert_eq!(refunds(&shop), tries);
+    assert_eq!(shop.goods_return(&goods).status(), Some(ReturnStatus::NeedsAttention));
+
+    // Resumed too early it stops again.
+    shop.resume_return(&goods).await;
+    shop.until("tried again", |shop| (refunds(shop) > tries).then_some(())).await;
+    ends(&shop, &goods, ReturnStatus::NeedsAttention).await;
+    assert_eq!(refunds(&shop), 2 * tries);
+    shop.provider.mend();
+    shop.resume_return(&goods).await;
+    ends(&shop, &goods, ReturnStatus::Resolved).await;
+    assert_eq!(shop.payment(&order, 1).refunded_minor(), 200);
+    assert_eq!(shop.provider.carried_out("refunded").len(), 1);
+    shop.assert_conserved();
+}
+
+#[tokio::test(start_paused = true)]
+async fn f13_units_of_an_order_that_was_sold_under_another_hold_go_back_there() {
+    // As in the checkout's own test: the hold runs out while the provider is asked.
+    let settings = Settings {
+        hold_seconds: 20,
+        hard_max_seconds: 20,
+        provider_timeout: Duration::from_secs(90),
+        ..Settings::default()
+    };
+    let (mut shop, order) = sold_for("tok_slow", settings).await;
+    let expired = ReservationStatus::Released { reason: ReleaseReason::Expired };
+    assert_eq!(shop.reservation(&order).status(), expired);
+    assert_ne!(shop.order_state(&order).reservation(), Some(&order.reservation()));
+    let goods = shop.give_back(&order, "ret_1", &[(1, "MUG", 2)]).await;
+    ends(&shop, &goods, ReturnStatus::Resolved).await;
+    assert_eq!((shop.stock("MUG").committed(), shop.stock("MUG").available()), (1, 9));
+    shop.assert_conserved();
 }

@@ -11,6 +11,7 @@ use shopstream_proto::event::v1::event_service_client::EventServiceClient;
 use shopstream_proto::inventory::v1::inventory_service_client::InventoryServiceClient;
 use shopstream_proto::order::v1::order_service_client::OrderServiceClient;
 use shopstream_proto::payment::v1::payment_service_client::PaymentServiceClient;
+use shopstream_proto::process::v1::process_service_client::ProcessServiceClient;
 use shopstream_proto::returns::v1::return_service_client::ReturnServiceClient;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,6 +44,8 @@ pub struct Shop {
     pub payments: PaymentServiceClient<Channel>,
     /// Returns.
     pub returns: ReturnServiceClient<Channel>,
+    /// Processes that need a person.
+    pub processes: ProcessServiceClient<Channel>,
     /// The log.
     pub events: EventServiceClient<Channel>,
     /// What operators ask.
@@ -73,6 +76,7 @@ impl Client {
                 orders: OrderServiceClient::new(channel.clone()),
                 payments: PaymentServiceClient::new(channel.clone()),
                 returns: ReturnServiceClient::new(channel.clone()),
+                processes: ProcessServiceClient::new(channel.clone()),
                 events: EventServiceClient::new(channel.clone()),
                 admin: AdminServiceClient::new(channel),
             });

@@ -60,6 +60,8 @@ pub struct Config {
     pub hold_max_seconds: u32,
     /// Seconds that a call to the payment provider may take before its outcome counts as unknown.
     pub provider_timeout_seconds: u32,
+    /// How often a step of a checkout or a return that fails is tried again before a person must look.
+    pub tries_max: u32,
 }
 
 /// What a node does.
@@ -183,6 +185,7 @@ impl Default for Config {
             hold_seconds: 30 * 60,
             hold_max_seconds: 2 * 60 * 60,
             provider_timeout_seconds: 30,
+            tries_max: 5,
         }
     }
 }
@@ -226,6 +229,7 @@ impl Config {
         ensure!(hold, ConfigError::value(&settings, "hold_seconds"));
         let answer = (1..=600).contains(&config.provider_timeout_seconds);
         ensure!(answer, ConfigError::value(&settings, "provider_timeout_seconds"));
+        ensure!(config.tries_max <= 100, ConfigError::value(&settings, "tries_max"));
         Ok(config)
     }
 

@@ -33,6 +33,11 @@ enum Verb {
     Serve(ConfigFlags),
     /// Place one order and show its timeline
     Demo(ConfigFlags),
+    /// List the checkouts and returns that need a person, or let one go on
+    Attention {
+        #[command(subcommand)]
+        verb: AttentionVerb,
+    },
     /// Read events from the log
     Events {
         #[command(flatten)]
@@ -82,6 +87,24 @@ enum Verb {
         /// The shop to which signals are sent
         #[arg(long)]
         shop: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum AttentionVerb {
+    /// What has stopped: since when, at which step, and what was seen there
+    List {
+        #[command(flatten)]
+        config: ConfigFlags,
+        #[command(flatten)]
+        whose: verbs::attention::Whose,
+    },
+    /// Let one go on where it stopped
+    Resume {
+        #[command(flatten)]
+        config: ConfigFlags,
+        #[command(flatten)]
+        options: verbs::attention::ResumeOptions,
     },
 }
 
@@ -179,6 +202,12 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Serve(flags) => node::serve(Config::load(&flags)?).await?,
         Verb::Demo(flags) => verbs::demo::run(&Config::load(&flags)?).await?,
+        Verb::Attention { verb: AttentionVerb::List { config, whose } } => {
+            verbs::attention::list(&Config::load(&config)?, &whose).await?;
+        }
+        Verb::Attention { verb: AttentionVerb::Resume { config, options } } => {
+            verbs::attention::resume(&Config::load(&config)?, &options).await?;
+        }
         Verb::Events { config, options } => verbs::events::run(&Config::load(&config)?, &options).await?,
         Verb::Log { verb: LogVerb::Status(flags) } => {
             return verbs::log::status(&Config::load(&flags)?).await;

@@ -1,6 +1,7 @@
 //! What the running shop must show: the real program, over the network, on a real Postgres and a real Kafka.
 
 mod attack;
+mod attention;
 mod bad_input;
 mod catalog;
 mod crash;

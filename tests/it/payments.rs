@@ -8,7 +8,7 @@ use shopstream_proto::payment::v1::{
 };
 use shopstream_server::client::{Client, until};
 use shopstream_tests::requests::{ended, money, order, place, sell};
-use shopstream_tests::{Shared, TestShop, calls, refusal, unique};
+use shopstream_tests::{Refusal, Shared, TestShop, calls, refusal, unique};
 use tonic::Code;
 
 const TOTAL: i64 = 1000;
@@ -98,6 +98,45 @@ async fn after_a_decline_that_may_be_retried_the_customer_pays_otherwise() -> Re
     // Asked again, the same attempt is answered.
     let again = client.shop().payments.process_payment(pay).await?.into_inner();
     ensure!(again.payment_id == first.payment_id, "{again:?} after {first:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_attempt_to_pay_begins_while_another_is_open() -> Result<()> {
+    let shop = Shared::shop();
+    let client = shop.client().await;
+    let sku = format!("ONE-{}", unique());
+    sell(&client, &sku, 2).await?;
+    let wanted = order(&format!("ord_{sku}"), &sku, 2, "tok_decline_retryable");
+    let placed = client.shop().orders.create_order(wanted).await?.into_inner();
+    let order_id = placed.order_id;
+    let min_position: Vec<_> = placed.position.into_iter().collect();
+    let get = GetOrderRequest { min_position, order_id: order_id.clone() };
+    until(async || {
+        let order =
+            client.shop().orders.get_order(get.clone()).await?.into_inner().order.context("an order")?;
+        Ok((order.status() == OrderStatus::AwaitingPayment).then_some(()))
+    })
+    .await?;
+    let pay = |request_id: &str, token: &str| ProcessPaymentRequest {
+        request_id: request_id.into(),
+        order_id: order_id.clone(),
+        payment_method_token: token.into(),
+        ..ProcessPaymentRequest::default()
+    };
+    // The provider takes two seconds over it.
+    let first = client.shop().payments.process_payment(pay("first", "tok_slow")).await?.into_inner();
+    let refused = refusal(client.shop().payments.process_payment(pay("second", "tok_good")).await);
+    ensure!(
+        refused == Refusal::new(Code::FailedPrecondition, "PAYMENT_ATTEMPT_OPEN", "order_id"),
+        "{refused:?}"
+    );
+    // The one that is open is answered again all the same.
+    let again = client.shop().payments.process_payment(pay("first", "tok_slow")).await?.into_inner();
+    ensure!(again.payment_id == first.payment_id, "{again:?} after {first:?}");
+    let end = ended(&client, &order_id, first.position.clone()).await?;
+    ensure!(end.status() == OrderStatus::Confirmed && end.payment_ids.len() == 2, "{end:?}");
+    ensure!(charges(&shop, &order_id) == [1, 1]);
     Ok(())
 }
 

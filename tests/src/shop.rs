@@ -30,6 +30,7 @@ pub struct Setup {
     log_watch_seconds: Option<u64>,
     hold_seconds: Option<u32>,
     provider_timeout_seconds: Option<u32>,
+    tries_max: Option<u32>,
 }
 
 impl Setup {
@@ -90,6 +91,11 @@ impl Setup {
         Self { provider_timeout_seconds: Some(provider_timeout_seconds), ..self }
     }
 
+    /// Trying a step that failed so often again before a person must look.
+    pub fn trying_again(self, tries_max: u32) -> Self {
+        Self { tries_max: Some(tries_max), ..self }
+    }
+
     /// The flags, for every verb alike. The password goes another way: the command line is everybody's to read.
     fn apply(&self, command: &mut Command) {
         let Self { log, provider, node, roles, .. } = self;
@@ -107,6 +113,9 @@ impl Setup {
         }
         if let Some(seconds) = self.provider_timeout_seconds {
             command.env("SHOPSTREAM_PROVIDER_TIMEOUT_SECONDS", seconds.to_string());
+        }
+        if let Some(tries) = self.tries_max {
+            command.env("SHOPSTREAM_TRIES_MAX", tries.to_string());
         }
         if let Some(seconds) = self.hold_seconds {
             command.env("SHOPSTREAM_HOLD_SECONDS", seconds.to_string());

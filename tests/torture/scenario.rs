@@ -78,13 +78,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     options.common.end(&report, folder)
 }
 
-/// A shop whose provider is given up on early, so that a play does not last; where holds are short, very short.
+/// A shop whose provider is given up on early, as is a step that fails, so that a play does not last; where holds are
+/// short, very short.
 fn start(mode: Mode, short_holds: bool) -> Option<TestShop> {
     let setup = match mode {
         Mode::Embedded => Setup::default(),
         Mode::Kafka => Setup::on(&kafka::shared()?.log_url("scenario")),
     };
-    let setup = if short_holds { setup.holding_for(1) } else { setup.waiting_for_the_provider(2) };
+    let setup =
+        if short_holds { setup.holding_for(1) } else { setup.waiting_for_the_provider(2).trying_again(1) };
     Some(TestShop::start_with(setup))
 }
 

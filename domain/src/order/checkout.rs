@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CancelReason, CheckoutCommand, CheckoutError, CheckoutEvent, CheckoutStarted, Stage, Step, Timer, Undo,
+    CancelReason, CheckoutCommand, CheckoutError, CheckoutEvent, CheckoutNeedsAttention, CheckoutResumed,
+    CheckoutStarted, Stage, Step, Timer, Undo,
 };
 use crate::aggregate::cqrs_aggregate;
 use crate::{Aggregate, PaymentId, StoredEvent, StreamKind, Timestamp};
@@ -46,6 +47,14 @@ impl Checkout {
     /// Where it was when it stopped for an operator; `None` unless it waits for one.
     pub fn interrupted(&self) -> Option<Stage> {
         self.interrupted
+    }
+
+    /// What an operator must look at; `None` unless it waits for one.
+    pub fn attention(&self) -> Option<&CheckoutNeedsAttention> {
+        match self.steps.last() {
+            Some(Step::NeedsAttention(attention)) => Some(attention),
+            Some(_) | None => None,
+        }
     }
 
     /// How it started.
@@ -103,6 +112,16 @@ impl Checkout {
         }
     }
 
+    fn resume(&self, reason: &str) -> Result<Vec<CheckoutEvent>, CheckoutError> {
+        match self.stage.ok_or(CheckoutError::NotFound)? {
+            Stage::NeedsAttention => {
+                let resumed = CheckoutResumed { reason: Some(reason.to_owned()), timer: None };
+                Ok(vec![Step::Resumed(resumed)])
+            }
+            stage => Err(CheckoutError::NotStopped { stage }),
+        }
+    }
+
     fn legal(&self, step: &Step) -> Result<(), CheckoutError> {
         if !self.leads_to(step) {
             return Err(CheckoutError::IllegalStep { from: self.stage, step: step.event_type() });
@@ -130,7 +149,8 @@ impl Checkout {
     fn leads_to(&self, step: &Step) -> bool {
         match (self.stage, step.stage()) {
             (None, to) => to == Some(Stage::Started),
-            (Some(from), None) => from == Stage::NeedsAttention,
+            // No process resumes itself.
+            (Some(_), None) => false,
             (Some(from), Some(to)) => self.interrupted.unwrap_or(from).may_go_to(to),
         }
     }
@@ -235,6 +255,7 @@ impl Aggregate for Checkout {
     ) -> Result<Vec<CheckoutEvent>, CheckoutError> {
         match command {
             CheckoutCommand::Record(step) => self.record(step),
+            CheckoutCommand::Resume { reason } => self.resume(reason),
         }
     }
 

@@ -6,6 +6,15 @@ use crate::{PaymentId, Refusal, RefusalFamily};
 /// Why a checkout does not take a step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckoutError {
+    /// The stream is empty.
+    #[error("there is no such checkout")]
+    NotFound,
+    /// It waits for nobody.
+    #[error("the checkout is at {stage:?} and goes on by itself: only one that needs attention is resumed")]
+    NotStopped {
+        /// Where it is.
+        stage: Stage,
+    },
     /// The step is not in the table of legal transitions.
     #[error("a checkout at {from:?} does not go to {step}")]
     IllegalStep {
@@ -43,6 +52,8 @@ pub enum CheckoutError {
 impl Refusal for CheckoutError {
     fn reason(&self) -> &'static str {
         match self {
+            Self::NotFound => "CHECKOUT_NOT_FOUND",
+            Self::NotStopped { .. } => "PROCESS_NOT_STOPPED",
             Self::IllegalStep { .. } => "CHECKOUT_ILLEGAL_STEP",
             Self::OtherPayment { .. } => "CHECKOUT_OTHER_PAYMENT",
             Self::OtherAttempt { .. } => "CHECKOUT_OTHER_ATTEMPT",
@@ -52,7 +63,9 @@ impl Refusal for CheckoutError {
 
     fn family(&self) -> RefusalFamily {
         match self {
-            Self::IllegalStep { .. }
+            Self::NotFound => RefusalFamily::NotFound,
+            Self::NotStopped { .. }
+            | Self::IllegalStep { .. }
             | Self::OtherPayment { .. }
             | Self::OtherAttempt { .. }
             | Self::NotCovered { .. } => RefusalFamily::Precondition,

@@ -229,9 +229,12 @@ pub struct CheckoutNeedsAttention {
     pub detail: String,
 }
 
-/// The operator looked: the process goes on at the stage where it stopped.
+/// The operator looked: the process goes on at the stage where it stopped. Who it was is in the record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CheckoutResumed {
+    /// What the operator found or did; absent where nobody said so, as before it could be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// See [`Timer`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timer: Option<Timer>,

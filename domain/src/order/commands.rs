@@ -56,4 +56,9 @@ pub enum Command {
 pub enum CheckoutCommand {
     /// Remember a fact that the process learned or decided.
     Record(Step),
+    /// Go on where you stopped (operator).
+    Resume {
+        /// What the operator found or did.
+        reason: String,
+    },
 }

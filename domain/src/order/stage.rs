@@ -15,7 +15,7 @@
 //! | Reversing | Reversing (another list), Cancelled |
 //! | Cancelled | Compensating (F-11: a payment succeeded late) |
 //! | any but Done and Cancelled | NeedsAttention |
-//! | NeedsAttention | Resumed (back to where it was), and wherever that stage may go |
+//! | NeedsAttention | Resumed (back to where it was, by an operator), and wherever that stage may go |
 //!
 //! What a stored reply implies need not be recorded, so a run may skip StockHeld, PaymentPending of its first
 //! attempt, and StockCommitted; PaymentSecured it may not, because money is never assumed. PaymentSecured may be

@@ -3,7 +3,7 @@
 //! ```text
 //! Authorizing ⇄ OutcomeUnknown → Authorized → PartiallyCaptured → Captured → PartiallyRefunded → Refunded
 //!      └──────────────┴→ Declined      └→ Voided
-//! Declined or Voided → SucceededLate → Voided (F-11)
+//! Declined or Voided → SucceededLate → Voided (F-11, and where an authorisation may have overtaken its void)
 //! ```
 //!
 //! Always: captured ≤ authorised, refunded ≤ captured, at most one provider operation in flight.
@@ -127,6 +127,7 @@ impl PaymentIntent {
             amount_minor: event.amount_minor,
             refund_id: event.refund_id.clone(),
             state: OperationState::Open,
+            blind: event.operation == ProviderOperation::Void && self.phase == Some(Phase::Initiated),
         });
     }
 
@@ -188,7 +189,7 @@ impl Aggregate for PaymentIntent {
                 }),
             Command::RecordAnswer { key, answer } => {
                 self.found()?;
-                Ok(self.outcome(key, answer)?.into_iter().collect())
+                self.implied(key, answer)
             }
             Command::MarkOutcomeUnknown { key } => self.mark_unknown(key),
             Command::RequestCapture { amount_minor } => self.request_capture(*amount_minor),

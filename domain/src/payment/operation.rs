@@ -49,6 +49,9 @@ pub struct Operation {
     pub refund_id: Option<String>,
     /// What is known of it.
     pub state: OperationState,
+    /// A void that was asked for while nobody knew whether there was anything to let go.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub blind: bool,
 }
 
 /// What is known of a call.

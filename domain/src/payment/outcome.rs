@@ -16,8 +16,26 @@ enum Verdict<'a> {
 }
 
 impl PaymentIntent {
-    /// The event that `answer` implies; `None` where it says nothing new.
-    pub(super) fn outcome(&self, key: &str, answer: &Answer) -> Result<Option<Event>, Error> {
+    /// The events that `answer` implies; none where it says nothing new.
+    pub(super) fn implied(&self, key: &str, answer: &Answer) -> Result<Vec<Event>, Error> {
+        let outcome = self.outcome(key, answer)?;
+        let overtaken = outcome.as_ref().and_then(|outcome| self.held_after_all(outcome));
+        Ok(outcome.into_iter().chain(overtaken).collect())
+    }
+
+    /// A blind void was carried out, and meanwhile the authorisation was heard of. Which of the two reached the
+    /// provider last nobody knows, so the money counts as held until a void that was asked for since is answered.
+    fn held_after_all(&self, outcome: &Event) -> Option<Event> {
+        let Event::Voided(voided) = outcome else { return None };
+        let held = match self.phase? {
+            Phase::Authorized | Phase::SucceededLate => self.operation(&voided.key)?.blind,
+            Phase::Initiated | Phase::Declined | Phase::Voided => false,
+        };
+        let (key, amount_minor) = (self.authorization_key()?.to_owned(), self.authorized_minor());
+        held.then_some(Event::SucceededLate(PaymentSucceededLate { key, amount_minor }))
+    }
+
+    fn outcome(&self, key: &str, answer: &Answer) -> Result<Option<Event>, Error> {
         let operation = self.operation(key).ok_or_else(|| Error::UnknownOperation { key: key.to_owned() })?;
         let verdict = read(operation, answer)?;
         let contradiction = || Error::Contradiction { key: key.to_owned(), answer: answer.name() };

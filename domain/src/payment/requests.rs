@@ -138,7 +138,7 @@ impl PaymentIntent {
             return Ok(vec![]);
         }
         let newer = self.sequence.is_none_or(|known| signal.sequence > known);
-        let implied = if newer { self.outcome(&signal.key, answer).ok().flatten() } else { None };
+        let implied = if newer { self.implied(&signal.key, answer).unwrap_or_default() } else { vec![] };
         Ok(std::iter::once(Event::SignalReceived(signal.clone())).chain(implied).collect())
     }
 

@@ -59,6 +59,22 @@ impl PaymentStatus {
     }
 }
 
+impl PaymentStatus {
+    /// Whether the provider holds or has money under such a payment, or may have: then no other attempt is begun.
+    pub const fn may_hold_money(self) -> bool {
+        match self {
+            Self::Declined | Self::Voided | Self::Refunded => false,
+            Self::Authorizing
+            | Self::OutcomeUnknown
+            | Self::Authorized
+            | Self::PartiallyCaptured
+            | Self::Captured
+            | Self::PartiallyRefunded
+            | Self::SucceededLate => true,
+        }
+    }
+}
+
 impl PaymentIntent {
     /// Where it is; `None` for an empty stream.
     pub fn status(&self) -> Option<PaymentStatus> {

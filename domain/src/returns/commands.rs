@@ -22,6 +22,18 @@ pub enum Command {
         /// The reason of whoever refused, such as the order's `RETURN_EXCEEDS_ORDER`.
         reason: String,
     },
+    /// A step keeps failing (return process).
+    RecordNeedsAttention {
+        /// The step, in the process's own word.
+        step: String,
+        /// What was seen, for the operator.
+        detail: String,
+    },
+    /// Go on where you stopped (operator).
+    Resume {
+        /// What the operator found or did.
+        reason: String,
+    },
 }
 
 /// Which units of which order come back.

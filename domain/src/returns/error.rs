@@ -1,5 +1,6 @@
 //! The rules that stand in the way of returns.
 
+use super::ReturnStatus;
 use crate::{Refusal, RefusalFamily};
 
 /// Why a return refuses.
@@ -40,6 +41,12 @@ pub enum Error {
     /// Money or goods moved already.
     #[error("the return is being carried out and can no longer be refused")]
     UnderWay,
+    /// It waits for nobody.
+    #[error("the return is {} and goes on by itself: only one that needs attention is resumed", .status.name())]
+    NotStopped {
+        /// Where it is.
+        status: ReturnStatus,
+    },
     /// The refunded amount is not the one that was owed.
     #[error("{expected} are to be refunded, not {found}")]
     RefundMismatch {
@@ -61,6 +68,7 @@ impl Refusal for Error {
             Self::AlreadyExists => "RETURN_EXISTS",
             Self::AlreadyRefused => "RETURN_REFUSED",
             Self::UnderWay => "RETURN_UNDER_WAY",
+            Self::NotStopped { .. } => "PROCESS_NOT_STOPPED",
             Self::RefundMismatch { .. } => "REFUND_MISMATCH",
         }
     }
@@ -73,7 +81,7 @@ impl Refusal for Error {
             | Self::Overflow { .. } => RefusalFamily::Invalid,
             Self::NotFound => RefusalFamily::NotFound,
             Self::AlreadyExists => RefusalFamily::AlreadyExists,
-            Self::AlreadyRefused | Self::UnderWay | Self::RefundMismatch { .. } => {
+            Self::AlreadyRefused | Self::UnderWay | Self::NotStopped { .. } | Self::RefundMismatch { .. } => {
                 RefusalFamily::Precondition
             }
         }
@@ -85,7 +93,11 @@ impl Refusal for Error {
             Self::NegativePrice { index, .. } => Some(format!("lines[{index}].unit_price")),
             Self::Overflow { index } => Some(format!("lines[{index}]")),
             Self::RefundMismatch { .. } => Some("amount".to_owned()),
-            Self::NotFound | Self::AlreadyExists | Self::AlreadyRefused | Self::UnderWay => None,
+            Self::NotFound
+            | Self::AlreadyExists
+            | Self::AlreadyRefused
+            | Self::UnderWay
+            | Self::NotStopped { .. } => None,
         }
     }
 }

@@ -19,6 +19,10 @@ events! {
         Resolved(ReturnResolved) = 1,
         /// They do not come back.
         Refused(ReturnRefused) = 1,
+        /// A step keeps failing; an operator must look.
+        NeedsAttention(ReturnNeedsAttention) = 1,
+        /// The operator looked: go on.
+        Resumed(ReturnResumed) = 1,
     }
 }
 
@@ -71,5 +75,21 @@ pub struct ReturnResolved {}
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReturnRefused {
     /// The reason of whoever refused.
+    pub reason: String,
+}
+
+/// A step keeps failing: nothing is tried any more until an operator has looked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReturnNeedsAttention {
+    /// The step, in the process's own word.
+    pub step: String,
+    /// What was seen, for the operator.
+    pub detail: String,
+}
+
+/// The operator looked: the process goes on. Who it was is in the record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReturnResumed {
+    /// What the operator found or did.
     pub reason: String,
 }

@@ -3,13 +3,14 @@
 //! ```text
 //! Requested → (Refunded, Restocked in either order) → Resolved
 //!     └─────→ Refused
+//! any but Resolved and Refused ⇄ NeedsAttention
 //! ```
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Command, Error, Event, ReturnLine, ReturnRefunded, ReturnRefused, ReturnRequest, ReturnRequested,
-    ReturnResolved, ReturnRestocked,
+    Command, Error, Event, ReturnLine, ReturnNeedsAttention, ReturnRefunded, ReturnRefused, ReturnRequest,
+    ReturnRequested, ReturnResolved, ReturnRestocked, ReturnResumed,
 };
 use crate::aggregate::cqrs_aggregate;
 use crate::order::LINES_MAX;
@@ -26,6 +27,8 @@ pub struct Return {
     restocked: bool,
     #[serde(default)]
     refused: bool,
+    #[serde(default)]
+    stopped: bool,
 }
 
 /// Where a return is.
@@ -42,6 +45,8 @@ pub enum ReturnStatus {
     Resolved,
     /// Neither, and never will.
     Refused,
+    /// A step keeps failing and waits for an operator.
+    NeedsAttention,
 }
 
 impl ReturnStatus {
@@ -53,6 +58,15 @@ impl ReturnStatus {
             Self::Restocked => "restocked",
             Self::Resolved => "resolved",
             Self::Refused => "refused",
+            Self::NeedsAttention => "needs_attention",
+        }
+    }
+
+    /// Whether nothing is left to do.
+    pub const fn is_terminal(self) -> bool {
+        match self {
+            Self::Resolved | Self::Refused => true,
+            Self::Requested | Self::Refunded | Self::Restocked | Self::NeedsAttention => false,
         }
     }
 }
@@ -61,13 +75,14 @@ impl Return {
     /// Where it is; `None` for an empty stream.
     pub fn status(&self) -> Option<ReturnStatus> {
         self.requested.as_ref()?;
-        Some(match (self.refused, self.refunded, self.restocked) {
+        let so_far = match (self.refused, self.refunded, self.restocked) {
             (true, _, _) => ReturnStatus::Refused,
             (false, false, false) => ReturnStatus::Requested,
             (false, true, false) => ReturnStatus::Refunded,
             (false, false, true) => ReturnStatus::Restocked,
             (false, true, true) => ReturnStatus::Resolved,
-        })
+        };
+        Some(if self.stopped && !so_far.is_terminal() { ReturnStatus::NeedsAttention } else { so_far })
     }
 
     /// Which units come back; `None` for an empty stream.
@@ -108,7 +123,30 @@ impl Return {
         match self.status().ok_or(Error::NotFound)? {
             ReturnStatus::Refused => Ok(vec![]),
             ReturnStatus::Requested => Ok(vec![Event::Refused(ReturnRefused { reason: reason.to_owned() })]),
-            ReturnStatus::Refunded | ReturnStatus::Restocked | ReturnStatus::Resolved => Err(Error::UnderWay),
+            ReturnStatus::Refunded
+            | ReturnStatus::Restocked
+            | ReturnStatus::Resolved
+            | ReturnStatus::NeedsAttention => Err(Error::UnderWay),
+        }
+    }
+
+    fn record_needs_attention(&self, step: &str, detail: &str) -> Result<Vec<Event>, Error> {
+        match self.status().ok_or(Error::NotFound)? {
+            ReturnStatus::Requested | ReturnStatus::Refunded | ReturnStatus::Restocked => {
+                let (step, detail) = (step.to_owned(), detail.to_owned());
+                Ok(vec![Event::NeedsAttention(ReturnNeedsAttention { step, detail })])
+            }
+            // Another runner said so already, or brought it to its end.
+            ReturnStatus::NeedsAttention | ReturnStatus::Resolved | ReturnStatus::Refused => Ok(vec![]),
+        }
+    }
+
+    fn resume(&self, reason: &str) -> Result<Vec<Event>, Error> {
+        match self.status().ok_or(Error::NotFound)? {
+            ReturnStatus::NeedsAttention => {
+                Ok(vec![Event::Resumed(ReturnResumed { reason: reason.to_owned() })])
+            }
+            status => Err(Error::NotStopped { status }),
         }
     }
 
@@ -118,7 +156,9 @@ impl Return {
             ReturnStatus::Requested
             | ReturnStatus::Refunded
             | ReturnStatus::Restocked
-            | ReturnStatus::Resolved => Ok(()),
+            | ReturnStatus::Resolved
+            // A fact stays one, whoever waits for whom.
+            | ReturnStatus::NeedsAttention => Ok(()),
         }
     }
 }
@@ -159,6 +199,8 @@ impl Aggregate for Return {
             Command::RecordRefunded { amount_minor } => self.record_refunded(*amount_minor),
             Command::RecordRestocked => self.record_restocked(),
             Command::Refuse { reason } => self.refuse(reason),
+            Command::RecordNeedsAttention { step, detail } => self.record_needs_attention(step, detail),
+            Command::Resume { reason } => self.resume(reason),
         }
     }
 
@@ -169,6 +211,8 @@ impl Aggregate for Return {
             Event::Restocked(_) => self.restocked = true,
             Event::Resolved(_) => {}
             Event::Refused(_) => self.refused = true,
+            Event::NeedsAttention(_) => self.stopped = true,
+            Event::Resumed(_) => self.stopped = false,
         }
     }
 

@@ -13,6 +13,7 @@ mod tests;
 pub use commands::{Command, ReturnRequest};
 pub use error::Error;
 pub use events::{
-    Event, ReturnLine, ReturnRefunded, ReturnRefused, ReturnRequested, ReturnResolved, ReturnRestocked,
+    Event, ReturnLine, ReturnNeedsAttention, ReturnRefunded, ReturnRefused, ReturnRequested, ReturnResolved,
+    ReturnRestocked, ReturnResumed,
 };
 pub use goods_return::{Return, ReturnStatus};

@@ -54,8 +54,21 @@ fn refused() -> Event {
     Event::Refused(ReturnRefused { reason: "RETURN_EXCEEDS_ORDER".to_owned() })
 }
 
+fn stopped() -> Event {
+    let (step, detail) = ("refund".to_owned(), "pay_1.1:refund:6 failed".to_owned());
+    Event::NeedsAttention(ReturnNeedsAttention { step, detail })
+}
+
+fn resumed() -> Event {
+    Event::Resumed(ReturnResumed { reason: "the provider is back".to_owned() })
+}
+
+fn resume() -> Command {
+    Command::Resume { reason: "the provider is back".to_owned() }
+}
+
 /// Every state, in the order of the columns below.
-fn states() -> [(Option<ReturnStatus>, Vec<Event>); 6] {
+fn states() -> [(Option<ReturnStatus>, Vec<Event>); 7] {
     [
         (None, vec![]),
         (Some(ReturnStatus::Requested), vec![requested()]),
@@ -63,23 +76,35 @@ fn states() -> [(Option<ReturnStatus>, Vec<Event>); 6] {
         (Some(ReturnStatus::Restocked), vec![requested(), restocked()]),
         (Some(ReturnStatus::Resolved), vec![requested(), restocked(), refunded(), resolved()]),
         (Some(ReturnStatus::Refused), vec![requested(), refused()]),
+        (Some(ReturnStatus::NeedsAttention), vec![requested(), restocked(), stopped()]),
     ]
 }
 
 /// What each command leads to in each state. The match has no wildcard, so a new command asks for its row.
-fn expected(command: &Command) -> [&'static str; 6] {
+fn expected(command: &Command) -> [&'static str; 7] {
     const ABSENT: &str = "RETURN_NOT_FOUND";
     const NO: &str = "RETURN_REFUSED";
     const SO: &str = "nothing";
     match command {
-        Command::Request(_) => ["ReturnRequested", SO, SO, SO, SO, SO],
+        Command::Request(_) => ["ReturnRequested", SO, SO, SO, SO, SO, SO],
         Command::RecordRefunded { .. } => {
-            [ABSENT, "ReturnRefunded", SO, "ReturnRefunded ReturnResolved", SO, NO]
+            let last = "ReturnRefunded ReturnResolved";
+            [ABSENT, "ReturnRefunded", SO, last, SO, NO, last]
         }
-        Command::RecordRestocked => [ABSENT, "ReturnRestocked", "ReturnRestocked ReturnResolved", SO, SO, NO],
+        Command::RecordRestocked => {
+            [ABSENT, "ReturnRestocked", "ReturnRestocked ReturnResolved", SO, SO, NO, SO]
+        }
         Command::Refuse { .. } => {
             let moving = "RETURN_UNDER_WAY";
-            [ABSENT, "ReturnRefused", moving, moving, moving, SO]
+            [ABSENT, "ReturnRefused", moving, moving, moving, SO, moving]
+        }
+        Command::RecordNeedsAttention { .. } => {
+            let stops = "ReturnNeedsAttention";
+            [ABSENT, stops, stops, stops, SO, SO, SO]
+        }
+        Command::Resume { .. } => {
+            let goes_on = "PROCESS_NOT_STOPPED";
+            [ABSENT, goes_on, goes_on, goes_on, goes_on, goes_on, "ReturnResumed"]
         }
     }
 }
@@ -91,6 +116,8 @@ fn every_command_in_every_state() {
         Command::RecordRefunded { amount_minor: OWED },
         Command::RecordRestocked,
         Command::Refuse { reason: "RETURN_EXCEEDS_ORDER".to_owned() },
+        Command::RecordNeedsAttention { step: "refund".to_owned(), detail: "it failed".to_owned() },
+        resume(),
     ];
     for command in commands {
         for ((status, history), expected) in states().into_iter().zip(expected(&command)) {
@@ -108,6 +135,23 @@ fn a_return_owes_the_price_paid() {
     let other = Command::RecordRefunded { amount_minor: 1 };
     let mismatch = Error::RefundMismatch { expected: OWED, found: 1 };
     given::<Return>([requested()]).when(other).then_refused(mismatch);
+}
+
+#[test]
+fn an_operator_sends_a_return_back_to_where_it_stopped() {
+    let history = || given::<Return>([requested(), restocked(), stopped()]);
+    assert_eq!(history().when(resume()).then([resumed()]).status(), Some(ReturnStatus::Restocked));
+    // The same trouble after that is news again.
+    let again = Command::RecordNeedsAttention {
+        step: "refund".to_owned(),
+        detail: "pay_1.1:refund:6 failed".to_owned(),
+    };
+    let stopped_again = history().and([resumed()]).when(again).then([stopped()]);
+    assert_eq!(stopped_again.status(), Some(ReturnStatus::NeedsAttention));
+    // What comes through after all ends it, though nobody resumed it.
+    let refund = Command::RecordRefunded { amount_minor: OWED };
+    let ended = history().when(refund).then([refunded(), resolved()]);
+    assert_eq!(ended.status(), Some(ReturnStatus::Resolved));
 }
 
 #[test]
@@ -134,7 +178,7 @@ fn a_request_that_cannot_be_names_its_field() {
 
 #[test]
 fn returns_read_as_they_were_written() {
-    let samples = [requested(), refunded(), restocked(), resolved(), refused()];
+    let samples = [requested(), refunded(), restocked(), resolved(), refused(), stopped(), resumed()];
     let names: Vec<_> = Event::TYPES.iter().map(|(name, _)| *name).collect();
     assert_eq!(samples.each_ref().map(Event::event_type).as_slice(), names);
     for sample in samples {

@@ -16,7 +16,7 @@ use crate::shop::Shop;
 use crate::token::Scope;
 use crate::wire::id;
 
-/// Orders per page where the request leaves it open, and at most.
+/// What a page has where the request leaves it open, and at most.
 const PAGE: (u32, u32) = (50, 1_000);
 
 pub(super) async fn order(
@@ -89,8 +89,8 @@ pub(super) async fn user_orders(
     Ok(GetUserOrdersResponse { orders: rows.iter().map(view::summary).collect(), next_page_token })
 }
 
-/// Validation has seen that it is not negative.
-fn page_size(asked: i32) -> u32 {
+/// How much a page has, of a size that validation has seen is not negative.
+pub(crate) fn page_size(asked: i32) -> u32 {
     match asked.unsigned_abs() {
         0 => PAGE.0,
         some => some.min(PAGE.1),

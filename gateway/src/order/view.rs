@@ -36,7 +36,7 @@ pub(super) fn order(
             total: amount(detail.total_minor),
             refunded: (detail.refunded_minor != 0).then(|| money(detail.refunded_minor, detail.currency)),
         }),
-        reservation_id: if draft { String::new() } else { detail.order_id.reservation().into() },
+        reservation_id: if draft { String::new() } else { detail.reservation().into() },
         payment_ids: payments.iter().map(|payment| payment.payment_id.as_str().to_owned()).collect(),
         cancel_reason: cancel_reason(detail.cancel_reason).into(),
         checkout_state: checkout.map_or_else(String::new, |checkout| format!("{:?}", checkout.stage)),

@@ -35,7 +35,9 @@ impl Attempt {
         Ok(Self { asked, order_id, method_token: request.payment_method_token })
     }
 
-    pub(super) fn check(&self, order: &OrderDetail) -> Result<(), Failure> {
+    /// At most one attempt of an order is open. `payments` are all that were begun, of a view that had caught up; two
+    /// calls that saw the same ones begin the same next one, and its own stream takes only the first.
+    pub(super) fn check(&self, order: &OrderDetail, payments: &[PaymentView]) -> Result<(), Failure> {
         if let Some(expected) = self.asked.expected_version.filter(|expected| *expected != order.version) {
             let what = format!("order {}", self.order_id);
             return Err(Failure::Stale { what, expected, actual: order.version });
@@ -43,6 +45,14 @@ impl Attempt {
         if order.status != OrderStatus::AwaitingPayment {
             let detail = format!("{} does not wait for a payment", self.order_id);
             return Err(Failure::precondition("ORDER_NOT_AWAITING_PAYMENT", "order_id", detail));
+        }
+        if let Some(open) = payments.iter().find(|payment| payment.open || payment.status.may_hold_money()) {
+            let detail = format!(
+                "{} is {} and may still pay for it: pay otherwise once that is declined or voided",
+                open.payment_id,
+                open.status.name()
+            );
+            return Err(Failure::precondition("PAYMENT_ATTEMPT_OPEN", "order_id", detail));
         }
         Ok(())
     }

@@ -90,6 +90,7 @@ fn order(status: OrderStatus) -> OrderDetail {
         refunded_minor: 0,
         returned: Vec::new(),
         payments: Vec::new(),
+        reservation_id: None,
         cancel_reason: None,
         created_at: NOW,
         effective_at: NOW,
@@ -119,17 +120,47 @@ fn process_payment_is_a_further_attempt_for_the_whole_order() {
         model::Command::Payment(Command::Initiate { amount_minor: 500, ref method_token, .. })
             if method_token == "tok_approve"
     ));
-    assert_eq!(attempt(Some(2)).check(&order), Ok(()));
+    assert_eq!(attempt(Some(2)).check(&order, &[]), Ok(()));
 }
 
 #[test]
 fn an_order_that_waits_for_no_payment_refuses_one() {
     let waiting = order(OrderStatus::AwaitingPayment);
-    assert_eq!(refusal(attempt(Some(1)).check(&waiting)).0, Code::Aborted);
+    assert_eq!(refusal(attempt(Some(1)).check(&waiting, &[])).0, Code::Aborted);
     for status in [OrderStatus::Draft, OrderStatus::Submitted, OrderStatus::Confirmed, OrderStatus::Cancelled]
     {
-        let refused = refusal(attempt(None).check(&order(status)));
+        let refused = refusal(attempt(None).check(&order(status), &[]));
         assert_eq!(refused, (Code::FailedPrecondition, "order_id".to_owned()));
+    }
+}
+
+#[test]
+fn an_attempt_waits_until_the_one_before_it_has_come_to_nothing() {
+    let order = order(OrderStatus::AwaitingPayment);
+    let declined = || PaymentView { status: PaymentStatus::Declined, ..payment() };
+    let last = |status, open| {
+        let payment_id = PaymentId::new("pay_1.2").expect("valid");
+        [declined(), PaymentView { payment_id, status, open, ..payment() }]
+    };
+    let check = |payments: &[PaymentView]| attempt(None).check(&order, payments);
+    assert_eq!(check(&[declined()]), Ok(()));
+    for status in [PaymentStatus::Declined, PaymentStatus::Voided, PaymentStatus::Refunded] {
+        assert_eq!(check(&last(status, false)), Ok(()), "{status:?}");
+        // The provider has something yet to answer.
+        assert!(check(&last(status, true)).is_err(), "{status:?}");
+    }
+    for status in [
+        PaymentStatus::Authorizing,
+        PaymentStatus::OutcomeUnknown,
+        PaymentStatus::Authorized,
+        PaymentStatus::PartiallyCaptured,
+        PaymentStatus::Captured,
+        PaymentStatus::PartiallyRefunded,
+        PaymentStatus::SucceededLate,
+    ] {
+        let refused = check(&last(status, false)).expect_err("one is enough");
+        assert!(refused.to_string().contains("pay_1.2"), "{refused}");
+        assert_eq!(refusal(Err::<(), _>(refused)), (Code::FailedPrecondition, "order_id".to_owned()));
     }
 }
 

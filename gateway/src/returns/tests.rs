@@ -1,7 +1,7 @@
 //! From requests to the command for a return.
 
 use shopstream_domain::order::{OrderLine, PriceSource};
-use shopstream_domain::{Currency, CustomerId, LocationId, Sku, model};
+use shopstream_domain::{Currency, CustomerId, LocationId, ReservationId, Sku, model};
 use shopstream_projections::order::OrderDetail;
 use shopstream_projections::order::order_detail::ReturnedUnits;
 use shopstream_proto::returns::v1::NewReturnLine;
@@ -21,6 +21,7 @@ fn order(status: OrderStatus) -> Order {
         refunded_minor: 0,
         returned: vec![ReturnedUnits { line: 1, units: 1 }],
         payments: Vec::new(),
+        reservation_id: None,
         cancel_reason: None,
         created_at: NOW,
         effective_at: NOW,
@@ -94,6 +95,17 @@ fn create_return_refunds_the_price_paid() {
         .map(|l| (l.line, l.sku.as_str(), l.quantity.get(), l.unit_price_minor))
         .collect();
     assert_eq!(lines, [(1, "A2", 1, 400), (0, "A1", 2, 100)]);
+}
+
+/// F-13: the hold that every order begins with ran out under its payment.
+#[test]
+fn units_go_back_to_the_hold_under_which_they_were_sold() {
+    let second = ReservationId::new("res_second").expect("valid");
+    let mut sold = confirmed();
+    sold.order.detail.reservation_id = Some(second.clone());
+    let command = wanted(&[(0, 1)]).expect("valid").command(&call(), &sold).expect("returnable");
+    let model::Command::Return(Command::Request(request)) = command.command else { panic!("no request") };
+    assert_eq!(request.reservation_id, second);
 }
 
 #[test]

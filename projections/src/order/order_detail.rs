@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use shopstream_domain::model::Event;
 use shopstream_domain::order::{self, CancelReason, OrderLine, Placement};
 use shopstream_domain::{
-    Currency, CustomerId, OrderId, Partition, PaymentId, StreamId, StreamKind, TenantId, Timestamp, Version,
+    Currency, CustomerId, OrderId, Partition, PaymentId, ReservationId, StreamId, StreamKind, TenantId,
+    Timestamp, Version,
 };
 use shopstream_eventlog::{Offset, Position};
 use tokio_postgres::types::ToSql;
@@ -54,6 +55,8 @@ table! {
         returned: Vec<ReturnedUnits>,
         /// Its payments as far as the order knows them, in the order of the attempts.
         payments: Vec<PaymentId>,
+        /// The reservation under which it was sold, once confirmed: not always the one that it began with.
+        reservation_id: Option<ReservationId>,
         /// Why it is, or is being, cancelled.
         cancel_reason: Option<CancelReason>,
         /// When it was recorded.
@@ -75,6 +78,11 @@ impl OrderDetail {
     /// Where its last event is.
     pub const fn position(&self) -> Position {
         Position { partition: self.partition, offset: self.offset }
+    }
+
+    /// The reservation that counts: that under which it was sold, else the one that it began with.
+    pub fn reservation(&self) -> ReservationId {
+        self.reservation_id.clone().unwrap_or_else(|| self.order_id.reservation())
     }
 }
 
@@ -126,6 +134,7 @@ impl Entity for OrderDetail {
             refunded_minor: 0,
             returned: Vec::new(),
             payments: Vec::new(),
+            reservation_id: None,
             cancel_reason: None,
             created_at: updated_at,
             effective_at: fact.effective_at(),
@@ -144,6 +153,7 @@ impl Entity for OrderDetail {
             order::Event::AwaitingPayment(awaiting) => self.paid_by(&awaiting.payment_id),
             order::Event::Confirmed(confirmed) => {
                 confirmed.payments.iter().for_each(|payment| self.paid_by(payment));
+                self.reservation_id = Some(confirmed.reservation_id.clone());
             }
             order::Event::CancellationRequested(_) | order::Event::Cancelled(_) => {}
             order::Event::UnitsReturned(returned) => {

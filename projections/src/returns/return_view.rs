@@ -41,6 +41,10 @@ table! {
         lines: Vec<ReturnLine>,
         /// Why it was refused.
         refusal: Option<String>,
+        /// The step that keeps failing and waits for a person, whatever `status` says of how far it came.
+        attention_step: Option<String>,
+        /// What was seen there.
+        attention_detail: Option<String>,
         /// When it was recorded.
         created_at: Timestamp,
         /// When it was true in the business.
@@ -56,12 +60,17 @@ table! {
     }
     index "(tenant_id, order_id)"
     index "(tenant_id, return_id) WHERE status <> ALL ('{resolved,refused}')"
+    index "(tenant_id, return_id) WHERE attention_step IS NOT NULL"
 }
 
 impl ReturnView {
     /// Where its last event is.
     pub const fn position(&self) -> Position {
         Position { partition: self.partition, offset: self.offset }
+    }
+
+    fn wait_for_nobody(&mut self) {
+        (self.attention_step, self.attention_detail) = (None, None);
     }
 }
 
@@ -89,6 +98,8 @@ impl Entity for ReturnView {
             refund_minor: requested.refund_minor,
             lines: request.lines.clone(),
             refusal: None,
+            attention_step: None,
+            attention_detail: None,
             created_at: updated_at,
             effective_at: fact.effective_at(),
             updated_at,
@@ -104,11 +115,19 @@ impl Entity for ReturnView {
             returns::Event::Requested(_) => return Err(Poison::repeated(fact.event)),
             returns::Event::Refunded(_) => self.status = ReturnStatus::Refunded,
             returns::Event::Restocked(_) => self.status = ReturnStatus::Restocked,
-            returns::Event::Resolved(_) => self.status = ReturnStatus::Resolved,
+            returns::Event::Resolved(_) => {
+                self.status = ReturnStatus::Resolved;
+                self.wait_for_nobody();
+            }
             returns::Event::Refused(refused) => {
                 self.status = ReturnStatus::Refused;
                 self.refusal = Some(refused.reason.clone());
             }
+            returns::Event::NeedsAttention(needs) => {
+                self.attention_step = Some(needs.step.clone());
+                self.attention_detail = Some(needs.detail.clone());
+            }
+            returns::Event::Resumed(_) => self.wait_for_nobody(),
         }
         Ok(())
     }
@@ -131,8 +150,8 @@ impl ReadModels {
         Ok(self.select(Projection::ReturnView, condition, &key).await?.pop())
     }
 
-    /// A page of the returns of all tenants that are not at an end, ordered by tenant and id, after the given one:
-    /// for the return process, not for callers.
+    /// A page of the returns of all tenants that are not at an end and wait for no person, ordered by tenant and id,
+    /// after the given one: for the return process, not for callers.
     ///
     /// # Errors
     /// The database does not answer.
@@ -141,9 +160,24 @@ impl ReadModels {
         after: Option<(&TenantId, &ReturnId)>,
         limit: u32,
     ) -> Result<Vec<ReturnView>, DatabaseError> {
-        let condition = "WHERE t.status <> ALL ('{resolved,refused}') AND (t.tenant_id, t.return_id) > ($1, $2) \
-             ORDER BY t.tenant_id, t.return_id LIMIT $3";
+        let condition = "WHERE t.status <> ALL ('{resolved,refused}') AND t.attention_step IS NULL \
+             AND (t.tenant_id, t.return_id) > ($1, $2) ORDER BY t.tenant_id, t.return_id LIMIT $3";
         let (tenant, id) = after.map_or(("", ""), |(tenant, id)| (tenant.as_str(), id.as_str()));
         self.select(Projection::ReturnView, condition, &[&tenant, &id, &i64::from(limit)]).await
+    }
+
+    /// A page of a tenant's returns that wait for a person, ordered by id, after the given one: for operators.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn stopped_returns(
+        &self,
+        tenant: &TenantId,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<ReturnView>, DatabaseError> {
+        let condition = "WHERE t.tenant_id = $1 AND t.attention_step IS NOT NULL AND t.return_id > $2 \
+             ORDER BY t.return_id LIMIT $3";
+        self.select(Projection::ReturnView, condition, &[&tenant.as_str(), &after, &i64::from(limit)]).await
     }
 }

@@ -108,10 +108,9 @@ impl Checkouts {
                 Err(stuck) => Some(later(view, stuck)),
             };
         }
-        if matches!(stuck, Stuck::Unreadable(_))
-            || view.tries < self.means.settings.undo_tries_max
-            || view.memory.state().stage().is_none()
-        {
+        let may_pass = matches!(stuck, Stuck::Unreadable(_)) || stuck.passes();
+        let tries_left = view.tries < self.means.settings.tries_max;
+        if may_pass || tries_left || view.memory.state().stage().is_none() {
             return Some(later(view, stuck));
         }
         view.setback = Some(stuck.to_string());

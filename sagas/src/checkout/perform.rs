@@ -11,7 +11,7 @@ use shopstream_domain::order::{
 };
 use shopstream_domain::payment::{self, OperationState, PaymentIntent, PaymentStatus};
 use shopstream_domain::{Refused, StoredEvent, Timestamp};
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use super::Checkouts;
 use super::plan::{Move, Which};
@@ -312,7 +312,9 @@ impl Checkouts {
         } else {
             Fact::Compensating(CheckoutCompensating { reason, undo, timer: None })
         };
-        info!(order = %view.order_id, reason = reason.name(), "undoing the checkout of {}: {}", view.order_id, reason.name());
+        // What is short of stock or declined is a shop's everyday life: counted, and told in the order's timeline.
+        counter!("shopstream_saga_undos_total", "saga" => "checkout", "reason" => reason.name()).increment(1);
+        debug!(order = %view.order_id, reason = reason.name(), "undoing the checkout of {}: {}", view.order_id, reason.name());
         self.record(view, fact).await
     }
 

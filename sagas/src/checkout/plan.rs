@@ -291,7 +291,7 @@ impl Plan<'_> {
 
     /// Not again at once; and after so many tries an operator must look.
     fn later(&self, step: &'static str) -> Move {
-        if self.view.tries >= self.settings.undo_tries_max {
+        if self.view.tries >= self.settings.tries_max {
             return Move::Attention { step };
         }
         Move::Rest(Rest::Later { tries: self.view.tries + 1 })

@@ -76,20 +76,8 @@ impl Attempt {
 
     /// Whether the provider holds or has money under this attempt, or may have.
     pub(super) fn holds_money(&self) -> bool {
-        match self.status() {
-            None | Some(PaymentStatus::Declined | PaymentStatus::Voided | PaymentStatus::Refunded) => {
-                self.payment.state().open_operation().is_some()
-            }
-            Some(
-                PaymentStatus::Authorizing
-                | PaymentStatus::OutcomeUnknown
-                | PaymentStatus::Authorized
-                | PaymentStatus::PartiallyCaptured
-                | PaymentStatus::Captured
-                | PaymentStatus::PartiallyRefunded
-                | PaymentStatus::SucceededLate,
-            ) => true,
-        }
+        let may_hold = self.status().is_some_and(PaymentStatus::may_hold_money);
+        may_hold || self.payment.state().open_operation().is_some()
     }
 }
 

@@ -14,8 +14,9 @@ use crate::ports::{Lookup, Outcome, PaymentProvider, ProviderCall};
 /// Tokens: `tok_approve`; `tok_decline`, `tok_decline_retryable`; `tok_timeout_after_charge` (holds the money and
 /// does not say so); `tok_unknown` (no answer, ever, to its authorisation); `tok_unknown_void` (nor to its void);
 /// `tok_slow` (answers after a minute, longer than anybody waits); `tok_answer_twice` (as `tok_approve`; the second
-/// answer is the test's to send); `tok_capture_fails_once`; `tok_hang` (never answers the first call of each key,
-/// whether or not somebody waits).
+/// answer is the test's to send); `tok_capture_fails_once`; `tok_refund_fails` (until [`ScriptedProvider::mend`]);
+/// `tok_overtaken` (its authorisation arrives when it is voided, right after the void, which takes 20 seconds to be
+/// answered); `tok_hang` (never answers the first call of each key, whether or not somebody waits).
 #[derive(Default)]
 pub struct ScriptedProvider {
     kept: Mutex<Kept>,
@@ -25,6 +26,8 @@ pub struct ScriptedProvider {
 struct Kept {
     outcomes: BTreeMap<String, Answer>,
     calls: Vec<(&'static str, String)>,
+    /// Refunds do not fail any more.
+    mended: bool,
 }
 
 impl ScriptedProvider {
@@ -51,6 +54,11 @@ impl ScriptedProvider {
     /// Lets an operation come to this end, as if by itself.
     pub fn settle(&self, key: &str, answer: Answer) {
         self.kept().outcomes.insert(key.to_owned(), answer);
+    }
+
+    /// Lets no refund fail from here on.
+    pub fn mend(&self) {
+        self.kept().mended = true;
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -91,7 +99,7 @@ impl PaymentProvider for ScriptedProvider {
                 self.carry_out(call, authorized);
                 silence()
             }
-            "tok_unknown" | "tok_unknown_void" => silence(),
+            "tok_unknown" | "tok_unknown_void" | "tok_overtaken" => silence(),
             "tok_slow" => {
                 tokio::time::sleep(std::time::Duration::from_secs(60)).await;
                 self.carry_out(call, authorized)
@@ -120,13 +128,23 @@ impl PaymentProvider for ScriptedProvider {
         match (before, call.method_token.as_str()) {
             (Some(answer), _) => Outcome::Answer(answer),
             (None, "tok_unknown_void") => silence(),
+            (None, "tok_overtaken") if call.key.ends_with(":1") => {
+                let voided = self.carry_out(call, Answer::Voided);
+                let authorized = Answer::Authorized { amount_minor: call.amount_minor, capture_before: None };
+                self.settle(&format!("{}:authorize:1", call.payment_id), authorized);
+                tokio::time::sleep(std::time::Duration::from_secs(20)).await;
+                voided
+            }
             (None, _) => self.carry_out(call, Answer::Voided),
         }
     }
 
     async fn refund(&self, call: &ProviderCall) -> Outcome {
-        match self.note("refund", call).0 {
+        let before = self.note("refund", call).0;
+        let fails = call.method_token == "tok_refund_fails" && !self.kept().mended;
+        match before {
             Some(answer) => Outcome::Answer(answer),
+            None if fails => self.carry_out(call, Answer::Failed { code: "try_later".to_owned() }),
             None => self.carry_out(call, Answer::Refunded { amount_minor: call.amount_minor }),
         }
     }

@@ -7,11 +7,12 @@ use shopstream_command_handlers::{
     Clock, CommandEnvelope, CommandError, Commands, Origin, Reply, Shards, body_hash,
 };
 use shopstream_domain::inventory::{Reservation, ReservationStatus, StockCommand, StockItem};
-use shopstream_domain::order::{Checkout, Order, OrderLine, Placement, PriceSource};
+use shopstream_domain::order::{Checkout, CheckoutCommand, Order, OrderLine, Placement, PriceSource};
 use shopstream_domain::payment::PaymentIntent;
-use shopstream_domain::returns::Return;
+use shopstream_domain::returns::{self, Return, ReturnLine, ReturnRequest};
 use shopstream_domain::{
-    Aggregate, Currency, CustomerId, LocationId, OrderId, Quantity, Sku, StreamId, TenantId, Timestamp, model,
+    Aggregate, Currency, CustomerId, LocationId, OrderId, Quantity, ReturnId, Sku, StreamId, TenantId,
+    Timestamp, model,
 };
 use shopstream_eventlog::sim::{Chaos, Faults, SimLog};
 use shopstream_eventlog::writer::Identity;
@@ -27,6 +28,8 @@ use crate::{Parts, Sagas, Settings};
 const PARTITIONS: u16 = 4;
 /// Longer than anything in here takes; reached only where something never comes, for the clock does not wait.
 const NEVER: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
+/// Why operators resume.
+const SEEN_TO: &str = "seen to";
 /// When every shop opens.
 const MONDAY: Timestamp = Timestamp::from_seconds(1_767_600_000);
 
@@ -340,6 +343,50 @@ impl Shop {
         let stream = order_id.stream(&self.tenant);
         self.send(stream, shopstream_domain::order::Command::Submit(placement)).await;
         order_id
+    }
+
+    /// Asks to give back units of an order's lines, each sold at 100. Names the hold that every order begins with, as
+    /// clients did once: it is the order that knows under which it was sold.
+    ///
+    /// # Panics
+    /// It is refused.
+    pub async fn give_back(&mut self, order: &OrderId, id: &str, lines: &[(u32, &str, i64)]) -> StreamId {
+        let return_id = ReturnId::new(id).expect("a return id");
+        let stream = return_id.stream(&self.tenant);
+        let lines = lines.iter().map(|(line, sku, units)| ReturnLine {
+            line: *line,
+            sku: sku_of(sku),
+            location: LocationId::main(),
+            quantity: Quantity::new(*units).expect("a quantity"),
+            unit_price_minor: 100,
+        });
+        let request = ReturnRequest {
+            return_id,
+            order_id: order.clone(),
+            payment_id: order.payment(1),
+            reservation_id: order.reservation(),
+            currency: self.payment(order, 1).currency().expect("a payment"),
+            lines: lines.collect(),
+        };
+        self.send(stream.clone(), returns::Command::Request(request)).await;
+        stream
+    }
+
+    /// What an operator says who has seen to it.
+    ///
+    /// # Panics
+    /// It needs no attention.
+    pub async fn resume_return(&mut self, stream: &StreamId) {
+        self.send(stream.clone(), returns::Command::Resume { reason: SEEN_TO.to_owned() }).await;
+    }
+
+    /// What an operator says who has seen to it.
+    ///
+    /// # Panics
+    /// It needs no attention.
+    pub async fn resume_checkout(&mut self, order: &OrderId) {
+        let resume = CheckoutCommand::Resume { reason: SEEN_TO.to_owned() };
+        self.send(order.checkout_stream(&self.tenant), resume).await;
     }
 
     /// Waits until `fact` holds of what the journal has.

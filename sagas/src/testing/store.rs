@@ -134,7 +134,7 @@ pub fn note_unfinished(stream: &StreamId, state: &State, unfinished: &mut Unfini
             unfinished.payments.extend(payment.open_operation().map(|_| stream));
         }
         State::Return(goods) => {
-            let ended = matches!(goods.status(), Some(ReturnStatus::Resolved | ReturnStatus::Refused));
+            let ended = goods.status().is_some_and(ReturnStatus::is_terminal);
             unfinished.returns.extend((!ended).then_some(stream));
         }
         State::Product(_) | State::Sku(_) | State::Price(_) | State::Stock(_) | State::Order(_) => {}

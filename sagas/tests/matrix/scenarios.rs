@@ -5,10 +5,9 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use shopstream_domain::inventory::{ReleaseReason, ReservationCommand, ReservationStatus};
-use shopstream_domain::order::{
-    CancelReason, CheckoutCommand, CheckoutResumed, Command, OrderStatus, Stage, Step,
-};
-use shopstream_domain::payment::{self, Answer, PaymentStatus};
+use shopstream_domain::order::{CancelReason, Command, OrderStatus, Stage};
+use shopstream_domain::payment::{self, Answer, PaymentStatus, ProviderOperation};
+use shopstream_domain::returns::ReturnStatus;
 use shopstream_domain::{LocationId, OrderId, Sku};
 use shopstream_eventlog::raw::RawError;
 use shopstream_eventlog::sim::Fate;
@@ -85,6 +84,10 @@ pub(super) fn unknown_outcomes() -> Vec<Scenario> {
             ends_if_broken: vec![ran_out(unknown())],
             ..scenario("F-10 the void not known either", f10_attention, vec![unknown()])
         },
+        Scenario {
+            ends_if_broken: vec![ran_out(voided_twice())],
+            ..scenario("F-10 the charge comes after its void", f10_overtaken, vec![voided_twice()])
+        },
     ]
 }
 
@@ -157,6 +160,21 @@ pub(super) fn cancellations() -> Vec<Scenario> {
     ]
 }
 
+/// Refunds that fail until somebody has looked.
+pub(super) fn refunds() -> Vec<Scenario> {
+    let refunded = Seen { payments: vec![PaymentStatus::Refunded], provider: [1, 0, 1, 0, 1], ..done() };
+    let reversed = Seen {
+        hold: released(ReleaseReason::Reversed),
+        payments: refunded.payments.clone(),
+        provider: refunded.provider,
+        ..cancelled(CancelReason::Customer)
+    };
+    vec![
+        scenario("F-21 goods come back", f21_returned, vec![Seen { sold: [0, 0], ..refunded }]),
+        scenario("F-21 cancelled after the end", f21_cancelled, vec![reversed]),
+    ]
+}
+
 fn scenario(
     name: &'static str,
     script: for<'a> fn(&'a mut Shop) -> BoxFuture<'a, ()>,
@@ -203,6 +221,11 @@ fn unknown() -> Seen {
         provider: [0, 0, 0, 1, 0],
         ..cancelled(CancelReason::PaymentUnknown)
     }
+}
+
+/// The authorisation came after its void, and was let go by another.
+fn voided_twice() -> Seen {
+    Seen { provider: [1, 0, 0, 2, 0], ..unknown() }
 }
 
 /// The same, and the hold that the order began with ran out by itself.
@@ -348,8 +371,22 @@ fn f10_attention(shop: &mut Shop) -> BoxFuture<'_, ()> {
         when_at(shop, &order, Stage::NeedsAttention).await;
         // The operator finds that it was voided, says so to the provider's side, and lets it go on.
         shop.provider.settle("pay_1.1:void:1", Answer::Voided);
-        let resume = CheckoutCommand::Record(Step::Resumed(CheckoutResumed { timer: None }));
-        shop.send(order.checkout_stream(&shop.tenant), resume).await;
+        shop.resume_checkout(&order).await;
+    }
+    .boxed()
+}
+
+fn f10_overtaken(shop: &mut Shop) -> BoxFuture<'_, ()> {
+    async {
+        let order = shop.order(ORDER, LINES, "tok_overtaken").await;
+        when(shop, &order, "being voided", |shop| {
+            let payment = shop.payment(&order, 1);
+            payment.open_operation().is_some_and(|open| open.operation == ProviderOperation::Void)
+        })
+        .await;
+        // The provider has carried it out by then, and the authorisation after it.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        report(shop, &order).await;
     }
     .boxed()
 }
@@ -439,6 +476,40 @@ fn f15(shop: &mut Shop) -> BoxFuture<'_, ()> {
         })
         .await;
         cancel(shop, &order).await;
+    }
+    .boxed()
+}
+
+fn f21_returned(shop: &mut Shop) -> BoxFuture<'_, ()> {
+    async {
+        let order = shop.order(ORDER, LINES, "tok_refund_fails").await;
+        when_at(shop, &order, Stage::Done).await;
+        let goods = shop.give_back(&order, "ret_1", &[(0, "MUG", 2), (1, "PEN", 1)]).await;
+        shop.until("a person is needed", |shop| {
+            let status = shop.goods_return(&goods).status();
+            matches!(status, Some(ReturnStatus::NeedsAttention | ReturnStatus::Resolved)).then_some(())
+        })
+        .await;
+        shop.provider.mend();
+        shop.resume_return(&goods).await;
+    }
+    .boxed()
+}
+
+fn f21_cancelled(shop: &mut Shop) -> BoxFuture<'_, ()> {
+    async {
+        let order = shop.order(ORDER, LINES, "tok_refund_fails").await;
+        let at = |shop: &Shop, stages: &[Stage]| {
+            shop.checkout(&order).stage().is_some_and(|stage| stages.contains(&stage)).then_some(())
+        };
+        let seen_to = [Stage::NeedsAttention, Stage::Cancelled];
+        // After a break it may have come further.
+        let sold = [Stage::Done, Stage::Reversing, Stage::NeedsAttention, Stage::Cancelled];
+        shop.until("sold", |shop| at(shop, &sold)).await;
+        cancel(shop, &order).await;
+        shop.until("a person is needed", |shop| at(shop, &seen_to)).await;
+        shop.provider.mend();
+        shop.resume_checkout(&order).await;
     }
     .boxed()
 }

@@ -380,7 +380,8 @@ impl Import {
             let answer =
                 self.client.call(request, async |mut shop, request| shop.returns.get_return(request).await);
             let view = answer.await?.return_view.context("the answer to GetReturn has no return")?;
-            ensure!(view.status() != ReturnStatus::NeedsAttention, "{} needs attention", view.return_id);
+            let waits = matches!(view.status(), ReturnStatus::NeedsAttention | ReturnStatus::Refused);
+            ensure!(!waits, "{} is {}", view.return_id, view.status().as_str_name());
             Ok((view.status() == ReturnStatus::Resolved).then_some(()))
         })
         .await

@@ -18,10 +18,17 @@ pub(super) struct Call {
     pub(super) payment_id: String,
     #[serde(default)]
     pub(super) amount_minor: i64,
+    /// Of an authorisation: how many of its payment's refunds are to fail before one succeeds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) refunds_fail: u32,
     /// Money moved, was promised, or a promise was given up.
     pub(super) effective: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) outcome: Option<Outcome>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +74,8 @@ struct Account {
     captured: i64,
     refunded: i64,
     voided: bool,
+    /// How many refunds are still to fail.
+    refunds_fail: u32,
 }
 
 /// All calls, and what follows from them.
@@ -106,6 +115,7 @@ impl Book {
             key: key.to_owned(),
             payment_id: String::new(),
             amount_minor: 0,
+            refunds_fail: 0,
             effective: false,
             outcome: None,
         })?;
@@ -143,6 +153,7 @@ impl Book {
         let left = match call.operation {
             Operation::Capture if account.voided => return decline("voided"),
             Operation::Capture => account.authorized - account.captured,
+            Operation::Refund if account.refunds_fail > 0 => return decline("try_later"),
             Operation::Refund => account.captured - account.refunded,
             Operation::Void if account.captured > 0 => return decline("already_captured"),
             Operation::Void | Operation::Authorize | Operation::Get => i64::MAX,
@@ -159,10 +170,18 @@ impl Book {
     }
 
     fn remember(&mut self, call: Call) {
+        let is_news = call.operation != Operation::Get && !self.outcomes.contains_key(&call.key);
+        if is_news && call.operation == Operation::Refund {
+            let account = self.accounts.entry(call.payment_id.clone()).or_default();
+            account.refunds_fail = account.refunds_fail.saturating_sub(1);
+        }
         if call.effective {
             let account = self.accounts.entry(call.payment_id.clone()).or_default();
             match call.operation {
-                Operation::Authorize => account.authorized += call.amount_minor,
+                Operation::Authorize => {
+                    account.authorized += call.amount_minor;
+                    account.refunds_fail = call.refunds_fail;
+                }
                 Operation::Capture => account.captured += call.amount_minor,
                 Operation::Refund => account.refunded += call.amount_minor,
                 Operation::Void => account.voided = true,
@@ -182,7 +201,7 @@ mod tests {
 
     fn call(operation: Operation, key: &str, amount_minor: i64) -> Call {
         let (key, payment_id) = (key.to_owned(), "pay_1.1".to_owned());
-        Call { operation, key, payment_id, amount_minor, effective: false, outcome: None }
+        Call { operation, key, payment_id, amount_minor, refunds_fail: 0, effective: false, outcome: None }
     }
 
     fn approve(amount_minor: i64) -> Outcome {
@@ -204,6 +223,23 @@ mod tests {
         assert_eq!(again, approve(100));
         assert_eq!(book.calls().iter().filter(|call| call.effective).count(), 1);
         assert_eq!(Book::open(&path).unwrap().calls().len(), 2);
+    }
+
+    #[test]
+    fn refunds_fail_as_often_as_they_are_to_even_across_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("calls.jsonl");
+        let try_later = Outcome::Decline { code: "try_later".into(), retryable: false };
+        let mut book = Book::open(&path).unwrap();
+        let authorize = Call { refunds_fail: 2, ..call(Operation::Authorize, "a", 100) };
+        book.operate(authorize, || approve(100)).unwrap();
+        book.operate(call(Operation::Capture, "c", 100), || approve(100)).unwrap();
+        let refund = |book: &mut Book, key| book.operate(call(Operation::Refund, key, 100), || approve(100));
+        assert_eq!(refund(&mut book, "r1").unwrap(), try_later);
+        assert_eq!(refund(&mut book, "r1").unwrap(), try_later, "the same call is the same answer");
+        let mut book = Book::open(&path).unwrap();
+        assert_eq!(refund(&mut book, "r2").unwrap(), try_later);
+        assert_eq!(refund(&mut book, "r3").unwrap(), approve(100));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | `tok_timeout_after_charge` | the money is promised, but the answer never comes |
 //! | `tok_answer_twice` | approved, and the same signal is sent twice |
 //! | `tok_slow` | approved after two seconds |
+//! | `tok_refund_fails_N` | approved; the first N of its refunds fail |
 //! | anything else | approved |
 
 use std::net::SocketAddr;
@@ -98,7 +99,15 @@ impl Simulator {
         payment_id: String,
         amount_minor: i64,
     ) -> Result<Option<wire::Outcome>, Status> {
-        let call = Call { operation, key, payment_id, amount_minor, effective: false, outcome: None };
+        let call = Call {
+            operation,
+            key,
+            payment_id,
+            amount_minor,
+            refunds_fail: 0,
+            effective: false,
+            outcome: None,
+        };
         let approve = || Outcome::Success { amount_minor, capture_before_seconds: None };
         Ok(Some(self.operate(call, approve)?.into()))
     }
@@ -152,6 +161,7 @@ impl ProviderService for Simulator {
             key: request.key.clone(),
             payment_id: request.payment_id.clone(),
             amount_minor: request.amount_minor,
+            refunds_fail: refunds_fail(&token),
             effective: false,
             outcome: None,
         };
@@ -232,6 +242,11 @@ impl ProviderService for Simulator {
         });
         Ok(Response::new(wire::ListCallsResponse { calls: calls.collect() }))
     }
+}
+
+/// The N of `tok_refund_fails_N`.
+fn refunds_fail(token: &str) -> u32 {
+    token.strip_prefix("tok_refund_fails_").and_then(|times| times.parse().ok()).unwrap_or(0)
 }
 
 impl From<Outcome> for wire::Outcome {

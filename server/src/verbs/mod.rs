@@ -1,6 +1,7 @@
 //! What operators and developers ask of a shop. Each verb is a client of the public API: of the node that runs, or of
 //! one that is started for the length of the verb (`rulings.md` 34).
 
+pub mod attention;
 pub mod demo;
 pub mod events;
 pub mod import;

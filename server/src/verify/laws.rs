@@ -3,10 +3,12 @@
 //! The folds here are written from what the events say, not with the aggregates' own `evolve`: a bug there must not
 //! hide itself.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use shopstream_domain::StreamId;
 use shopstream_domain::model::Event;
+use shopstream_domain::returns::Event as ReturnEvent;
 use shopstream_eventlog::Position;
 
 use super::money::Money;
@@ -61,6 +63,8 @@ pub struct ProviderCall {
 pub struct Laws {
     stock: Stock,
     money: Money,
+    /// Returns: whether they have ended.
+    returns: BTreeMap<StreamId, bool>,
 }
 
 /// What can only be said at the end of the log.
@@ -84,7 +88,11 @@ impl Laws {
             Event::Order(event) => self.money.order(&seen.stream, event),
             Event::Checkout(event) => self.money.checkout(&seen.stream, event),
             Event::Payment(event) => self.money.payment(&seen.stream, event),
-            Event::Product(_) | Event::Sku(_) | Event::Price(_) | Event::Return(_) => Ok(()),
+            Event::Return(event) => {
+                self.goods_return(&seen.stream, event);
+                Ok(())
+            }
+            Event::Product(_) | Event::Sku(_) | Event::Price(_) => Ok(()),
         };
         checked.map_err(|Broken { law, detail }| Violation {
             law,
@@ -92,6 +100,18 @@ impl Laws {
             stream: seen.stream.to_string(),
             detail,
         })
+    }
+
+    fn goods_return(&mut self, stream: &StreamId, event: &ReturnEvent) {
+        let ended = match event {
+            ReturnEvent::Resolved(_) | ReturnEvent::Refused(_) => true,
+            ReturnEvent::Requested(_)
+            | ReturnEvent::Refunded(_)
+            | ReturnEvent::Restocked(_)
+            | ReturnEvent::NeedsAttention(_)
+            | ReturnEvent::Resumed(_) => false,
+        };
+        *self.returns.entry(stream.clone()).or_default() |= ended;
     }
 
     /// What the whole log says. `calls`: the provider's own log, where there is one to compare with.
@@ -102,6 +122,8 @@ impl Laws {
         if let Some(calls) = calls {
             self.money.compare(calls, &mut findings);
         }
+        let unfinished = self.returns.iter().filter(|(_, ended)| !**ended);
+        findings.skipped.extend(unfinished.map(|(stream, _)| stream.to_string()));
         findings.skipped.sort_unstable();
         findings.skipped.dedup();
         findings

@@ -42,6 +42,8 @@ struct Payment {
     voided: bool,
     /// Operations started and without an outcome.
     open: BTreeSet<String>,
+    /// Money came, or may have, when nobody wanted it any more: it is still to be let go.
+    late: bool,
 }
 
 impl Money {
@@ -114,7 +116,7 @@ impl Money {
                 None => {}
                 Some(Checkout::Running | Checkout::NeedsAttention) => findings.skipped.push(name),
                 Some(Checkout::Done | Checkout::Cancelled)
-                    if order.payments.values().any(|p| !p.open.is_empty()) =>
+                    if order.payments.values().any(|p| p.late || !p.open.is_empty()) =>
                 {
                     findings.skipped.push(name);
                 }
@@ -203,8 +205,10 @@ impl Payment {
             // Takes back whatever was promised, whether its answer was ever heard or not.
             PaymentEvent::Voided(_) => {
                 self.voided = true;
+                self.late = false;
                 self.open.clear();
             }
+            PaymentEvent::SucceededLate(_) => self.late = true,
             PaymentEvent::Initiated(_)
             | PaymentEvent::Declined(_)
             | PaymentEvent::OutcomeUnknown(_)
@@ -214,7 +218,6 @@ impl Payment {
             | PaymentEvent::VoidFailed(_)
             | PaymentEvent::RefundRequested(_)
             | PaymentEvent::RefundFailed(_)
-            | PaymentEvent::SucceededLate(_)
             | PaymentEvent::SignalReceived(_) => {}
         }
         if let Some(key) = answered(event) {

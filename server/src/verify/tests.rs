@@ -11,8 +11,11 @@ use shopstream_domain::order::{
     OrderLine, OrderSubmitted, Placement, PriceSource,
 };
 use shopstream_domain::payment::{
-    Event as PaymentEvent, PaymentAuthorized, PaymentCaptured, PaymentVoided, ProviderOperation,
-    ProviderOperationStarted,
+    Event as PaymentEvent, PaymentAuthorized, PaymentCaptured, PaymentSucceededLate, PaymentVoided,
+    ProviderOperation, ProviderOperationStarted,
+};
+use shopstream_domain::returns::{
+    Event as ReturnEvent, ReturnNeedsAttention, ReturnRefused, ReturnResolved, ReturnResumed,
 };
 use shopstream_domain::{
     Currency, CustomerId, LocationId, OrderId, PaymentId, Quantity, ReservationId, Sku, StreamId, Timestamp,
@@ -263,6 +266,35 @@ fn an_answer_that_never_came_is_no_unfinished_work_once_the_payment_is_void() {
     };
     assert_eq!(story(None), ["default/order/ord_1"]);
     assert!(story(Some(PaymentEvent::Voided(PaymentVoided { key: void.to_owned() }))).is_empty());
+}
+
+#[test]
+fn money_that_came_late_is_unfinished_work_until_it_is_let_go() {
+    let late = PaymentSucceededLate { key: AUTHORIZE.to_owned(), amount_minor: TOTAL };
+    let voided = |n: u32| payment(PaymentEvent::Voided(PaymentVoided { key: format!("pay_1.1:void:{n}") }));
+    let skipped = |more: Option<(&'static str, Event)>| {
+        let story =
+            [submitted(TOTAL), voided(1), cancelled(), payment(PaymentEvent::SucceededLate(late.clone()))];
+        history(story.into_iter().chain(more)).unwrap().conclude(None).skipped
+    };
+    assert_eq!(skipped(None), ["default/order/ord_1"]);
+    assert_eq!(skipped(Some(voided(2))), [""; 0]);
+}
+
+#[test]
+fn a_return_is_unfinished_work_until_it_is_resolved_or_refused() {
+    let (step, detail) = ("refund".to_owned(), "it failed".to_owned());
+    let stopped = ReturnEvent::NeedsAttention(ReturnNeedsAttention { step, detail });
+    let resumed = ReturnEvent::Resumed(ReturnResumed { reason: "seen to".to_owned() });
+    let skipped = |events: &[ReturnEvent]| {
+        let events = events.iter().map(|event| ("return/ret_1", Event::Return(event.clone())));
+        history(events).unwrap().conclude(None).skipped
+    };
+    for open in [vec![stopped.clone()], vec![stopped.clone(), resumed.clone()]] {
+        assert_eq!(skipped(&open), ["default/return/ret_1"]);
+    }
+    assert_eq!(skipped(&[stopped, resumed, ReturnEvent::Resolved(ReturnResolved {})]), [""; 0]);
+    assert_eq!(skipped(&[ReturnEvent::Refused(ReturnRefused { reason: "no".to_owned() })]), [""; 0]);
 }
 
 #[test]

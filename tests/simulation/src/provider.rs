@@ -53,8 +53,6 @@ pub struct Account {
     pub refunded: i64,
     /// How often money was taken.
     pub captures: u32,
-    /// It was called off: nothing is promised under it any more.
-    pub voided: bool,
 }
 
 /// A report that the provider sends by itself.
@@ -203,9 +201,6 @@ impl Kept {
         let draw = self.random.random_range(0..100);
         let account = self.book.accounts.entry(call.payment_id.clone()).or_default();
         match operation {
-            ProviderOperation::Authorize if account.voided => {
-                Answer::Declined { code: "voided".to_owned(), retryable: false }
-            }
             ProviderOperation::Authorize if draw < 20 => {
                 Answer::Declined { code: "card_declined".to_owned(), retryable: draw < 14 }
             }
@@ -224,8 +219,8 @@ impl Kept {
             ProviderOperation::Void if hiccup => failed("try_later"),
             ProviderOperation::Void if account.captured > 0 => failed("captured"),
             ProviderOperation::Void => {
+                // Of what is there: an authorisation that arrives later is held, as if nobody had called it off.
                 account.held = 0;
-                account.voided = true;
                 Answer::Voided
             }
             ProviderOperation::Refund if hiccup => failed("try_later"),

@@ -38,7 +38,7 @@ impl Weather {
             provider_timeout: Duration::from_secs(5),
             check_after_seconds: 2,
             check_after_seconds_max: 30,
-            undo_tries_max: 12,
+            tries_max: 3,
             read_bytes: pick(&[500, 1 << 20]),
         };
         let (queue, cache_bytes) = (pick(&[16, 1024]), pick(&[4 << 10, 1 << 20]));

@@ -5,6 +5,8 @@ use anyhow::{Context as _, Result, ensure};
 use futures::future::LocalBoxFuture;
 use shopstream_proto::order::v1::{CancelOrderRequest, CancelReason, GetOrderRequest, Order, OrderStatus};
 use shopstream_proto::payment::v1::ProcessPaymentRequest;
+use shopstream_proto::process::v1::ResumeProcessRequest;
+use shopstream_proto::returns::v1::{CreateReturnRequest, GetReturnRequest, NewReturnLine, ReturnStatus};
 use shopstream_server::client::{Client, until};
 use shopstream_tests::requests::{ended, order, place, sell};
 use tonic::Code;
@@ -35,7 +37,7 @@ macro_rules! play {
 }
 
 /// All of them.
-pub(super) const PLAYS: [Play; 12] = [
+pub(super) const PLAYS: [Play; 13] = [
     play!("F-01", "an unknown SKU", false, 2, unknown_sku),
     play!("F-02", "out of stock", false, 1, out_of_stock),
     play!("F-08", "declined for good", false, 2, declined),
@@ -47,6 +49,7 @@ pub(super) const PLAYS: [Play; 12] = [
     play!("F-13", "the hold runs out under the payment", true, 2, hold_runs_out),
     play!("F-14", "cancelled at once", false, 2, cancelled_at_once),
     play!("F-14", "cancelled after the end", false, 2, cancelled_after_the_end),
+    play!("F-21", "a refund keeps failing", false, 2, refund_fails),
     play!("F-22", "nothing goes wrong", false, 2, confirmed),
 ];
 
@@ -144,6 +147,45 @@ async fn cancelled_at_once(client: &Client, name: &str) -> Result<()> {
 async fn cancelled_after_the_end(client: &Client, name: &str) -> Result<()> {
     is_confirmed(&pay_with(client, name, "tok_ok").await?)?;
     is_cancelled(&cancel(client, name).await?, &[CancelReason::Customer])
+}
+
+/// The shop tries a step that failed once more, then a person must look.
+async fn refund_fails(client: &Client, name: &str) -> Result<()> {
+    is_confirmed(&pay_with(client, name, "tok_refund_fails_2").await?)?;
+    let return_id = format!("ret_{name}");
+    let give_back = CreateReturnRequest {
+        request_id: "give back".into(),
+        return_id: Some(return_id.clone()),
+        order_id: id(name),
+        lines: vec![NewReturnLine { line_index: 0, quantity: 2 }],
+        ..CreateReturnRequest::default()
+    };
+    client.call(give_back, async |mut shop, request| shop.returns.create_return(request).await).await?;
+    // A node that was killed forgets how often it has tried: the refund may come through before anybody is asked.
+    if return_when(client, &return_id, &[ReturnStatus::NeedsAttention, ReturnStatus::Resolved]).await?
+        == ReturnStatus::NeedsAttention
+    {
+        let resume = ResumeProcessRequest {
+            request_id: "seen to".into(),
+            process_id: return_id.clone(),
+            reason: "seen to".into(),
+            ..ResumeProcessRequest::default()
+        };
+        client.call(resume, async |mut shop, request| shop.processes.resume_process(request).await).await?;
+    }
+    return_when(client, &return_id, &[ReturnStatus::Resolved]).await.map(drop)
+}
+
+async fn return_when(client: &Client, return_id: &str, wanted: &[ReturnStatus]) -> Result<ReturnStatus> {
+    let get = GetReturnRequest { return_id: return_id.to_owned(), ..GetReturnRequest::default() };
+    until(async || match client.shop().returns.get_return(get.clone()).await {
+        Ok(answer) => {
+            let found = answer.into_inner().return_view.context("an answer without a return")?.status();
+            Ok(wanted.contains(&found).then_some(found))
+        }
+        Err(_) => Ok(None),
+    })
+    .await
 }
 
 async fn confirmed(client: &Client, name: &str) -> Result<()> {

@@ -103,7 +103,11 @@ fn attention(detail: &str) -> Step {
 }
 
 fn resumed() -> Step {
-    Step::Resumed(CheckoutResumed { timer: timer(TimerKind::Undo, 60) })
+    Step::Resumed(CheckoutResumed { reason: None, timer: timer(TimerKind::Undo, 60) })
+}
+
+fn resumed_because(reason: &str) -> Step {
+    Step::Resumed(CheckoutResumed { reason: Some(reason.to_owned()), timer: None })
 }
 
 /// One of each event, as its golden file holds it.
@@ -129,6 +133,10 @@ fn record(step: Step) -> CheckoutCommand {
     CheckoutCommand::Record(step)
 }
 
+fn resume(reason: &str) -> CheckoutCommand {
+    CheckoutCommand::Resume { reason: reason.to_owned() }
+}
+
 /// A way to each stage, in the order of [`Stage::ALL`].
 fn history(stage: Stage) -> Vec<Step> {
     let total = placement().total_minor;
@@ -148,8 +156,8 @@ fn history(stage: Stage) -> Vec<Step> {
     }
 }
 
-/// New steps of every kind at `stage`, in the order of the columns below.
-fn steps(checkout: &Checkout) -> [Step; 13] {
+/// New steps of every kind but the operator's, in the order of the columns below.
+fn steps(checkout: &Checkout) -> [Step; 12] {
     let this = checkout.attempt().max(1);
     [
         started(),
@@ -164,16 +172,15 @@ fn steps(checkout: &Checkout) -> [Step; 13] {
         reversing(2),
         cancelled(CancelReason::Timeout),
         attention("twice"),
-        resumed(),
     ]
 }
 
 /// `x` is recorded, `=` was told before, `.` is refused.
-fn mark(given: Given<Checkout>, step: Step) -> char {
-    let words = given.when(record(step)).in_words();
+fn mark(given: Given<Checkout>, command: CheckoutCommand) -> char {
+    let words = given.when(command).in_words();
     match words.as_str() {
         "nothing" => '=',
-        "CHECKOUT_ILLEGAL_STEP" => '.',
+        "CHECKOUT_ILLEGAL_STEP" | "PROCESS_NOT_STOPPED" => '.',
         event if event.starts_with("Checkout") => 'x',
         other => panic!("{other}"),
     }
@@ -184,7 +191,8 @@ fn every_step_at_every_stage() {
     let rows = Stage::ALL.map(|stage| {
         let at = || given::<Checkout>(history(stage));
         assert_eq!(at().state().stage(), Some(stage));
-        let row: String = steps(&at().state()).into_iter().map(|step| mark(at(), step)).collect();
+        let steps = steps(&at().state()).into_iter().map(record);
+        let row: String = steps.chain([resume("seen to")]).map(|command| mark(at(), command)).collect();
         format!("{row} {}", stage.name())
     });
     // Started, StockHeld, PaymentPending, AwaitingCustomer, PaymentUnknown, PaymentSecured, StockCommitted, Done,
@@ -210,9 +218,10 @@ fn every_step_at_every_stage() {
 fn nothing_comes_before_the_start() {
     for step in samples() {
         let step_is_start = step == started();
-        let found = mark(given::<Checkout>([]), step);
+        let found = mark(given::<Checkout>([]), record(step));
         assert_eq!(found, if step_is_start { 'x' } else { '.' });
     }
+    given::<Checkout>([]).when(resume("seen to")).then_refused(CheckoutError::NotFound);
 }
 
 #[test]
@@ -284,8 +293,15 @@ fn each_step_replaces_the_timer() {
 fn an_operator_sends_a_checkout_back_to_where_it_stopped() {
     let stopped = || given::<Checkout>(history(Stage::NeedsAttention));
     assert_eq!(stopped().state().interrupted(), Some(Stage::Compensating));
-    let checkout = stopped().when(record(resumed())).then([resumed()]);
+    assert_eq!(stopped().state().attention().map(|attention| attention.detail.as_str()), Some("once"));
+    let checkout = stopped().when(resume("seen to")).then([resumed_because("seen to")]);
     assert_eq!((checkout.stage(), checkout.interrupted()), (Some(Stage::Compensating), None));
+    assert_eq!(checkout.attention(), None);
+    let twice = stopped().and([resumed_because("seen to")]).when(resume("seen to"));
+    twice.then_refused(CheckoutError::NotStopped { stage: Stage::Compensating });
+    // The process cannot send itself back.
+    let itself = CheckoutError::IllegalStep { from: Some(Stage::NeedsAttention), step: "CheckoutResumed" };
+    stopped().when(record(resumed())).then_refused(itself);
     // The same trouble after that is news again.
     let again = stopped().and([resumed()]).when(record(attention("once"))).then([attention("once")]);
     assert_eq!(again.stage(), Some(Stage::NeedsAttention));

@@ -70,16 +70,40 @@ fn a_decline_after_the_void_changes_nothing() {
     given::<PaymentIntent>(given_up).when(answer(Authorize, 1, no("never_seen"))).then_nothing();
 }
 
+/// The provider may have carried out the void first and the authorisation after it.
 #[test]
-fn an_authorisation_answered_while_its_void_runs_is_held_until_the_void_ends() {
+fn an_authorisation_that_is_heard_of_while_its_void_runs_is_voided_once_more() {
     let payment = given::<PaymentIntent>(voiding_unknown())
         .when(answer(Authorize, 1, yes_authorized()))
         .then([authorized()]);
     assert_eq!(payment.open_operation().unwrap().operation, Void);
-    let payment = given::<PaymentIntent>(with(voiding_unknown(), [authorized()]))
+    let heard = || with(voiding_unknown(), [authorized()]);
+    for (voids, report) in [
+        (answer(Void, 1, Answer::Voided), None),
+        (signal("evt_1", Void, Answer::Voided, 1), Some(signal_received("evt_1", Void, 1))),
+    ] {
+        let events = report.into_iter().chain([voided(1), succeeded_late()]);
+        let payment = given::<PaymentIntent>(heard()).when(voids).then(events);
+        let found = (payment.status(), payment.authorized_minor(), payment.open_operation());
+        assert_eq!(found, (Some(PaymentStatus::SucceededLate), TOTAL, None));
+    }
+    // The second void was asked for when the money was known of: its answer is the last word.
+    let again = [voided(1), succeeded_late(), void_requested(), started(Void, 2, TOTAL)];
+    let payment =
+        given::<PaymentIntent>(with(heard(), again)).when(answer(Void, 2, Answer::Voided)).then([voided(2)]);
+    assert_eq!((payment.status(), payment.authorized_minor()), (Some(PaymentStatus::Voided), 0));
+}
+
+#[test]
+fn a_void_that_was_asked_for_when_the_money_was_known_of_is_the_last_word() {
+    let voiding = [authorized(), void_requested(), started(Void, 1, TOTAL)];
+    given::<PaymentIntent>(with(authorizing(), voiding))
         .when(answer(Void, 1, Answer::Voided))
         .then([voided(1)]);
-    assert_eq!((payment.status(), payment.authorized_minor()), (Some(PaymentStatus::Voided), 0));
+    let failed = [authorized(), void_failed(), void_requested(), started(Void, 2, TOTAL)];
+    given::<PaymentIntent>(with(voiding_unknown(), failed))
+        .when(answer(Void, 2, Answer::Voided))
+        .then([voided(2)]);
 }
 
 #[test]

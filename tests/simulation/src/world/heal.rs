@@ -1,11 +1,13 @@
-//! The end of a run: everything is mended, and then everything has to come to its end by itself.
+//! The end of a run: everything is mended, and then everything has to come to its end by itself, or once an operator has
+//! sent back what had stopped.
 
 use std::time::Duration;
 
 use rand::Rng;
 use shopstream_domain::StreamId;
-use shopstream_domain::model::State;
-use shopstream_domain::order::Stage;
+use shopstream_domain::model::{Command, State};
+use shopstream_domain::order::{CheckoutCommand, Stage};
+use shopstream_domain::returns::{Command as ReturnCommand, ReturnStatus};
 use shopstream_sagas::Status;
 use tokio::time::sleep;
 
@@ -36,13 +38,14 @@ impl World {
             for _ in 0..SIGNALS {
                 self.report();
             }
+            self.resume_stopped();
             self.clients.idle().await;
             if self.is_at_rest().await {
                 return;
             }
             sleep(LOOK).await;
         }
-        let open: Vec<String> = self.unfinished().iter().take(5).map(StreamId::to_string).collect();
+        let open: Vec<String> = self.around.database.open().iter().take(5).map(StreamId::to_string).collect();
         let node = self.nodes.last().map(|node| (node.commands().status(), node.processes()));
         let detail = format!("after two hours of peace there is unfinished work: {open:?}; {node:?}");
         self.seen.push(Violation::new("I9", detail));
@@ -70,7 +73,7 @@ impl World {
             .last()
             .is_some_and(|node| node.serves_everything() && node.processes() == Some(Status::Running));
         let quiet = self.faults.on_the_way() == 0 && self.around.provider.is_quiet();
-        serves && quiet && self.is_caught_up() && self.unfinished().is_empty()
+        serves && quiet && self.is_caught_up() && self.around.database.open().is_empty()
     }
 
     fn is_caught_up(&self) -> bool {
@@ -82,23 +85,22 @@ impl World {
         })
     }
 
-    /// What has unfinished work, but not what waits for an operator.
-    fn unfinished(&self) -> Vec<StreamId> {
-        let database = &self.around.database;
-        let waits = |stream: &StreamId| {
-            let attention = |state: &State, _| matches!(state, State::Checkout(checkout) if checkout.stage() == Some(Stage::NeedsAttention));
-            database.shown(stream, attention).unwrap_or(false)
-        };
-        let mut open = database.open();
-        let parked: Vec<String> = open.iter().filter(|stream| waits(stream)).filter_map(root).collect();
-        // What belongs to an order that waits for an operator waits with it.
-        open.retain(|stream| root(stream).is_none_or(|root| !parked.contains(&root)));
-        open
+    /// What an operator does who has seen that everything is well again.
+    fn resume_stopped(&mut self) {
+        for stream in self.around.database.open() {
+            let reason = || "all is well again".to_owned();
+            let resume = self.around.database.shown(&stream, |state, _| match state {
+                State::Checkout(checkout) if checkout.stage() == Some(Stage::NeedsAttention) => {
+                    Some(Command::from(CheckoutCommand::Resume { reason: reason() }))
+                }
+                State::Return(goods) if goods.status() == Some(ReturnStatus::NeedsAttention) => {
+                    Some(Command::from(ReturnCommand::Resume { reason: reason() }))
+                }
+                _ => None,
+            });
+            if let Some(command) = resume.flatten() {
+                self.ask(stream, command, None);
+            }
+        }
     }
-}
-
-/// What an order, its checkout, its hold and its payments share.
-fn root(stream: &StreamId) -> Option<String> {
-    let (_, root) = stream.id().split_once('_')?;
-    Some(root.split_once('.').map_or(root, |(root, _)| root).to_owned())
 }

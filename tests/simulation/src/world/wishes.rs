@@ -56,7 +56,7 @@ impl World {
         }
     }
 
-    fn ask(&mut self, stream: StreamId, command: Command, expected_version: Option<Version>) {
+    pub(super) fn ask(&mut self, stream: StreamId, command: Command, expected_version: Option<Version>) {
         self.wishes += 1;
         let command_id = CommandId::derive(&[CLIENT, &self.wishes.to_string()]);
         let envelope = CommandEnvelope {
