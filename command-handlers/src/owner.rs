@@ -16,7 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::commands::ShardHandle;
 use crate::coordinator::{Coordinator, Duty, Grant};
-use crate::shard::{Exit, Heard, Job, Shard};
+use crate::shard::{Exit, Job, Shard, refuse_all, send_all_back};
 use crate::{Clock, CommandError, Commands, Location, PartitionState, PartitionStatus, Peers};
 
 /// Between two tries to claim while log or journal are away.
@@ -199,6 +199,9 @@ struct Past {
     halts: u32,
     /// What it knew of the log, to be found again before it claims once more.
     landmarks: Vec<Cursor>,
+    /// Whether another node's claim ended the last one: that node serves until this one may claim again, and where the
+    /// leases are out of reach that may be long.
+    fenced: bool,
 }
 
 /// Ready to claim: a shard with what the journal lacks, and the reader that filled it.
@@ -215,15 +218,21 @@ impl Owner {
             if !*self.desired.borrow() && !self.wait_until_desired(&mut queue).await {
                 return;
             }
-            self.set(PartitionState::Claiming);
+            self.set(if past.fenced { PartitionState::Elsewhere } else { PartitionState::Claiming });
             let acquired = tokio::select! {
                 biased;
                 (grant, ready) = self.acquire(duty, &past) => Some((grant, ready)),
                 () = self.unwanted() => None,
                 () = self.stop.cancelled() => None,
+                // A queue that nobody can fill any more is that of a node that stops.
+                () = send_all_back(&mut queue), if past.fenced => None,
             };
+            past.fenced = false;
             let next = match acquired {
-                Some((grant, ready)) => self.serve_under(&grant, ready, &mut queue, &mut past).await,
+                Some((grant, ready)) => {
+                    self.set(PartitionState::Claiming);
+                    self.serve_under(&grant, ready, &mut queue, &mut past).await
+                }
                 None => self.after(),
             };
             self.options.coordinator.release(duty).await;
@@ -347,7 +356,10 @@ impl Owner {
             };
             match exit {
                 Exit::Released => return self.after(),
-                Exit::Fenced(by) => return self.fenced(by),
+                Exit::Fenced(by) => {
+                    past.fenced = true;
+                    return self.fenced(by);
+                }
                 Exit::Halted(halt) => {
                     // One fresh look; what is found twice is true (`rulings.md` 40).
                     past.halts += 1;
@@ -494,13 +506,5 @@ impl Ready {
                 return error;
             }
         }
-    }
-}
-
-/// Answers everything that comes with `error`; ends when nobody can send any more.
-async fn refuse_all(queue: &mut mpsc::Receiver<Job>, error: &CommandError) {
-    while let Some(job) = queue.recv().await {
-        // A caller that has gone away needs no answer.
-        let _ = job.reply.send(Heard::Answer(Err(error.clone())));
     }
 }

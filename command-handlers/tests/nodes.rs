@@ -188,7 +188,8 @@ struct Seen {
 }
 
 /// One command after the other through `door`, each until it is acknowledged, as a good client does.
-async fn load(door: Commands, name: &str, until: Instant) -> Seen {
+async fn load(door: Commands, name: impl AsRef<str>, until: Instant) -> Seen {
+    let name = name.as_ref();
     let mut seen = Seen::default();
     while Instant::now() < until {
         let number = seen.acknowledged.len();
@@ -291,6 +292,39 @@ async fn the_partitions_of_a_dead_node_serve_again_when_its_leases_have_run_out(
     assert_eq!(b.serving(), orphans, "and it has its own back");
     let again = b.commands.submit(receive(0, "r1")).await.unwrap();
     assert!(again.repeated);
+    shop.assert_counted_once(&[]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_alone_lacks_the_leases_passes_on_what_others_have_taken_over() {
+    let shop = Shop::open().await;
+    let (a, b) = (shop.node("a").await, shop.node("b").await);
+    sleep(Duration::from_secs(4)).await;
+    let own = b.serving();
+    assert!(!own.is_empty());
+    b.table.set_away(true);
+    // Its leases run out, and the other one's claims tell it so.
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!((a.serving().len(), b.serving()), (usize::from(PARTITIONS), Vec::new()));
+    let begun = Instant::now();
+    let replies = join_all((0..SKUS).map(|sku| b.commands.submit(receive(sku, "r1")))).await;
+    assert!(replies.iter().all(Result::is_ok), "{replies:?}");
+    let all = (0..SKUS).map(|sku| receive(sku, "r2")).collect();
+    assert!(b.commands.submit_all(all).await.iter().all(Result::is_ok));
+    assert_eq!(b.commands.confirmed(0..PARTITIONS).await.unwrap().len(), usize::from(PARTITIONS));
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+
+    // When it reaches them again it gets back what it had, and no caller notices.
+    let until = Instant::now() + Duration::from_secs(6);
+    let loads = [&a, &b].map(|node| tokio::spawn(load(node.commands.clone(), node.address.clone(), until)));
+    b.table.set_away(false);
+    for done in join_all(loads).await {
+        let seen = done.unwrap();
+        assert_eq!(seen.errors, 0, "a hand-over is not an error");
+        assert!(seen.longest < HANDED_OVER, "{:?}", seen.longest);
+        assert!(seen.acknowledged.len() > 100, "{}", seen.acknowledged.len());
+    }
+    assert_eq!(b.serving(), own);
     shop.assert_counted_once(&[]).await;
 }
 

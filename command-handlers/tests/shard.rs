@@ -13,6 +13,7 @@ use shopstream_domain::{
     Currency, LocationId, Partition, Quantity, RefusalFamily, ReservationId, Sku, StreamId, TenantId,
     Timestamp,
 };
+use shopstream_eventlog::raw::RawError;
 use shopstream_eventlog::sim::SimLog;
 use shopstream_eventlog::writer::Identity;
 use shopstream_eventlog::{CommandId, CommitRecord, Cursor, Journal, JournalError, Log, LogId, Offset};
@@ -298,6 +299,29 @@ async fn what_was_decided_on_a_lost_append_is_lost_with_it() {
     assert_eq!(replies, vec![Err(CommandError::NotApplied); 3]);
     let short = shop.send(reserve("r2", "res_1", 4)).await.unwrap();
     assert_eq!(short.outcome, Some("StockReservationRejected"), "the stock was never received");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_doubt_that_lasts_is_told_what_it_is() {
+    let shop = Shop::open().await;
+    let full = || RawError::DiskFull { path: "/log".to_owned() };
+    // As many as there will be tries to claim, and more.
+    (0..1_000).for_each(|_| shop.sim.faults().fail(0, full()));
+    let commands = shop.commands.clone();
+    let doubtful = tokio::spawn(async move { commands.submit(receive("r1", 1)).await });
+    idle().await;
+    for request in ["r2", "r3"] {
+        let told = shop.send(receive(request, 1)).await;
+        let names_the_way_out = |detail: &str| detail.contains("free some space");
+        assert!(
+            matches!(&told, Err(CommandError::Unavailable { detail, .. }) if names_the_way_out(detail)),
+            "{told:?}"
+        );
+    }
+    assert!(!doubtful.is_finished(), "nobody knows yet");
+    shop.sim.faults().heal();
+    assert_eq!(doubtful.await.unwrap(), Err(CommandError::NotApplied));
+    assert_eq!(shop.send(receive("r2", 1)).await.unwrap().version, 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,12 +1,20 @@
 //! A Postgres of the test's own, which it may kill and start again under a node.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use nix::unistd::Pid;
 use shopstream_projections::cluster::{Cluster, ClusterError, ClusterOptions};
 use tempfile::TempDir;
 
+/// The port of a server that listens.
+const PORT: u16 = 5432;
+
 /// A running server and its data.
 pub struct Database {
     cluster: Cluster,
+    url: String,
+    /// Where it listens besides its socket.
+    address: Option<Ipv4Addr>,
     options: ClusterOptions,
     _folder: TempDir,
 }
@@ -17,11 +25,37 @@ impl Database {
     /// # Panics
     /// There are none and `SHOPSTREAM_TEST_REQUIRE` names `postgres`, or it does not start.
     pub fn start() -> Option<Self> {
+        Self::start_at(None)
+    }
+
+    /// The same, for clients on other machines too: its URL names this address of this process.
+    ///
+    /// # Panics
+    /// As [`Database::start`].
+    pub fn listening(address: Ipv4Addr) -> Option<Self> {
+        Self::start_at(Some(address))
+    }
+
+    fn start_at(address: Option<Ipv4Addr>) -> Option<Self> {
         let folder = crate::shop::folder();
-        let options =
-            ClusterOptions { data: folder.path().join("postgres"), fsync: true, settings: Vec::new() };
+        let mut settings = Vec::new();
+        if let Some(address) = address {
+            let allowed = folder.path().join("pg_hba.conf");
+            std::fs::write(&allowed, "local all all scram-sha-256\nhost all all samenet scram-sha-256\n")
+                .expect("written");
+            let path = allowed.display();
+            settings = vec![
+                format!("listen_addresses={address}"),
+                format!("port={PORT}"),
+                format!("hba_file={path}"),
+            ];
+        }
+        let options = ClusterOptions { data: folder.path().join("postgres"), fsync: true, settings };
         match Cluster::start(&options) {
-            Ok(cluster) => Some(Self { cluster, options, _folder: folder }),
+            Ok(cluster) => {
+                let url = url(cluster.url(), address);
+                Some(Self { cluster, url, address, options, _folder: folder })
+            }
             Err(error @ ClusterError::NoBinaries) => {
                 crate::skip("postgres", &error.to_string());
                 None
@@ -32,7 +66,12 @@ impl Database {
 
     /// Where to connect; the same after a restart.
     pub fn url(&self) -> &str {
-        self.cluster.url()
+        &self.url
+    }
+
+    /// Where it listens for other machines, if it does.
+    pub fn door(&self) -> Option<SocketAddr> {
+        self.address.map(|address| SocketAddr::from((address, PORT)))
     }
 
     /// The id of its postmaster.
@@ -45,11 +84,17 @@ impl Database {
     /// # Panics
     /// It does not start, or elsewhere.
     pub fn restart(self) -> Self {
-        let Self { cluster, options, _folder } = self;
-        let url = cluster.url().to_owned();
+        let Self { cluster, url, address, options, _folder } = self;
         drop(cluster);
         let cluster = Cluster::start(&options).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(cluster.url(), url, "clients would not find it");
-        Self { cluster, options, _folder }
+        assert_eq!(self::url(cluster.url(), address), url, "clients would not find it");
+        Self { cluster, url, address, options, _folder }
     }
+}
+
+/// The URL of a server's socket, or the one with which it is reached at `address`: who and what are the same.
+fn url(socket: &str, address: Option<Ipv4Addr>) -> String {
+    let Some(address) = address else { return socket.to_owned() };
+    let (named, _) = socket.split_once('?').expect("the folder of a socket");
+    named.replacen("@/", &format!("@{address}:{PORT}/"), 1)
 }

@@ -1,6 +1,7 @@
 //! A real Kafka for the running shop.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use shopstream_test_servers::kafka::{self as servers, Started};
 
 use crate::Process;
+use crate::network::Machine;
 
 /// How long a node may take to end or to come back.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -37,8 +39,31 @@ impl Cluster {
     /// # Panics
     /// There are no programs for it, or it does not start.
     pub fn start(brokers: u8) -> Option<Self> {
-        let own = servers::own(brokers)?;
+        Self::own(brokers, &[])
+    }
+
+    /// The same, each broker on a machine of its own.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    pub fn start_on(machines: &[Machine]) -> Option<Self> {
+        let place = |machine: &Machine| format!("{}={}", machine.name(), machine.address());
+        let options: Vec<_> =
+            machines.iter().flat_map(|machine| ["--at".to_owned(), place(machine)]).collect();
+        Self::own(machines.len().try_into().expect("one or three"), &options)
+    }
+
+    fn own(brokers: u8, options: &[String]) -> Option<Self> {
+        let own = servers::own(brokers, options)?;
         Some(Self { brokers: own.brokers.clone(), own: Some(own) })
+    }
+
+    /// Where each broker listens.
+    ///
+    /// # Panics
+    /// They are known by other names than their addresses.
+    pub fn doors(&self) -> Vec<SocketAddr> {
+        self.brokers.split(',').map(|broker| broker.parse().expect("an address")).collect()
     }
 
     /// The URL of a log on a topic that nobody else uses.
@@ -61,6 +86,22 @@ impl Cluster {
     /// It is not of this test's own.
     pub fn stop(&self, node: u8) {
         self.tool("kill", node, &[]);
+    }
+
+    /// Stops a node's clock: it does nothing and knows nothing, and keeps its connections.
+    ///
+    /// # Panics
+    /// It is not of this test's own.
+    pub fn pause(&self, node: u8) {
+        self.tool("pause", node, &[]);
+    }
+
+    /// Lets a node go on after [`Cluster::pause`].
+    ///
+    /// # Panics
+    /// It is not of this test's own.
+    pub fn resume(&self, node: u8) {
+        self.tool("resume", node, &[]);
     }
 
     /// Starts a node again, and waits until it is back.

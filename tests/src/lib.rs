@@ -9,6 +9,7 @@ pub mod checkers;
 mod database;
 mod events;
 pub mod kafka;
+pub mod network;
 mod process;
 pub mod records;
 pub mod recount;

@@ -1,7 +1,9 @@
 //! A shop of its own for a test: the real program, its data in a temporary folder, its ports free ones.
 
+use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -12,6 +14,7 @@ use nix::unistd::Pid;
 use shopstream_server::client::Client;
 use tempfile::TempDir;
 
+use crate::network::Machine;
 use crate::{Process, Said, program, tied};
 
 /// How long a node may take to start or to stop, on a machine that does other things too.
@@ -31,6 +34,8 @@ pub struct Setup {
     hold_seconds: Option<u32>,
     provider_timeout_seconds: Option<u32>,
     tries_max: Option<u32>,
+    machine: Option<Machine>,
+    log_folder: Option<PathBuf>,
 }
 
 impl Setup {
@@ -96,6 +101,35 @@ impl Setup {
         Self { tries_max: Some(tries_max), ..self }
     }
 
+    /// With its embedded log in this folder, wherever the rest is.
+    pub fn logging_to(self, folder: &Path) -> Self {
+        Self { log_folder: Some(folder.to_owned()), ..self }
+    }
+
+    /// On this machine; else where the caller is.
+    pub fn placed_on(self, machine: &Machine) -> Self {
+        Self { machine: Some(machine.clone()), ..self }
+    }
+
+    /// An address that nobody uses, where the node is.
+    fn free_address(&self) -> String {
+        let host = self.machine.as_ref().map_or(Ipv4Addr::LOCALHOST, Machine::address);
+        format!("{host}:0")
+    }
+
+    /// The program, to run where the node does.
+    fn program(&self) -> Command {
+        match &self.machine {
+            Some(machine) => {
+                let inside = machine.command(program());
+                let mut command = tied(inside.get_program());
+                command.args(inside.get_args());
+                command
+            }
+            None => tied(program()),
+        }
+    }
+
     /// The flags, for every verb alike. The password goes another way: the command line is everybody's to read.
     fn apply(&self, command: &mut Command) {
         let Self { log, provider, node, roles, .. } = self;
@@ -156,7 +190,11 @@ impl TestShop {
     pub fn start_with(setup: Setup) -> Self {
         let folder = folder();
         let data = folder.path().join("data");
-        let Ready { node, listen, admin, provider } = serve(&data, &setup, "127.0.0.1:0", "127.0.0.1:0");
+        if let Some(log) = &setup.log_folder {
+            fs::create_dir(&data).and_then(|()| symlink(log, data.join("log"))).expect("a link to its log");
+        }
+        let free = setup.free_address();
+        let Ready { node, listen, admin, provider } = serve(&data, &setup, &free, &free);
         Self { node, setup, listen, admin, provider, data, _folder: folder }
     }
 
@@ -168,6 +206,14 @@ impl TestShop {
     /// The URL of its metrics.
     pub fn metrics_url(&self) -> String {
         format!("http://{}/metrics", self.admin)
+    }
+
+    /// Where it takes calls.
+    ///
+    /// # Panics
+    /// It named no address.
+    pub fn door(&self) -> SocketAddr {
+        self.listen.parse().expect("an address")
     }
 
     /// The URL of its gRPC services.
@@ -200,7 +246,7 @@ impl TestShop {
 
     /// Starts a verb on this shop.
     pub fn start_verb(&self, verb: &[&str]) -> Process {
-        let mut command = tied(program());
+        let mut command = self.setup.program();
         command.args(verb).args(["--listen", &self.listen]).arg("--data").arg(&self.data);
         self.setup.apply(&mut command);
         Process::spawn(&verb.join(" "), command)
@@ -333,9 +379,9 @@ impl Drop for TestShop {
             self.node.wait(PATIENCE);
         }
         // A node that was killed leaves its provider behind, as it should.
-        let address = std::fs::read_to_string(self.data.join("provider/address")).unwrap_or_default();
+        let address = fs::read_to_string(self.data.join("provider/address")).unwrap_or_default();
         if let Some(pid) = address.lines().nth(1).and_then(|line| line.trim().parse().ok()) {
-            let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             if command.contains("provider-simulator") {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
             }
@@ -353,7 +399,7 @@ pub(crate) fn folder() -> TempDir {
 /// The id of the postmaster on the data of a private Postgres.
 pub(crate) fn postmaster(postgres: &Path) -> Pid {
     let path = postgres.join("pgdata/postmaster.pid");
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let pid = text.lines().next().and_then(|line| line.trim().parse().ok()).expect("a process id");
     Pid::from_raw(pid)
 }
@@ -369,7 +415,7 @@ fn serve_refused(data: &Path, flags: &[&str], variables: &[(&str, &str)]) -> Sai
 }
 
 fn serve(data: &Path, setup: &Setup, listen: &str, admin: &str) -> Ready {
-    let mut command = tied(program());
+    let mut command = setup.program();
     command.args(["serve", "--listen", listen, "--admin", admin, "--data"]).arg(data);
     setup.apply(&mut command);
     let mut node = Process::spawn("serve", command);

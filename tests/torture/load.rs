@@ -17,8 +17,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
+/// The lines of an order: more work for a shop than for its client.
+const LINES: usize = 20;
 /// Calls that may be open at once; more are counted as not sent.
 pub(crate) const OPEN_MAX: usize = 20_000;
+/// So many different words of advice are kept.
+const ADVICE_MAX: usize = 256;
 /// How long a client waits for one answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Between two volleys of an open loop.
@@ -36,6 +40,8 @@ pub(crate) struct Said {
     pub(crate) micros: Histogram<u64>,
     /// Told to come later, with how long to wait.
     pub(crate) refused: u64,
+    /// The words of the first of those, each once.
+    pub(crate) advice: BTreeSet<String>,
     /// No answer in time, or that nobody knows yet: asked again it would be known.
     pub(crate) unknown: u64,
     /// What must not be said to a client who did nothing wrong.
@@ -47,8 +53,8 @@ pub(crate) struct Said {
 impl Default for Said {
     fn default() -> Self {
         let micros = Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds that hold together");
-        let (accepted, wrong) = (BTreeSet::new(), Vec::new());
-        Self { accepted, micros, refused: 0, unknown: 0, wrong, last: None }
+        let (accepted, advice, wrong) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        Self { accepted, micros, refused: 0, advice, unknown: 0, wrong, last: None }
     }
 }
 
@@ -72,7 +78,12 @@ impl Heard {
                 said.micros.saturating_record(sent.elapsed().as_micros() as u64);
                 return true;
             }
-            Err(status) if is_advice(&status) => said.refused += 1,
+            Err(status) if is_advice(&status) => {
+                said.refused += 1;
+                if said.advice.len() < ADVICE_MAX {
+                    said.advice.insert(status.message().to_owned());
+                }
+            }
             Err(status) if is_unknown(&status) => said.unknown += 1,
             Err(status) => said.wrong.push(format!("order {number}: {status:?}")),
         }
@@ -91,11 +102,10 @@ fn is_unknown(status: &Status) -> bool {
     matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded)
 }
 
-/// A draft of twenty lines: more work for a shop than for its client.
-fn draft(run: u64, number: u64) -> CreateOrderRequest {
+fn draft(run: u64, number: u64, lines: usize) -> CreateOrderRequest {
     let line = requests::line(SKU, 1);
     CreateOrderRequest {
-        lines: vec![line; 20],
+        lines: vec![line; lines],
         draft: true,
         ..requests::order(&order_id(run, number), SKU, 1, "tok_ok")
     }
@@ -115,16 +125,22 @@ pub(crate) struct Load {
     pub(crate) heard: Heard,
     run: u64,
     next: Arc<AtomicU64>,
+    lines: usize,
 }
 
 impl Load {
     pub(crate) fn new(client: Client, run: u64) -> Self {
-        Self { client, heard: Heard::default(), run, next: Arc::default() }
+        Self { client, heard: Heard::default(), run, next: Arc::default(), lines: LINES }
+    }
+
+    /// With orders of so many lines.
+    pub(crate) fn of_lines(self, lines: usize) -> Self {
+        Self { lines, ..self }
     }
 
     async fn call(&self, number: u64) -> bool {
         let sent = Instant::now();
-        let mut request = Request::new(draft(self.run, number));
+        let mut request = Request::new(draft(self.run, number, self.lines));
         request.set_timeout(DEADLINE);
         let answer = self.client.shop().orders.create_order(request).await;
         self.heard.hear(number, sent, answer.map(|answer| answer.into_inner().position))
@@ -182,6 +198,30 @@ impl Load {
             ended?;
         }
         Ok((sent, held))
+    }
+
+    /// How long after `relieved` a second began in which `callers` were refused nothing and at least `wanted` was
+    /// acknowledged a second; `patience` at least where none does. Looks for `patience` at most.
+    pub(crate) async fn recovered(
+        &self,
+        callers: usize,
+        wanted: f64,
+        relieved: Instant,
+        patience: Duration,
+    ) -> anyhow::Result<Duration> {
+        let mut accepted = BTreeSet::new();
+        while relieved.elapsed() < patience {
+            let began = relieved.elapsed();
+            let served = self.closed(callers, Duration::from_secs(1)).await?;
+            let said = self.heard.take();
+            accepted.extend(said.accepted);
+            if said.refused + said.unknown == 0 && said.wrong.is_empty() && served >= wanted {
+                self.heard.give_back(accepted);
+                return Ok(began);
+            }
+        }
+        self.heard.give_back(accepted);
+        Ok(relieved.elapsed())
     }
 
     fn number(&self) -> u64 {

@@ -8,10 +8,12 @@ mod book;
 mod chaos;
 mod crash;
 mod database;
+mod disk;
 mod flip;
 mod io;
 mod kill;
 mod load;
+mod memory;
 mod overload;
 mod payload;
 mod power;
@@ -19,6 +21,7 @@ mod reading;
 mod report;
 mod scenario;
 mod sim;
+mod volume;
 mod writer;
 
 use std::path::PathBuf;
@@ -52,6 +55,8 @@ enum Way {
     Overload(overload::Options),
     /// Kill the database under a whole shop at work, and leave it away
     Database(database::Options),
+    /// Fill the disk of a whole shop's log, and stop it; needs root
+    Disk(disk::Options),
     /// Play what can go wrong with a checkout on a whole shop, undisturbed or killed at every record
     Scenario(scenario::Options),
     /// Simulate shards and processes from one seed after the other, whatever breaks
@@ -86,6 +91,7 @@ fn main() -> ExitCode {
         Way::Flip(options) => flip::run(&options),
         Way::Overload(options) => overload::run(&options),
         Way::Database(options) => database::run(&options),
+        Way::Disk(options) => disk::run(&options),
         Way::Scenario(options) => scenario::run(&options),
         Way::Sim(options) => sim::run(&options),
         Way::Chaos(options) => chaos::run(&options),

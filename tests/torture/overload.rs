@@ -2,16 +2,14 @@
 //! again, before its memory grows; what it accepts it answers in time; and afterwards it is as before.
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use clap::Args;
 use shopstream_tests::{TestShop, requests};
 
 use crate::Common;
 use crate::load::Load;
+use crate::memory::Memory;
 use crate::report::Report;
 
 /// Callers that take all that the shop can give.
@@ -92,7 +90,7 @@ async fn overload(shop: &TestShop, seed: u64, lasting: Duration, report: &mut Re
         report.broken("memory", format!("from {at_rest} kB to {peak} kB"));
     }
 
-    let recovered = recovered(&load, capacity / 2.0, relieved).await?;
+    let recovered = load.recovered(CALLERS, capacity / 2.0, relieved, RECOVERED * 6).await?;
     report.count("recovered after, in ms", recovered.as_millis() as u64);
     report.checked("recovery", 1);
     if recovered > RECOVERED {
@@ -107,59 +105,4 @@ async fn overload(shop: &TestShop, seed: u64, lasting: Duration, report: &mut Re
         Err(lost) => report.broken("I1", lost.to_string()),
     }
     Ok(())
-}
-
-/// How long after `relieved` a second began in which nothing was refused and half of the capacity was served again.
-async fn recovered(load: &Load, wanted: f64, relieved: Instant) -> anyhow::Result<Duration> {
-    let mut accepted = std::collections::BTreeSet::new();
-    while relieved.elapsed() < RECOVERED * 6 {
-        let began = relieved.elapsed();
-        let served = load.closed(CALLERS, Duration::from_secs(1)).await?;
-        let said = load.heard.take();
-        accepted.extend(said.accepted);
-        if said.refused + said.unknown == 0 && said.wrong.is_empty() && served >= wanted {
-            load.heard.give_back(accepted);
-            return Ok(began);
-        }
-    }
-    load.heard.give_back(accepted);
-    Ok(relieved.elapsed())
-}
-
-/// A process' memory, looked at all the time.
-struct Memory {
-    process: i32,
-    peak: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Memory {
-    fn watch(process: i32) -> Self {
-        let (peak, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
-        let (highest, stopped) = (peak.clone(), stop.clone());
-        tokio::spawn(async move {
-            while !stopped.load(Ordering::Relaxed) {
-                highest.fetch_max(resident(process).unwrap_or_default(), Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        });
-        Self { process, peak, stop }
-    }
-
-    fn now(&self) -> anyhow::Result<u64> {
-        resident(self.process)
-    }
-
-    /// The most it was, in kB.
-    fn stop(self) -> u64 {
-        self.stop.store(true, Ordering::Relaxed);
-        self.peak.load(Ordering::Relaxed)
-    }
-}
-
-/// What a process has in memory, in kB.
-fn resident(process: i32) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
 }

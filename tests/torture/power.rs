@@ -2,28 +2,21 @@
 //! what was not flushed by then is gone, as if the machine had lost power. A kill can never find a missing flush,
 //! because the machine's memory survives it; this does, and the control run without flushes proves it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
-use clap::{Args, ValueEnum};
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use clap::Args;
 
-use self::volume::Volume;
 use crate::Common;
 use crate::book::Message;
 use crate::crash::{self, Crashes, Fault, Plan};
 use crate::report::Report;
+use crate::volume::{self, FileSystem, Volume};
 use crate::writer::Writer;
-
-mod volume;
 
 /// What the control shows.
 const CONTROL: &str = "a log without flushes is seen to lose records";
-/// The name in `SHOPSTREAM_TEST_REQUIRE`.
-const LOOP: &str = "loop";
 
 /// How often, on what, and with what.
 #[derive(Args, Clone, Debug)]
@@ -39,15 +32,6 @@ pub(crate) struct Options {
     control: bool,
     #[command(flatten)]
     common: Common,
-}
-
-/// A file system that can be stopped dead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FileSystem {
-    /// ext4
-    Ext4,
-    /// XFS
-    Xfs,
 }
 
 struct Power {
@@ -70,9 +54,7 @@ impl Fault for Power {
 
 /// Runs it.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    if let Err(why) = possible(options.fs) {
-        ensure!(!shopstream_tests::is_required(LOOP), "{LOOP} is required, but {why}");
-        println!("SKIPPED for want of {LOOP}: {why}");
+    if !volume::possible(options.fs)? {
         return Ok(ExitCode::SUCCESS);
     }
     let seed = options.common.seed();
@@ -89,26 +71,4 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // Only the image stays, where it is kept: the mount ends with this process.
     drop(fault);
     options.common.end(&report, folder)
-}
-
-/// What is missing on this machine, if anything, and how to get it.
-fn possible(fs: FileSystem) -> Result<(), String> {
-    if !nix::unistd::geteuid().is_root() {
-        return Err("only root can mount a file".to_owned());
-    }
-    if !Path::new("/dev/loop-control").exists() {
-        return Err("this machine has no loop devices".to_owned());
-    }
-    for program in ["mount", "umount", "xfs_io", fs.maker()] {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        if !std::env::split_paths(&path).any(|folder: PathBuf| folder.join(program).is_file()) {
-            return Err(format!("no {program}: run deploy/install test"));
-        }
-    }
-    // Mounts of one's own: they are nobody else's business, and end with this process, however it ends.
-    unshare(CloneFlags::CLONE_NEWNS)
-        .and_then(|()| {
-            mount::<str, str, str, str>(None, "/", None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)
-        })
-        .map_err(|errno| format!("mounts of one's own are not allowed here: {errno}"))
 }

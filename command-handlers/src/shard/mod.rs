@@ -26,6 +26,7 @@ use shopstream_eventlog::{
     ReadError, schema,
 };
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Duration, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -42,6 +43,9 @@ use crate::{Clock, CommandEnvelope, CommandError, Options, PartitionState, Parti
 const TURN: usize = 256;
 /// How many bytes are on their way to the log at most; a backend may take less.
 const IN_FLIGHT_BYTES: usize = 8 << 20;
+
+/// So long callers wait for a doubt to end. One that lasts longer may last very long: they are told what it is.
+const DOUBT: Duration = Duration::from_secs(2);
 
 /// A command and who waits for it.
 pub(crate) struct Job {
@@ -79,8 +83,23 @@ impl Job {
         let _ = self.reply.send(Heard::Back(Box::new(self.envelope)));
     }
 
+    /// It is refused. A caller that has gone away needs no answer.
     fn fail(self, error: CommandError) {
         let _ = self.reply.send(Heard::Answer(Err(error)));
+    }
+}
+
+/// Answers everything that comes with `error`; ends when nobody can send any more.
+pub(crate) async fn refuse_all(queue: &mut mpsc::Receiver<Job>, error: &CommandError) {
+    while let Some(job) = queue.recv().await {
+        job.fail(error.clone());
+    }
+}
+
+/// Sends back everything that comes; ends when nobody can send any more.
+pub(crate) async fn send_all_back(queue: &mut mpsc::Receiver<Job>) {
+    while let Some(job) = queue.recv().await {
+        job.send_back();
     }
 }
 
@@ -185,7 +204,7 @@ impl Shard {
             tokio::select! {
                 biased;
                 progress = writer.progress() => {
-                    if let Some(exit) = self.on_progress(progress, &mut writer).await {
+                    if let Some(exit) = self.on_progress(progress, &mut writer, queue).await {
                         break Some(exit);
                     }
                 }
@@ -380,14 +399,19 @@ impl Shard {
         Ok(())
     }
 
-    async fn on_progress(&mut self, progress: Progress, writer: &mut PartitionWriter) -> Option<Exit> {
+    async fn on_progress(
+        &mut self,
+        progress: Progress,
+        writer: &mut PartitionWriter,
+        queue: &mut mpsc::Receiver<Job>,
+    ) -> Option<Exit> {
         match progress {
             Progress::Confirmed(confirmed) => {
                 self.confirmed(&confirmed, writer.partition(), writer.epoch());
                 None
             }
-            Progress::InDoubt { cause } => self.resolve(writer, cause.to_string()).await,
-            Progress::Failed(error) => self.resolve(writer, error.to_string()).await,
+            Progress::InDoubt { cause } => self.resolve(writer, queue, cause.to_string()).await,
+            Progress::Failed(error) => self.resolve(writer, queue, error.to_string()).await,
             Progress::Fenced { by, confirmed, rejected } => {
                 self.confirmed(&confirmed, writer.partition(), writer.epoch());
                 self.rejected(&rejected);
@@ -398,12 +422,33 @@ impl Shard {
     }
 
     /// Finds out what became of everything in flight and goes on with a new epoch (`event-log.md` §2.4).
-    async fn resolve(&mut self, writer: &mut PartitionWriter, cause: String) -> Option<Exit> {
-        let epoch = writer.epoch();
-        warn!(partition = writer.partition(), epoch, cause, "in doubt: {cause}");
+    async fn resolve(
+        &mut self,
+        writer: &mut PartitionWriter,
+        queue: &mut mpsc::Receiver<Job>,
+        cause: String,
+    ) -> Option<Exit> {
+        let (partition, epoch) = (writer.partition(), writer.epoch());
+        warn!(partition, epoch, cause, "in doubt: {cause}");
         counter!("shopstream_shard_in_doubt_total").increment(1);
+        let lasting = CommandError::Unavailable { partition, detail: cause.clone() };
         self.set_state(PartitionState::InDoubt { cause }, epoch);
-        match writer.resolve((self.options.nonces)()).await {
+        let resolved = {
+            let resolving = writer.resolve((self.options.nonces)());
+            let backlog = &mut self.backlog;
+            let tell = async {
+                sleep(DOUBT).await;
+                backlog.drain(..).for_each(|job| job.fail(lasting.clone()));
+                refuse_all(queue, &lasting).await;
+                std::future::pending().await
+            };
+            tokio::select! {
+                biased;
+                resolved = resolving => resolved,
+                resolved = tell => resolved,
+            }
+        };
+        match resolved {
             Ok(resolved) => {
                 self.confirmed(&resolved.confirmed, writer.partition(), epoch);
                 self.rejected(&resolved.rejected);
@@ -471,7 +516,7 @@ impl Shard {
                     continue;
                 }
             };
-            if let Some(exit) = self.on_progress(progress, &mut writer).await {
+            if let Some(exit) = self.on_progress(progress, &mut writer, queue).await {
                 return exit;
             }
             // A resolved doubt says that it serves again; it does not.

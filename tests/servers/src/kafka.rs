@@ -49,21 +49,23 @@ pub(crate) static WANTED: Wanted = Wanted {
 /// There are none: the message names the ways out.
 pub fn brokers() -> Option<&'static str> {
     static FOUND: OnceLock<Found<Started>> = OnceLock::new();
-    (!is_left_out()).then(|| match FOUND.get_or_init(|| WANTED.find(|| start(1))) {
+    (!is_left_out()).then(|| match FOUND.get_or_init(|| WANTED.find(|| start(1, &[]))) {
         Found::Named(brokers) | Found::Contained(brokers) => brokers.as_str(),
         Found::Started(started) => &started.brokers,
     })
 }
 
-/// One or three brokers of the caller's own, which it may break: only programs on this machine give those. `None` as
-/// with [`brokers`].
+/// One or three brokers of the caller's own, which it may break: only programs on this machine give those. `options`
+/// are those of `deploy/kafka/kafka start`. `None` as with [`brokers`].
 ///
 /// # Panics
 /// There are no programs, or they do not start a broker.
-pub fn own(brokers: u8) -> Option<Started> {
+pub fn own(brokers: u8, options: &[String]) -> Option<Started> {
     let programs = WANTED.programs;
-    let start =
-        || start(brokers).unwrap_or_else(|missing| panic!("a Kafka to break needs {programs}: {missing}"));
+    let start = || {
+        start(brokers, options)
+            .unwrap_or_else(|missing| panic!("a Kafka to break needs {programs}: {missing}"))
+    };
     (!is_left_out()).then(start)
 }
 
@@ -88,14 +90,15 @@ pub struct Started {
 }
 
 /// Starts brokers; says what is missing where there is no Java.
-fn start(brokers: u8) -> Result<Started, String> {
+fn start(brokers: u8, options: &[String]) -> Result<Started, String> {
     if !is_on_path("java") {
         return Err("no java on the PATH, nor in JAVA_HOME".into());
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kafka/kafka");
     let until_closed = "echo \"$SHOPSTREAM_TEST_KAFKA\"; echo \"$SHOPSTREAM_TEST_KAFKA_DIR\"; cat";
     let mut command = Command::new(&script);
-    command.args(["run", "--brokers", &brokers.to_string(), "--", "sh", "-c", until_closed]);
+    command.args(["run", "--brokers", &brokers.to_string()]).args(options);
+    command.args(["--", "sh", "-c", until_closed]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", script.display()));
     let (lines, said) = mpsc::channel();

@@ -17,12 +17,52 @@ use crate::report::Report;
 const TRY: Duration = Duration::from_secs(2);
 /// After a refusal.
 const BREATH: Duration = Duration::from_millis(20);
+/// Items that a node is asked about to see whether it serves.
+pub(super) const PROBES: usize = 64;
+/// Within this a node that others can serve for has a command carried out.
+const CARRIED_OUT: Duration = Duration::from_secs(20);
 /// Within this every client is answered again.
 const ANSWERED: Duration = Duration::from_secs(60);
 
 /// The name of an item.
 pub(super) fn sku(item: usize) -> String {
     format!("CHAOS-{item}")
+}
+
+/// The name of an item that is only asked for whether a node serves.
+pub(super) fn probe(number: usize) -> String {
+    format!("PROBE-{number}")
+}
+
+/// Has a command for each of [`PROBES`] items carried out through one node: enough for every partition. Answers how long
+/// the last one took.
+///
+/// # Errors
+/// One was not, within [`CARRIED_OUT`].
+pub(super) async fn carried_out(door: &Client, round: &str) -> Result<Duration, String> {
+    let begun = Instant::now();
+    let mut asked = JoinSet::new();
+    for number in 0..PROBES {
+        let (door, request) = (door.clone(), format!("probe-{round}"));
+        asked.spawn(async move {
+            let mut said = String::new();
+            while begun.elapsed() < CARRIED_OUT {
+                let mut request = Request::new(stock(&request, &probe(number), 1));
+                request.set_timeout(TRY);
+                match door.shop().inventory.update_stock(request).await {
+                    Ok(_) => return Ok(begun.elapsed()),
+                    Err(status) => said = format!("{}: {:?}", probe(number), status),
+                }
+                tokio::time::sleep(BREATH).await;
+            }
+            Err(said)
+        });
+    }
+    let mut longest = Duration::ZERO;
+    while let Some(ended) = asked.join_next().await {
+        longest = longest.max(ended.map_err(|error| error.to_string())??);
+    }
+    Ok(longest)
 }
 
 /// Running clients.
