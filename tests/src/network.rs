@@ -232,7 +232,7 @@ mod tests {
         let Some(mut network) = Network::make() else { return };
         let machine = network.machine("two");
         let addresses = said(machine.command("ip").args(["-brief", "-4", "address"]));
-        assert!(addresses.contains(&machine.address().to_string()), "{addresses}");
-        assert!(!addresses.contains(&Network::CLIENTS.to_string()), "{addresses}");
+        assert!(addresses.contains(&format!(" {}/", machine.address())), "{addresses}");
+        assert!(!addresses.contains(&format!(" {}/", Network::CLIENTS)), "{addresses}");
     }
 }

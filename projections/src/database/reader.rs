@@ -58,7 +58,7 @@ impl Reader {
     ) -> Result<Vec<Row>, DatabaseError> {
         match self.try_query(sql, params).await {
             // The server went away under the query. It only read, so it may be asked again, once.
-            Err(DatabaseError::Statement(error)) if error.is_closed() => self.try_query(sql, params).await,
+            Err(DatabaseError::Statement(error)) if went_away(&error) => self.try_query(sql, params).await,
             answer => answer,
         }
     }
@@ -88,6 +88,11 @@ impl Reader {
         let connected = timeout(PATIENCE, wait).await.map_err(|_| away())?.map_err(|_| away())?;
         connected.clone().ok_or_else(away)
     }
+}
+
+/// Whether the connection is gone, or the server has just said that it ends it (class 57P).
+fn went_away(error: &tokio_postgres::Error) -> bool {
+    error.is_closed() || error.code().is_some_and(|code| code.code().starts_with("57P"))
 }
 
 impl Connected {

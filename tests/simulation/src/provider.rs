@@ -157,7 +157,10 @@ impl Provider {
         let answer = kept.decide(operation, call);
         kept.answers.insert(call.key.clone(), answer.clone());
         kept.sequence += 1;
-        if unheard || kept.random.random_bool(0.1) {
+        // A promise of money is always reported, as real providers do: whoever asked for it may be dead by now, and where
+        // the payment was called off meanwhile nobody asks again.
+        let chance = kept.random.random_bool(0.1);
+        if unheard || chance || operation == ProviderOperation::Authorize {
             let command = Command::RecordSignal {
                 provider_event_id: format!("evt:{}", call.key),
                 key: call.key.clone(),
