@@ -42,6 +42,9 @@ pub(crate) struct ShardHandle {
 
 type Answer = Result<Reply, CommandError>;
 
+/// A command in its queue, or what is known of it at once.
+type Put = Result<oneshot::Receiver<Heard>, Heard>;
+
 impl Commands {
     pub(crate) fn new(
         shards: Vec<ShardHandle>,
@@ -66,7 +69,7 @@ impl Commands {
     /// See [`CommandError`]. [`CommandError::Overloaded`] at once where the partition's queue is full.
     pub async fn submit(&self, envelope: CommandEnvelope) -> Answer {
         let partition = self.partition_of(&envelope);
-        match self.submit_here(partition, envelope).await {
+        match heard(partition, self.enqueue(partition, envelope)).await {
             Heard::Answer(answer) => answer,
             Heard::Back(envelope) => Box::pin(self.send_to_owner(partition, *envelope)).await,
         }
@@ -88,14 +91,11 @@ impl Commands {
             }
             let (job, answer) = job(envelope);
             let sent = self.shared.shards[usize::from(partition)].queue.send(job).await;
+            let put = sent.map(|()| answer).map_err(|_| Heard::Answer(Err(closed(partition))));
             here.push(async move {
-                let answer = match sent {
-                    Ok(()) => match answer.await {
-                        Ok(Heard::Answer(answer)) => answer,
-                        Ok(Heard::Back(back)) => Box::pin(self.send_to_owner(partition, *back)).await,
-                        Err(_) => Err(closed(partition)),
-                    },
-                    Err(_) => Err(closed(partition)),
+                let answer = match heard(partition, put).await {
+                    Heard::Answer(answer) => answer,
+                    Heard::Back(back) => Box::pin(self.send_to_owner(partition, *back)).await,
                 };
                 (index, answer)
             });
@@ -113,16 +113,11 @@ impl Commands {
         for envelope in envelopes {
             let partition = self.partition_of(&envelope);
             // In order: each is in its queue before the next one is looked at.
-            let heard = self.enqueue(partition, envelope);
+            let put = self.enqueue(partition, envelope);
             answers.push(async move {
-                match heard {
-                    Ok(answer) => match answer.await {
-                        Ok(Heard::Answer(answer)) => answer,
-                        Ok(Heard::Back(_)) => Err(self.not_owner(partition)),
-                        Err(_) => Err(closed(partition)),
-                    },
-                    Err(Heard::Answer(answer)) => answer,
-                    Err(Heard::Back(_)) => Err(self.not_owner(partition)),
+                match heard(partition, put).await {
+                    Heard::Answer(answer) => answer,
+                    Heard::Back(_) => Err(self.not_owner(partition)),
                 }
             });
         }
@@ -209,48 +204,27 @@ impl Commands {
 
     /// Whether commands for the partition are for this node. Not while it gets ready to follow an owner that goes on.
     fn is_here(&self, partition: Partition) -> bool {
-        if self.is_claiming(partition) {
-            return self.shared.coordinator.locate(partition).is_none();
-        }
-        self.shared.shards[usize::from(partition)].status.borrow().state.is_here()
+        let (is_here, is_claiming) = {
+            let status = self.shared.shards[usize::from(partition)].status.borrow();
+            (status.state.is_here(), status.state == PartitionState::Claiming)
+        };
+        if is_claiming { self.shared.coordinator.locate(partition).is_none() } else { is_here }
     }
 
     fn is_claiming(&self, partition: Partition) -> bool {
         self.shared.shards[usize::from(partition)].status.borrow().state == PartitionState::Claiming
     }
 
-    async fn submit_here(&self, partition: Partition, envelope: CommandEnvelope) -> Heard {
-        match self.enqueue(partition, envelope) {
-            Ok(answer) => heard(partition, answer).await,
-            Err(heard) => heard,
-        }
-    }
-
-    /// Keeps a command until this node has claimed the partition.
-    async fn wait_here(&self, partition: Partition, envelope: CommandEnvelope) -> Heard {
-        match self.put(partition, envelope) {
-            Ok(answer) => heard(partition, answer).await,
-            Err(heard) => heard,
-        }
-    }
-
     /// Puts a command into its shard's queue without waiting for room.
-    fn enqueue(
-        &self,
-        partition: Partition,
-        envelope: CommandEnvelope,
-    ) -> Result<oneshot::Receiver<Heard>, Heard> {
+    fn enqueue(&self, partition: Partition, envelope: CommandEnvelope) -> Put {
         if !self.is_here(partition) {
             return Err(Heard::Back(Box::new(envelope)));
         }
         self.put(partition, envelope)
     }
 
-    fn put(
-        &self,
-        partition: Partition,
-        envelope: CommandEnvelope,
-    ) -> Result<oneshot::Receiver<Heard>, Heard> {
+    /// The same, also where this node has yet to claim the partition.
+    fn put(&self, partition: Partition, envelope: CommandEnvelope) -> Put {
         let (job, answer) = job(envelope);
         match self.shared.shards[usize::from(partition)].queue.try_send(job) {
             Ok(()) => Ok(answer),
@@ -313,7 +287,7 @@ impl Commands {
                     Some(Err(CommandError::NotOwner { .. })) => {}
                     // It is gone, and this node comes next.
                     Some(Err(CommandError::Unavailable { .. })) if self.is_claiming(partition) => {
-                        match self.wait_here(partition, envelope).await {
+                        match heard(partition, self.put(partition, envelope)).await {
                             Heard::Answer(answer) => return answer,
                             Heard::Back(back) => envelope = *back,
                         }
@@ -324,7 +298,7 @@ impl Commands {
                     None => continue,
                 }
             }
-            match self.submit_here(partition, envelope).await {
+            match heard(partition, self.enqueue(partition, envelope)).await {
                 Heard::Answer(answer) => return answer,
                 Heard::Back(back) => envelope = *back,
             }
@@ -407,8 +381,11 @@ fn job(envelope: CommandEnvelope) -> (Job, oneshot::Receiver<Heard>) {
     (Job { envelope, reply, looked_up: None }, answer)
 }
 
-async fn heard(partition: Partition, answer: oneshot::Receiver<Heard>) -> Heard {
-    answer.await.unwrap_or_else(|_| Heard::Answer(Err(closed(partition))))
+async fn heard(partition: Partition, put: Put) -> Heard {
+    match put {
+        Ok(answer) => answer.await.unwrap_or_else(|_| Heard::Answer(Err(closed(partition)))),
+        Err(heard) => heard,
+    }
 }
 
 /// The shard ended without an answer: the process is stopping.

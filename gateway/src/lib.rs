@@ -14,6 +14,7 @@ mod landmarks;
 mod live;
 mod node;
 mod offers;
+mod page;
 mod peers;
 mod positions;
 mod reservations;

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 use crate::call::Call;
 use crate::command::Asked;
 use crate::failure::Failure;
-use crate::order::page_size;
+use crate::page::Page;
 use crate::positions::position;
 use crate::shop::Shop;
 use crate::token::Scope;
@@ -71,23 +71,15 @@ impl Processes {
         request: ListStoppedProcessesRequest,
     ) -> Result<ListStoppedProcessesResponse, Failure> {
         request.validate()?;
-        let limit = page_size(request.page_size);
         let scope = Scope::new("ListStoppedProcesses", "page_token", &call.tenant, &());
-        let after = match request.page_token.as_str() {
-            "" => String::new(),
-            token => scope.open::<PageToken>(token)?.process_id,
-        };
+        let page = Page::<PageToken>::asked(request.page_size, &request.page_token, scope)?;
         for projection in [Projection::SagaBoard, Projection::ReturnView] {
             self.shop.see(call, projection, &request.min_position).await?;
         }
-        // One more than asked for tells whether there is another page.
-        let mut processes = self.stopped(call, &after, limit + 1).await?;
-        let more = processes.len() > limit as usize;
-        processes.truncate(limit as usize);
-        let next_page_token = match processes.last() {
-            Some(last) if more => scope.seal(&PageToken { process_id: last.process_id.clone() }),
-            Some(_) | None => String::new(),
-        };
+        let after = page.after.as_ref().map_or("", |last| &last.process_id);
+        let mut processes = self.stopped(call, after, page.look()).await?;
+        let next_page_token =
+            page.cut(&mut processes, |last| PageToken { process_id: last.process_id.clone() });
         Ok(ListStoppedProcessesResponse { processes, next_page_token })
     }
 

@@ -13,6 +13,7 @@ mod known;
 mod means;
 mod payments;
 pub mod ports;
+mod process;
 mod returns;
 mod route;
 mod runner;

@@ -17,7 +17,7 @@ use crate::issue::{Process, Step};
 use crate::known::{Known, Reached};
 use crate::means::{Means, Stuck};
 use crate::ports::{Lookup, Outcome, PaymentProvider, ProviderCall};
-use crate::runner::Rest;
+use crate::process::Rest;
 
 /// Carries out operations of payments. Cheap to clone.
 #[derive(Clone)]

@@ -20,7 +20,7 @@ use crate::known::{Known, Reached};
 use crate::means::{Means, Stuck};
 use crate::payments::{self, Carried, Payments, Seen};
 use crate::ports::Obstacle;
-use crate::runner::{Rest, Wake};
+use crate::process::{Rest, Wake};
 use crate::stock::StockFanOut;
 
 /// Drives returns. Cheap to clone.

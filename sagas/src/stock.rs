@@ -18,7 +18,7 @@ use tracing::error;
 use crate::issue::{Process, Step, Unanswered};
 use crate::known::{Known, Reached};
 use crate::means::{Means, Stuck};
-use crate::runner::Rest;
+use crate::process::Rest;
 
 /// How many shortages are looked up at a time.
 const LOOK_UPS: usize = 16;

@@ -5,7 +5,9 @@
 //! partition that is hit halts and says why, in the log's status, in health and in the answers; nothing of a foreign
 //! history reaches the read models; the process stays.
 
+mod leader;
 mod load;
+mod record;
 mod repair;
 
 use std::collections::BTreeSet;
@@ -48,9 +50,14 @@ struct Attacked {
 
 impl Attacked {
     async fn start(name: &str, log: &str) -> Result<Option<Self>> {
+        Self::start_on(name, log, 1).await
+    }
+
+    /// On so many brokers.
+    async fn start_on(name: &str, log: &str, brokers: u8) -> Result<Option<Self>> {
         let Some(database) = Database::start() else { return Ok(None) };
         let (setup, url) = (log.to_owned(), database.url().to_owned());
-        let start = move || TestShop::start_with(Setup::on(&setup).reading_from(&url));
+        let start = move || TestShop::start_with(Setup::on_replicated(&setup, brokers).reading_from(&url));
         let shop = tokio::task::spawn_blocking(start).await?;
         let client = shop.client().await;
         for partition in 0..PARTITIONS {
@@ -94,8 +101,9 @@ impl Attacked {
         Ok(self)
     }
 
-    /// What was sent after the attack and acknowledged counts for whoever reads the log that is there now.
-    async fn nothing_void_was_acknowledged(&self, attacked: Instant) -> Result<()> {
+    /// What was sent after the attack and acknowledged counts for whoever reads the log that is there now. Answers how
+    /// much of what was acknowledged before does not.
+    async fn nothing_void_was_acknowledged(&self, attacked: Instant) -> Result<usize> {
         let counted = self.topic.counted().await;
         let acknowledged = self.load.acknowledged();
         let (after, before): (Vec<_>, Vec<_>) =
@@ -110,7 +118,7 @@ impl Attacked {
             after.len()
         );
         ensure!(void == 0, "{void} of {} acknowledged after the attack do not count", after.len());
-        Ok(())
+        Ok(lost)
     }
 
     /// The log's status once these partitions are halted.

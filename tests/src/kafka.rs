@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -132,6 +133,23 @@ impl Cluster {
                 _ => {}
             }
         }
+    }
+
+    /// Flips a bit of a record, in the first letter of the twentieth `word` of a partition, as rot does: behind the
+    /// broker's back. Once more, and it is as it was.
+    ///
+    /// # Panics
+    /// There are fewer.
+    pub fn flip(&self, node: u8, topic: &str, partition: u16, word: &str) {
+        let home = self.folder().join(format!("node-{node}/data")).join(format!("{topic}-{partition}"));
+        let path = home.join(format!("{:020}.log", 0));
+        let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        // All of the word but the letter, which may have been flipped before.
+        let rest = word.as_bytes().get(1..).expect("a word");
+        let mut words = bytes.windows(rest.len()).enumerate().filter(|(_, run)| *run == rest);
+        let (at, _) = words.nth(19).expect("twenty words");
+        let file = fs::OpenOptions::new().write(true).open(&path).expect("a segment");
+        file.write_all_at(&[bytes[at - 1] ^ 1], at as u64 - 1).expect("written");
     }
 
     fn tool(&self, verb: &str, node: u8, more: &[&str]) {

@@ -1,7 +1,9 @@
 //! Child processes: bounded in time, ended by their own process id, everything they say kept.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +15,9 @@ use nix::unistd::Pid;
 
 /// Lines kept of what a process writes to standard error; older ones are forgotten.
 const KEPT: usize = 500;
+
+/// Names a folder where all that any process writes to standard error is kept, for who looks for a rare failure.
+const LOGS: &str = "SHOPSTREAM_TEST_LOGS";
 
 /// How long the last complaints of a process that has ended may take to arrive.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -78,10 +83,13 @@ impl Process {
         let (lines, out) = mpsc::channel();
         let complaints = Arc::new(Mutex::new(VecDeque::new()));
         read_lines(stdout.expect("piped"), move |line| send(&lines, line));
-        let kept = complaints.clone();
+        let (kept, mut log) = (complaints.clone(), log_of(name, pid));
         let (speaks, silent) = mpsc::channel();
         read_lines(stderr.expect("piped"), move |line| {
             let _as_long_as_it_speaks: &Sender<()> = &speaks;
+            if let Some(log) = &mut log {
+                writeln!(log, "{line}").expect("the folder of the logs takes them");
+            }
             keep(&kept, line);
         });
         let pid = Pid::from_raw(i32::try_from(pid).expect("a process id"));
@@ -185,7 +193,14 @@ fn held<T>(lock: &mut Mutex<T>) -> &mut T {
     lock.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn read_lines(stream: impl Read + Send + 'static, take: impl Fn(String) + Send + 'static) {
+fn log_of(name: &str, pid: u32) -> Option<File> {
+    let folder = std::env::var_os(LOGS)?;
+    let path = Path::new(&folder).join(format!("{pid}-{name}.log"));
+    let made = fs::create_dir_all(&folder).and_then(|()| File::create(&path));
+    Some(made.unwrap_or_else(|error| panic!("{LOGS}: {}: {error}", path.display())))
+}
+
+fn read_lines(stream: impl Read + Send + 'static, take: impl FnMut(String) + Send + 'static) {
     thread::spawn(move || BufReader::new(stream).lines().map_while(Result::ok).for_each(take));
 }
 

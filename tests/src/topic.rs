@@ -97,6 +97,20 @@ impl Topic {
         in_time(try_join_all(ends)).await.expect("ends")
     }
 
+    /// The node that leads a partition now, if any does.
+    ///
+    /// # Panics
+    /// The cluster does not answer.
+    pub async fn leader(&self, partition: Partition) -> Option<u8> {
+        let (admin, name) = (self.admin(), self.name().to_owned());
+        let asked = tokio::task::spawn_blocking(move || {
+            admin.inner().fetch_metadata(Some(&name), PATIENCE).expect("an answer")
+        });
+        let metadata = asked.await.expect("an answer");
+        let leads = metadata.topics()[0].partitions().iter().find(|it| it.id() == i32::from(partition));
+        u8::try_from(leads.expect("the partition").leader()).ok()
+    }
+
     /// Writes another shop's log into every partition: genesis, a claim, and commits, so many that each partition ends
     /// where `ends` says, or beyond where somebody else writes too.
     ///

@@ -131,8 +131,17 @@ impl Default for Timing {
     }
 }
 
+impl Timing {
+    /// A table that is away for longer lets leases run out by that alone. A single question that is lost is shorter.
+    fn outage(&self) -> Duration {
+        self.term - self.renew / 2
+    }
+}
+
 /// Before what should have run out by now is asked for.
 const SLACK: Duration = Duration::from_millis(10);
+/// Between two questions for what has run out by this node's clock, and not yet by the table's.
+const AGAIN: Duration = Duration::from_millis(100);
 /// So many claims of one duty within [`FLAPPING`] are nobody's concern; each further one waits twice as long.
 const CALM: usize = 12;
 /// See [`CALM`].
@@ -163,8 +172,8 @@ struct State {
     view: View,
     /// When the view was asked for.
     viewed: Instant,
-    /// Since when every beat was answered. After an outage the others may only not have been able to renew: for one
-    /// term nothing is taken that has run out.
+    /// Since when the table was never away for so long that leases could run out by that alone. After such an outage
+    /// the others may only not have been able to renew: for one term nothing is taken that has run out.
     contact: Option<Instant>,
     /// Owners named by the log or by other nodes.
     learned: Vec<Option<Location>>,
@@ -235,12 +244,12 @@ impl Shared {
                     }
                 }
                 Err(error) => {
-                    self.state().contact = None;
                     counter!("shopstream_lease_failures_total").increment(1);
                     if !std::mem::replace(&mut away, true) {
                         warn!(%error, "no lease is renewed: what is owned here is served behind barriers");
                     }
                     sleep(self.timing.renew / 4).await;
+                    self.hurry.notify_one();
                 }
             }
         }
@@ -257,7 +266,9 @@ impl Shared {
         let view = self.in_time(renewed).await?;
         {
             let mut state = self.state();
-            state.contact.get_or_insert(asked);
+            if state.contact.is_none() || asked.duration_since(state.viewed) > self.timing.outage() {
+                state.contact = Some(asked);
+            }
             state.terms.renewed(&held, &view.kept, asked);
             (state.view, state.viewed) = (view, asked);
             gauge!("shopstream_claims_per_minute").set(state.grants_lately(asked) as f64);
@@ -301,11 +312,30 @@ impl Shared {
         timeout(self.timing.renew, question).await.map_err(late)?
     }
 
-    /// How long before it is worth asking for `duty` again.
+    /// How long before it is worth asking for `duty`, as far as the last view shows: nobody is asked for what
+    /// somebody has, and after every change all who wait would ask.
     fn until_free(&self, duty: Duty) -> Duration {
         let state = self.state();
-        let left = state.live_lease(duty).map_or(self.timing.renew, |(_, left)| left + SLACK);
-        left.clamp(SLACK * 2, self.timing.renew)
+        let others = state.live_lease(duty).filter(|(lease, _)| lease.holder != Some(self.me.id));
+        others.map_or(Duration::ZERO, |(_, left)| left + SLACK)
+    }
+
+    /// The highest epoch of `duty` that the log or another node has told.
+    fn learned_epoch(&self, duty: Duty) -> u64 {
+        match duty {
+            Duty::Partition(partition) => {
+                let learned = &self.state().learned[usize::from(partition)];
+                learned.as_ref().map_or(0, |owner| owner.epoch)
+            }
+            Duty::Projections | Duty::Sagas => 0,
+        }
+    }
+
+    /// Whether what has run out may be taken, were it asked for at `asked`.
+    fn is_settled(&self, asked: Instant) -> bool {
+        let state = self.state();
+        let reached = asked.duration_since(state.viewed) <= self.timing.outage();
+        reached && state.contact.is_some_and(|since| asked.duration_since(since) >= self.timing.term)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -374,33 +404,28 @@ impl Coordinator for Leases {
             counter!("shopstream_lease_backoffs_total").increment(1);
             sleep(backoff).await;
         }
-        let mut changes = shared.store.changes();
+        let mut moves = self.moves();
         loop {
-            changes.borrow_and_update();
-            let asked = Instant::now();
-            let (seen, expired) = {
-                let state = shared.state();
-                let learned = match duty {
-                    Duty::Partition(partition) => state.learned[usize::from(partition)].as_ref(),
-                    Duty::Projections | Duty::Sagas => None,
-                };
-                let settled = |since: Instant| asked.duration_since(since) >= shared.timing.term;
-                (seen.max(learned.map_or(0, |owner| owner.epoch)), state.contact.is_some_and(settled))
-            };
-            let acquired = shared.store.acquire(&shared.me, duty, seen, expired, shared.timing.term);
-            match shared.in_time(acquired).await {
-                Ok(Some(epoch)) => {
-                    let mut state = shared.state();
-                    state.grants.entry(duty).or_default().push_back(asked);
-                    return state.terms.granted(duty, epoch, asked);
+            moves.borrow_and_update();
+            let wait = shared.until_free(duty);
+            if wait.is_zero() {
+                let asked = Instant::now();
+                let (seen, expired) = (seen.max(shared.learned_epoch(duty)), shared.is_settled(asked));
+                let acquired = shared.store.acquire(&shared.me, duty, seen, expired, shared.timing.term);
+                match shared.in_time(acquired).await {
+                    Ok(Some(epoch)) => {
+                        let mut state = shared.state();
+                        state.grants.entry(duty).or_default().push_back(asked);
+                        return state.terms.granted(duty, epoch, asked);
+                    }
+                    // Somebody has it, or it has run out and this node has not looked for long enough.
+                    Ok(None) => {}
+                    Err(error) => tracing::debug!(%duty, %error, "not acquired"),
                 }
-                // Somebody has it, or it has run out and this node has not looked for long enough.
-                Ok(None) => {}
-                Err(error) => tracing::debug!(%duty, %error, "not acquired"),
             }
             tokio::select! {
-                () = sleep(shared.until_free(duty)) => {}
-                Ok(()) = changes.changed() => {}
+                () = sleep(if wait.is_zero() { AGAIN } else { wait }) => {}
+                Ok(()) = moves.changed() => {}
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::coordinator::{Duty, Lease, LeaseError, LeaseStore, Member, View};
 pub struct MemoryLeases {
     table: Arc<Table>,
     away: AtomicBool,
+    silent: AtomicBool,
 }
 
 struct Table {
@@ -37,19 +38,28 @@ struct Row {
 impl Default for MemoryLeases {
     fn default() -> Self {
         let table = Table { rows: Mutex::default(), changes: watch::Sender::new(0) };
-        Self { table: Arc::new(table), away: AtomicBool::new(false) }
+        Self::to(Arc::new(table))
     }
 }
 
 impl MemoryLeases {
     /// Another node's way to the same table.
     pub fn another(&self) -> Self {
-        Self { table: self.table.clone(), away: AtomicBool::new(false) }
+        Self::to(self.table.clone())
+    }
+
+    fn to(table: Arc<Table>) -> Self {
+        Self { table, away: AtomicBool::new(false), silent: AtomicBool::new(false) }
     }
 
     /// Whether this node reaches the table.
     pub fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::Relaxed);
+    }
+
+    /// Whether what this node asks from now on is lost on its way: it is never answered.
+    pub fn set_silent(&self, silent: bool) {
+        self.silent.store(silent, Ordering::Relaxed);
     }
 
     /// The epoch of a lease and the name of who holds it now.
@@ -66,7 +76,10 @@ impl MemoryLeases {
         self.rows().leases.values_mut().for_each(|row| row.epoch = 0);
     }
 
-    fn reach(&self) -> Result<MutexGuard<'_, Rows>, LeaseError> {
+    async fn reach(&self) -> Result<MutexGuard<'_, Rows>, LeaseError> {
+        if self.silent.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         if self.away.load(Ordering::Relaxed) {
             return Err(LeaseError { detail: "switched off by the test".to_owned() });
         }
@@ -91,8 +104,8 @@ impl LeaseStore for MemoryLeases {
         held: &[(Duty, u64)],
         term: Duration,
     ) -> Result<View, LeaseError> {
+        let mut rows = self.reach().await?;
         let now = Instant::now();
-        let mut rows = self.reach()?;
         let joined = !leaving && rows.members.insert(me.id, (me.clone(), now + term)).is_none();
         let mut kept = Vec::new();
         for (duty, epoch) in held {
@@ -129,8 +142,8 @@ impl LeaseStore for MemoryLeases {
         expired: bool,
         term: Duration,
     ) -> Result<Option<u64>, LeaseError> {
+        let mut rows = self.reach().await?;
         let now = Instant::now();
-        let mut rows = self.reach()?;
         let row = rows.leases.entry(duty).or_insert(Row { epoch: 0, holder: None, until: now });
         let free = match &row.holder {
             None => true,
@@ -147,7 +160,7 @@ impl LeaseStore for MemoryLeases {
     }
 
     async fn release(&self, me: &Member, duty: Duty) -> Result<(), LeaseError> {
-        let mut rows = self.reach()?;
+        let mut rows = self.reach().await?;
         if let Some(row) = rows.leases.get_mut(&duty)
             && row.holder.as_ref().is_some_and(|holder| holder.id == me.id)
         {
@@ -159,7 +172,7 @@ impl LeaseStore for MemoryLeases {
     }
 
     async fn leave(&self, me: &Member) -> Result<(), LeaseError> {
-        self.reach()?.members.remove(&me.id);
+        self.reach().await?.members.remove(&me.id);
         self.tell();
         Ok(())
     }

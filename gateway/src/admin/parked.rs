@@ -1,5 +1,6 @@
 //! Parked aggregates and skipped events.
 
+use std::mem::take;
 use std::time::Duration;
 
 use prost::Message;
@@ -17,13 +18,12 @@ use tokio::time::Instant;
 use crate::call::Call;
 use crate::event::event;
 use crate::failure::Failure;
+use crate::page::Page;
 use crate::positions::position;
 use crate::shop::Shop;
 use crate::token::Scope;
 use crate::wire::{id, int, time};
 
-/// Rows per page where the request leaves it open, and at most.
-const PAGE: (u32, u32) = (50, 1_000);
 /// Commits whose events are shown of those that wait.
 const SHOWN: u32 = 20;
 /// How long a wish is waited for at most. It is done later all the same.
@@ -56,26 +56,19 @@ pub(super) async fn list(
 ) -> Result<ListParkedAggregatesResponse, Failure> {
     request.validate()?;
     let keeper = named_or_all(&request.projection)?;
-    let limit = page_size(std::mem::take(&mut request.page_size));
-    let token = std::mem::take(&mut request.page_token);
+    let (size, token) = (take(&mut request.page_size), take(&mut request.page_token));
     let scope = Scope::new("ListParkedAggregates", "page_token", &call.tenant, &request);
-    let after = if token.is_empty() { None } else { Some(scope.open::<PageToken>(&token)?.place()?) };
+    let page = Page::<PageToken>::asked(size, &token, scope)?;
+    let after = page.after.as_ref().map(PageToken::place).transpose()?;
     let after = after.as_ref().map(|(keeper, stream)| (*keeper, stream));
 
-    let database = &shop.means.database;
-    // One more than asked for tells whether there is another page.
-    let found = async { Ok(database.parked(keeper, after, limit + 1).await?) };
+    let found = async { Ok(shop.means.database.parked(keeper, after, page.look()).await?) };
     let mut rows = call.read_within(found).await?;
-    let more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
-    let next_page_token = match rows.last() {
-        Some(last) if more => scope.seal(&PageToken {
-            projection: last.keeper.name().to_owned(),
-            stream_id: last.stream.to_string(),
-            version: 0,
-        }),
-        Some(_) | None => String::new(),
-    };
+    let next_page_token = page.cut(&mut rows, |last| PageToken {
+        projection: last.keeper.name().to_owned(),
+        stream_id: last.stream.to_string(),
+        version: 0,
+    });
     Ok(ListParkedAggregatesResponse { aggregates: rows.iter().map(aggregate).collect(), next_page_token })
 }
 
@@ -86,30 +79,20 @@ pub(super) async fn skipped(
 ) -> Result<ListSkippedEventsResponse, Failure> {
     request.validate()?;
     let keeper = named_or_all(&request.projection)?;
-    let limit = page_size(std::mem::take(&mut request.page_size));
-    let token = std::mem::take(&mut request.page_token);
+    let (size, token) = (take(&mut request.page_size), take(&mut request.page_token));
     let scope = Scope::new("ListSkippedEvents", "page_token", &call.tenant, &request);
-    let after = if token.is_empty() {
-        None
-    } else {
-        let token = scope.open::<PageToken>(&token)?;
-        Some((token.place()?, token.version))
-    };
+    let page = Page::<PageToken>::asked(size, &token, scope)?;
+    let after =
+        page.after.as_ref().map(|last| last.place().map(|place| (place, last.version))).transpose()?;
     let after = after.as_ref().map(|((keeper, stream), version)| (*keeper, stream, *version));
 
-    let database = &shop.means.database;
-    let found = async { Ok(database.skipped(keeper, after, limit + 1).await?) };
+    let found = async { Ok(shop.means.database.skipped(keeper, after, page.look()).await?) };
     let mut rows = call.read_within(found).await?;
-    let more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
-    let next_page_token = match rows.last() {
-        Some(last) if more => scope.seal(&PageToken {
-            projection: last.keeper.name().to_owned(),
-            stream_id: last.obstacle.stream.to_string(),
-            version: last.obstacle.version,
-        }),
-        Some(_) | None => String::new(),
-    };
+    let next_page_token = page.cut(&mut rows, |last| PageToken {
+        projection: last.keeper.name().to_owned(),
+        stream_id: last.obstacle.stream.to_string(),
+        version: last.obstacle.version,
+    });
     Ok(ListSkippedEventsResponse { events: rows.iter().map(left_out).collect(), next_page_token })
 }
 
@@ -203,14 +186,6 @@ fn named(name: &str) -> Result<Keeper, Failure> {
 
 fn stream(name: &str) -> Result<StreamId, Failure> {
     id(name.parse(), "stream_id")
-}
-
-/// Validation has seen that it is not negative.
-fn page_size(asked: i32) -> u32 {
-    match asked.unsigned_abs() {
-        0 => PAGE.0,
-        some => some.min(PAGE.1),
-    }
 }
 
 fn aggregate(parked: &Parked) -> ParkedAggregate {

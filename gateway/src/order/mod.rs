@@ -30,7 +30,7 @@ mod track;
 mod updates;
 mod view;
 
-pub(crate) use queries::{not_found, page_size};
+pub(crate) use queries::not_found;
 use submit::Wanted;
 
 /// The service.

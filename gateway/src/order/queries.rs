@@ -1,5 +1,7 @@
 //! GetOrder and GetUserOrders.
 
+use std::mem::take;
+
 use futures::try_join;
 use prost::Message;
 use shopstream_domain::{CustomerId, OrderId, Timestamp};
@@ -12,12 +14,10 @@ use shopstream_proto::order::v1::{GetOrderRequest, GetUserOrdersRequest, GetUser
 use super::view;
 use crate::call::Call;
 use crate::failure::Failure;
+use crate::page::Page;
 use crate::shop::Shop;
 use crate::token::Scope;
 use crate::wire::id;
-
-/// What a page has where the request leaves it open, and at most.
-const PAGE: (u32, u32) = (50, 1_000);
 
 pub(super) async fn order(
     shop: &Shop,
@@ -65,49 +65,24 @@ pub(super) async fn user_orders(
 ) -> Result<GetUserOrdersResponse, Failure> {
     request.validate()?;
     let customer = id(CustomerId::new(&request.customer_id), "customer_id")?;
-    let limit = page_size(request.page_size);
-    let min_position = std::mem::take(&mut request.min_position);
-    let token = std::mem::take(&mut request.page_token);
-    request.page_size = 0;
+    let (size, token) = (take(&mut request.page_size), take(&mut request.page_token));
+    let min_position = take(&mut request.min_position);
     let scope = Scope::new("GetUserOrders", "page_token", &call.tenant, &request);
-    let after = if token.is_empty() { None } else { Some(order_key(&scope.open(&token)?)?) };
+    let page = Page::asked(size, &token, scope)?;
+    let after = page.after.as_ref().map(order_key).transpose()?;
 
     shop.see(call, Projection::OrdersByUser, &min_position).await?;
     let reads = shop.reads();
-    // One more than asked for tells whether there is another page.
-    let found = async { Ok(reads.orders_of(&call.tenant, &customer, after.as_ref(), limit + 1).await?) };
+    let found = async { Ok(reads.orders_of(&call.tenant, &customer, after.as_ref(), page.look()).await?) };
     let mut rows = call.read_within(found).await?;
-    let more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
-    let next_page_token = match rows.last() {
-        Some(last) if more => scope.seal(&PageToken {
-            created_at: last.created_at.micros(),
-            order_id: last.order_id.as_str().to_owned(),
-        }),
-        Some(_) | None => String::new(),
-    };
+    let next_page_token = page.cut(&mut rows, |last| PageToken {
+        created_at: last.created_at.micros(),
+        order_id: last.order_id.as_str().to_owned(),
+    });
     Ok(GetUserOrdersResponse { orders: rows.iter().map(view::summary).collect(), next_page_token })
-}
-
-/// How much a page has, of a size that validation has seen is not negative.
-pub(crate) fn page_size(asked: i32) -> u32 {
-    match asked.unsigned_abs() {
-        0 => PAGE.0,
-        some => some.min(PAGE.1),
-    }
 }
 
 fn order_key(token: &PageToken) -> Result<OrderKey, Failure> {
     let order_id = id(OrderId::new(&token.order_id), "page_token")?;
     Ok(OrderKey { created_at: Timestamp::from_micros(token.created_at), order_id })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_has_fifty_orders_unless_asked_and_a_thousand_at_most() {
-        assert_eq!([0, 1, 1_000, 1_001, i32::MAX].map(page_size), [50, 1, 1_000, 1_000, 1_000]);
-    }
 }

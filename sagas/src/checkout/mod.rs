@@ -32,7 +32,7 @@ use self::plan::Move;
 use self::view::View;
 use crate::means::{Means, Stuck};
 use crate::payments::Payments;
-use crate::runner::{Rest, Wake};
+use crate::process::{Rest, Wake};
 use crate::stock::StockFanOut;
 
 /// More moves than any checkout makes without a rest. Beyond it the plan runs in circles, which is a bug.

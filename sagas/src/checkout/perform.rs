@@ -20,7 +20,7 @@ use crate::issue::{Step, Unanswered};
 use crate::known::Known;
 use crate::means::Stuck;
 use crate::payments::{Carried, Seen};
-use crate::runner::Rest;
+use crate::process::Rest;
 use crate::stock::HoldRequest;
 
 impl Checkouts {

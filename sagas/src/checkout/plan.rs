@@ -7,7 +7,7 @@ use shopstream_domain::{Timestamp, inventory};
 
 use super::view::{Attempt, View};
 use crate::Settings;
-use crate::runner::Rest;
+use crate::process::Rest;
 
 /// The next move of a checkout.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,7 @@
 //! The leases in Postgres, as the coordinator wants them.
 
 use async_trait::async_trait;
+use futures::future::try_join;
 use shopstream_command_handlers::coordinator::{Duty, Lease, LeaseError, LeaseStore, Member, View};
 use shopstream_projections::{DatabaseError, LeaseRow, LeaseTable, MemberRow};
 use tokio::sync::watch;
@@ -19,13 +20,12 @@ impl LeaseStore for PostgresLeases {
         term: Duration,
     ) -> Result<View, LeaseError> {
         let Self(table) = self;
-        if !leaving {
-            table.join(&row(me, term)).await.map_err(unavailable)?;
-        }
-        let held: Vec<_> = held.iter().map(|(duty, epoch)| (duty.to_string(), *epoch)).collect();
-        let kept = table.renew(me.id, &held, term).await.map_err(unavailable)?;
-        let members = table.members().await.map_err(unavailable)?;
-        let leases = table.leases().await.map_err(unavailable)?;
+        let (me, held) = (row(me, term), held.iter().map(|(duty, epoch)| (duty.to_string(), *epoch)));
+        let held: Vec<_> = held.collect();
+        let join = async { if leaving { Ok(()) } else { table.join(&me).await } };
+        // Two questions at a time are one journey.
+        let ((), kept) = try_join(join, table.renew(me.id, &held, term)).await.map_err(unavailable)?;
+        let (members, leases) = try_join(table.members(), table.leases()).await.map_err(unavailable)?;
         Ok(View {
             kept: kept.iter().filter_map(|duty| duty.parse().ok()).collect(),
             members: members.into_iter().map(member).collect(),

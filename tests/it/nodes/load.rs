@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, ensure};
 use futures::future::try_join_all;
+use prost_types::Timestamp;
 use shopstream_server::client::Client;
 use shopstream_tests::read_log;
 use shopstream_tests::requests::stock;
@@ -16,6 +17,8 @@ use tonic::Request;
 
 /// Between two commands of one prober: as exact as unavailability is measured.
 const PACE: Duration = Duration::from_millis(20);
+/// A longer wait is told with the time it began.
+const NOTABLE: Duration = Duration::from_secs(5);
 /// How long one try of a command may take before it is sent again.
 const TRY: Duration = Duration::from_secs(2);
 
@@ -121,7 +124,11 @@ impl Upheavals {
             for upheaval in upheavals {
                 for partition in 0..u32::from(PARTITIONS) {
                     let list = if upheaval.moved.contains(&partition) { &mut moved } else { &mut stayed };
-                    list.push(upheaval.longest_gap(&load[partition as usize]));
+                    let (gap, from) = upheaval.longest_gap(&load[partition as usize]);
+                    list.push(gap);
+                    if gap > NOTABLE {
+                        eprintln!("{what}: partition {partition} {} ms from {from}", gap.as_millis());
+                    }
                 }
             }
             let [moved, stayed] = [Spread::of(moved), Spread::of(stayed)];
@@ -133,10 +140,13 @@ impl Upheavals {
 }
 
 impl Upheaval {
-    /// The longest time without an acknowledgement.
-    fn longest_gap(&self, acknowledged: &[Instant]) -> Duration {
+    /// The longest time without an acknowledgement, and when it began, for who reads the logs.
+    #[expect(clippy::disallowed_methods, reason = "the logs tell the time of day")]
+    fn longest_gap(&self, acknowledged: &[Instant]) -> (Duration, Timestamp) {
         let pairs = acknowledged.windows(2).filter(|pair| pair[1] >= self.from && pair[0] <= self.to);
-        pairs.map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+        let gaps = pairs.map(|pair| (pair[1] - pair[0], pair[0]));
+        let (gap, from) = gaps.max().unwrap_or((Duration::ZERO, self.from));
+        (gap, Timestamp::from(SystemTime::now() - from.elapsed()))
     }
 }
 

@@ -132,6 +132,33 @@ async fn after_an_outage_of_the_table_nobody_loses_what_he_can_renew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_question_that_is_lost_costs_no_lease_and_no_takeover() {
+    let a = Node::join("a", MemoryLeases::default()).await;
+    let b = Node::join("b", a.table.another()).await;
+    a.leases.acquire(FIRST, 0).await;
+    pass(10.0).await;
+    a.table.set_silent(true);
+    pass(1.1).await;
+    a.table.set_silent(false);
+    for _ in 0..50 {
+        pass(0.1).await;
+        assert!(a.leases.is_live(FIRST), "there was time enough to ask again");
+    }
+    a.kill();
+    let killed = Instant::now();
+    let lost = async {
+        pass(1.5).await;
+        b.table.set_silent(true);
+        pass(1.1).await;
+        b.table.set_silent(false);
+    };
+    let (grant, ()) = tokio::join!(b.leases.acquire(FIRST, 0), lost);
+    assert_eq!(grant.epoch, 2);
+    let taken = killed.elapsed();
+    assert!((2.0..3.6).contains(&taken.as_secs_f64()), "{taken:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_epoch_is_above_the_logs_even_where_the_table_forgot() {
     let a = Node::join("a", MemoryLeases::default()).await;
     assert_eq!(a.leases.acquire(FIRST, 6).await.epoch, 7);
