@@ -38,8 +38,8 @@ const TESTED: &[(&str, &str, &str)] = &[
     ),
     (
         "order.v1.OrderService/GetUserOrders",
-        QUERIES,
-        "a_page_has_fifty_orders_unless_asked_and_a_thousand_at_most",
+        PAGE,
+        "a_page_has_fifty_rows_unless_asked_and_a_thousand_at_most",
     ),
     ("order.v1.OrderService/TrackOrder", TRACK, "a_story_ends_cancelled_or_confirmed_and_done"),
     (
@@ -94,7 +94,7 @@ const CATALOG: &str = include_str!("catalog/tests.rs");
 const INVENTORY: &str = include_str!("inventory/tests.rs");
 const ORDER: &str = include_str!("order/tests.rs");
 const BULK: &str = include_str!("order/bulk.rs");
-const QUERIES: &str = include_str!("order/queries.rs");
+const PAGE: &str = include_str!("page.rs");
 const TRACK: &str = include_str!("order/track.rs");
 const PAYMENT: &str = include_str!("payment/tests.rs");
 const PROCESS: &str = include_str!("process/tests.rs");

@@ -4,7 +4,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use shopstream_proto::order::v1::CreateOrderRequest;
+use rand::distr::Alphanumeric;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use shopstream_proto::catalog::v1::CreateProductRequest;
 use shopstream_server::client::{Client, until};
 use shopstream_tests::{Setup, kafka, requests};
 use tonic::{Code, Request, Status};
@@ -15,29 +18,29 @@ use super::{Attacked, BUSY, WARM, sku};
 
 /// How long a client waits for one answer.
 const DEADLINE: Duration = Duration::from_secs(8);
-/// Orders too large for a topic: enough for some to be in partitions that others write to.
-const LARGE: usize = 12;
+/// Products too large for a topic: enough for some to be in partitions that others write to.
+const LARGE: u64 = 12;
 
-/// A record of this one takes more than 60,000 bytes.
-async fn order_much(client: &Client, number: usize) -> Result<(), Status> {
-    let small = requests::order(&format!("ord_large_{number}"), &sku(BUSY.start), 1, "tok_ok");
-    let lines = vec![requests::line(&sku(BUSY.start), 1); 600];
-    let mut request = Request::new(CreateOrderRequest { lines, draft: true, ..small });
+/// A record of this one takes more than 7,000 bytes, however it is packed.
+async fn describe(client: &Client, number: u64) -> Result<(), Status> {
+    let random = StdRng::seed_from_u64(number).sample_iter(Alphanumeric).map(char::from);
+    let small = requests::product(&format!("LARGE-{number}"), 500);
+    let mut request =
+        Request::new(CreateProductRequest { description: random.take(10_000).collect(), ..small });
     request.set_timeout(DEADLINE);
-    client.shop().orders.create_order(request).await.map(drop)
+    client.shop().products.create_product(request).await.map(drop)
 }
 
-/// Whoever sent it is told to come again; everybody else is served all the while, and the whole is told in health. With
-/// the setting mended the same request passes.
+/// Whoever sent it is told to come again; everybody else goes on. With the setting mended the same request passes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_the_topic_refuses_holds_up_no_other() -> Result<()> {
     let Some(kafka) = kafka::shared() else { return Ok(()) };
     let log = kafka.log_url("refused");
     let Some(mut attacked) = Attacked::start("refused", &log).await? else { return Ok(()) };
-    attacked.topic.set_only("max.message.bytes", "60000").await;
+    attacked.topic.set_only("max.message.bytes", "5000").await;
     let attack = Instant::now();
     for number in 0..LARGE {
-        let refused = order_much(&attacked.client, number).await.err().context("a broker took it")?;
+        let refused = describe(&attacked.client, number).await.err().context("a broker took it")?;
         ensure!(refused.code() == Code::Unavailable, "{refused:?}");
         ensure!(refused.get_details_retry_info().is_some(), "{refused:?}");
     }
@@ -46,7 +49,7 @@ async fn a_record_that_the_topic_refuses_holds_up_no_other() -> Result<()> {
 
     tokio::task::spawn_blocking(move || Setup::on(&log)).await?;
     for number in 0..LARGE {
-        until(async || match order_much(&attacked.client, number).await {
+        until(async || match describe(&attacked.client, number).await {
             Err(status) if status.code() == Code::Unavailable => Ok(None),
             answer => answer.map(Some).map_err(Into::into),
         })
