@@ -328,13 +328,20 @@ impl Commands {
     async fn moved_from(&self, owner: &Location, partition: Partition) {
         let coordinator = &self.shared.coordinator;
         let mut moves = coordinator.moves();
+        let mut status = self.shared.shards[usize::from(partition)].status.clone();
         loop {
+            moves.borrow_and_update();
+            status.borrow_and_update();
             let known = coordinator.locate(partition);
             if self.is_here(partition) || known.is_some_and(|known| known.address != owner.address) {
                 return;
             }
-            if moves.changed().await.is_err() {
-                return std::future::pending().await;
+            tokio::select! {
+                biased;
+                Ok(()) = moves.changed() => {}
+                // What was claimed here is served here a moment later, and that is no news to the coordinator.
+                Ok(()) = status.changed() => {}
+                else => return std::future::pending().await,
             }
         }
     }

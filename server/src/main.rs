@@ -189,13 +189,24 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(run(cli.verb)).unwrap_or_else(|error| {
+    let code = runtime.block_on(run_unless_interrupted(cli.verb)).unwrap_or_else(|error| {
         eprintln!("shopstream: {error:#}");
         ExitCode::FAILURE
     });
     // What still runs has been told to stop; nobody waits for it any more.
     runtime.shutdown_background();
     code
+}
+
+/// Who serves ends in order when asked to. Everything else is broken off where it is, and a node that it had started
+/// for itself goes with it.
+async fn run_unless_interrupted(verb: Verb) -> anyhow::Result<ExitCode> {
+    let serves = matches!(verb, Verb::Serve(_) | Verb::ProviderSimulator { .. });
+    tokio::select! {
+        biased;
+        done = run(verb) => done,
+        () = node::asked_to_stop(), if !serves => anyhow::bail!("interrupted"),
+    }
 }
 
 async fn run(verb: Verb) -> anyhow::Result<ExitCode> {

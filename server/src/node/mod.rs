@@ -249,7 +249,7 @@ impl Node {
         if let Some(leases) = self.leases {
             leases.stop();
         }
-        self.provider.stop();
+        drop(self.provider);
         if let Some(cluster) = self.cluster {
             tokio::task::spawn_blocking(move || cluster.stop()).await?;
         }

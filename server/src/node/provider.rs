@@ -80,9 +80,11 @@ impl Provider {
         Endpoint::from_shared(url.clone()).ok()?.connect().await.ok()?;
         Some(Self { url, pid: Some(Pid::from_raw(pid.trim().parse().ok()?)) })
     }
+}
 
-    /// Stops the simulator, if it is this node's.
-    pub(super) fn stop(self) {
+impl Drop for Provider {
+    /// Stops the simulator, if it is this node's: only a node that is killed leaves it behind.
+    fn drop(&mut self) {
         if let Some(pid) = self.pid {
             // An error means that it has ended already.
             kill(pid, Signal::SIGTERM).ok();
