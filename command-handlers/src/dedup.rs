@@ -64,12 +64,29 @@ impl Remembered {
         self.recent.push_back(done);
     }
 
-    /// The commit of `seq` is at `offset`.
-    pub(crate) fn confirmed(&mut self, seq: u64, offset: Offset) {
+    /// The commit of `seq` is at `offset`; answers the version after it, if it is remembered exactly.
+    pub(crate) fn confirmed(&mut self, seq: u64, offset: Offset) -> Option<Version> {
         // What is confirmed is among the last few, so the search from the back is short.
-        if let Some(done) = self.recent.iter_mut().rev().find(|done| done.at == DoneAt::Seq(seq)) {
-            done.at = DoneAt::Offset(offset);
-        }
+        let done = self.recent.iter_mut().rev().find(|done| done.at == DoneAt::Seq(seq))?;
+        done.at = DoneAt::Offset(offset);
+        Some(done.version)
+    }
+
+    /// What `recent` and `older` remember together. Of more than fit the first go the way of all that is older.
+    pub(crate) fn restore(recent: impl IntoIterator<Item = Done>, older: GrowingFilter) -> Self {
+        let mut remembered = Self { recent: VecDeque::new(), older };
+        recent.into_iter().for_each(|done| remembered.push(done));
+        remembered
+    }
+
+    /// The last commands, oldest first.
+    pub(crate) fn recent(&self) -> impl DoubleEndedIterator<Item = &Done> {
+        self.recent.iter()
+    }
+
+    /// All commands before those.
+    pub(crate) const fn older(&self) -> &GrowingFilter {
+        &self.older
     }
 
     pub(crate) fn weight(&self) -> usize {

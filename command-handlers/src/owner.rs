@@ -25,6 +25,9 @@ const RETRY: Duration = Duration::from_millis(500);
 /// reader, reads what the journal lacks, and a new producer of Kafka needs 600 ms (`event-log.md` §5).
 const HEAD_START: Duration = Duration::from_millis(900);
 
+/// After how many events a stream gets a snapshot, unless somebody says otherwise (`rulings.md` 20).
+pub const SNAPSHOT_EVERY: u64 = 500;
+
 /// The bounds of a shard, and what is injected into it.
 #[derive(Clone)]
 pub struct Options {
@@ -34,6 +37,9 @@ pub struct Options {
     pub cache_bytes: usize,
     /// Bytes of commits that the journal has not got yet, per partition; beyond it no commands are admitted.
     pub tail_bytes: usize,
+    /// After how many events a stream gets a snapshot, and another one: what a cold load reads besides, at most. More, in
+    /// proportion, where the snapshot is heavy.
+    pub snapshot_every: u64,
     /// Says what this node should own.
     pub coordinator: Arc<dyn Coordinator>,
     /// The way to the nodes that own the rest.

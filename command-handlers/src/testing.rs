@@ -9,8 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use shopstream_domain::model::State;
 use shopstream_domain::{Partition, StreamId, Timestamp};
-use shopstream_eventlog::{CommandId, CommitRecord, Cursor, Journal, JournalError, Log, Offset};
+use shopstream_eventlog::{
+    CommandId, Commit, CommitRecord, Cursor, History, Journal, JournalError, Log, Offset, Snapshot, schema,
+};
 use tokio::sync::{mpsc, watch};
 
 pub use self::contract::lease_contract;
@@ -18,7 +21,7 @@ pub use self::leases::MemoryLeases;
 use crate::commands::ShardHandle;
 use crate::coordinator::Static;
 use crate::shard::{Heard, Job};
-use crate::{Clock, CommandError, Commands, NoPeers, Options, Reply};
+use crate::{Clock, CommandError, Commands, NoPeers, Options, Reply, read_snapshot};
 
 /// A journal in memory, filled from the log by a task of its own.
 pub struct MemoryJournal {
@@ -32,6 +35,9 @@ pub struct MemoryJournal {
 struct Kept {
     streams: HashMap<StreamId, Vec<CommitRecord>>,
     cursors: HashMap<Partition, Cursor>,
+    snapshots: HashMap<StreamId, Snapshot>,
+    /// How many commits it has given out to be folded.
+    recalled: usize,
 }
 
 impl MemoryJournal {
@@ -83,6 +89,21 @@ impl MemoryJournal {
         self.kept().streams.clone()
     }
 
+    /// The snapshot of a stream, if it has one.
+    pub fn snapshot(&self, stream: &StreamId) -> Option<Snapshot> {
+        self.kept().snapshots.get(stream).cloned()
+    }
+
+    /// Puts a snapshot in the place of the one that it has.
+    pub fn plant(&self, snapshot: Snapshot) {
+        self.kept().snapshots.insert(snapshot.stream.clone(), snapshot);
+    }
+
+    /// How many commits it has given out to be folded, since it was last asked.
+    pub fn take_recalled(&self) -> usize {
+        std::mem::take(&mut self.kept().recalled)
+    }
+
     fn take(&self, commits: Vec<CommitRecord>, cursors: &[Cursor]) {
         let mut kept = self.kept();
         for record in commits {
@@ -113,8 +134,30 @@ impl MemoryJournal {
 impl Journal for MemoryJournal {
     async fn load(&self, streams: &[StreamId]) -> Result<Vec<Vec<CommitRecord>>, JournalError> {
         self.answers()?;
-        let kept = self.kept();
-        Ok(streams.iter().map(|stream| kept.streams.get(stream).cloned().unwrap_or_default()).collect())
+        let mut kept = self.kept();
+        let found: Vec<Vec<CommitRecord>> =
+            streams.iter().map(|stream| kept.streams.get(stream).cloned().unwrap_or_default()).collect();
+        kept.recalled += found.iter().map(Vec::len).sum::<usize>();
+        Ok(found)
+    }
+
+    async fn recall(&self, streams: &[StreamId]) -> Result<Vec<History>, JournalError> {
+        self.answers()?;
+        let mut kept = self.kept();
+        let history = |stream| {
+            let whole = kept.streams.get(stream).map_or(&[][..], Vec::as_slice);
+            History::behind(kept.snapshots.get(stream), whole)
+        };
+        let found: Vec<History> = streams.iter().map(history).collect();
+        kept.recalled += found.iter().map(|history| history.commits.len()).sum::<usize>();
+        Ok(found)
+    }
+
+    async fn save(&self, snapshots: &[Snapshot]) -> Result<(), JournalError> {
+        self.answers()?;
+        let mut kept = self.kept();
+        kept.snapshots.extend(snapshots.iter().map(|snapshot| (snapshot.stream.clone(), snapshot.clone())));
+        Ok(())
     }
 
     async fn find(
@@ -206,6 +249,45 @@ async fn twice(commands: Commands, job: Job, wrong: Arc<Mutex<Vec<String>>>) {
     let _ = answer.map(|answer| reply.send(Heard::Answer(answer)));
 }
 
+/// Holds a snapshot's bytes against the history of its stream: a fold by the domain's own `evolve`, from the first event
+/// to the version that the snapshot names.
+///
+/// # Errors
+/// What is wrong with it: it is not believed, or not what its history comes to, or forgets a command.
+pub fn check_snapshot<'a>(
+    stream: &StreamId,
+    bytes: &[u8],
+    history: impl IntoIterator<Item = (Offset, &'a Commit)>,
+) -> Result<(), String> {
+    let said = read_snapshot(stream, bytes).map_err(|distrust| format!("{stream}: {distrust}"))?;
+    let (mut state, mut version, mut at) = (State::empty(stream.kind()), 0, None);
+    for (offset, commit) in history {
+        if commit.last_version() > said.version {
+            break;
+        }
+        for data in &commit.events {
+            state.evolve(&schema::decode(stream.kind(), data).map_err(|error| format!("{stream}: {error}"))?);
+        }
+        (version, at) = (commit.last_version(), Some(offset));
+        if !said.remembers(commit.command_id) {
+            return Err(format!("{stream}: the command of version {version} is forgotten"));
+        }
+    }
+    if (said.version, Some(said.offset)) != (version, at) {
+        let told = (said.version, said.offset);
+        return Err(format!(
+            "{stream}: it ends at {told:?} (version, offset), its history at {version}, {at:?}"
+        ));
+    }
+    if said.state != state {
+        return Err(format!(
+            "{stream} at {version}: it says {:?}, its history comes to {state:?}",
+            said.state
+        ));
+    }
+    Ok(())
+}
+
 /// Options with small bounds and counted nonces.
 pub fn options() -> Options {
     let next = AtomicU64::new(1);
@@ -213,6 +295,7 @@ pub fn options() -> Options {
         queue: 1024,
         cache_bytes: 16 << 20,
         tail_bytes: 16 << 20,
+        snapshot_every: crate::SNAPSHOT_EVERY,
         coordinator: Arc::new(Static::alone()),
         peers: Arc::new(NoPeers),
         nonces: Arc::new(move || next.fetch_add(1, Ordering::Relaxed)),

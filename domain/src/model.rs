@@ -88,6 +88,11 @@ macro_rules! model {
                 match kind { $(StreamKind::$kind => Self::$kind(<$aggregate>::default()),)+ }
             }
 
+            /// The kind of stream this is the state of.
+            pub const fn kind(&self) -> StreamKind {
+                match self { $(Self::$kind(_) => StreamKind::$kind,)+ }
+            }
+
             /// See [`Aggregate::decide`].
             ///
             /// # Errors

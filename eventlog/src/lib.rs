@@ -20,7 +20,7 @@ pub mod writer;
 
 pub use cursor::{Cursor, Fingerprint, LogId, Offset, Position};
 pub use fold::{Fence, Fold, Halt, Verdict};
-pub use journal::{Journal, JournalError};
+pub use journal::{History, Journal, JournalError, Snapshot};
 pub use log::{Log, LogError, Topology};
 pub use reader::{Batch, ReadError, Reader};
 pub use record::{CommandId, Commit, CommitRecord, EventData};

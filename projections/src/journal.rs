@@ -5,6 +5,7 @@
 //! partitions forget.
 
 mod rows;
+mod snapshots;
 mod write;
 
 use std::ops::Range;
@@ -13,11 +14,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::{StreamExt, pin_mut};
 use shopstream_domain::{Partition, StreamId, Version};
-use shopstream_eventlog::{CommandId, CommitRecord, Cursor, Journal, JournalError, Offset};
+use shopstream_eventlog::{
+    CommandId, CommitRecord, Cursor, History, Journal, JournalError, Offset, Snapshot,
+};
 use tokio::sync::watch;
 use tokio_postgres::{GenericClient, Row};
 
 use self::rows::{COLUMNS, Collector};
+pub(crate) use self::snapshots::SNAPSHOTS;
 pub(crate) use self::write::{JournalEpoch, KEY, TABLE};
 use crate::column::Column;
 use crate::{Database, DatabaseError, Progress, Projection};
@@ -62,8 +66,16 @@ impl Journal for PostgresJournal {
         for row in &rows {
             collector.push(row)?;
         }
-        let mut found = collector.finish_streams()?;
+        let mut found = collector.finish_streams(|_| false)?;
         Ok(streams.iter().map(|stream| found.remove(stream).unwrap_or_default()).collect())
+    }
+
+    async fn recall(&self, streams: &[StreamId]) -> Result<Vec<History>, JournalError> {
+        snapshots::recall(&self.database, streams).await
+    }
+
+    async fn save(&self, snapshots: &[Snapshot]) -> Result<(), JournalError> {
+        snapshots::save(&self.database, snapshots).await.map_err(unavailable)
     }
 
     async fn find(

@@ -7,7 +7,7 @@ use shopstream_eventlog::{CommitRecord, Cursor, JournalError, LogId, Offset, Top
 use tokio_postgres::types::Json;
 
 use crate::column::{Column, Unreadable};
-use crate::journal::{self, TABLE};
+use crate::journal::{self, SNAPSHOTS, TABLE};
 use crate::{Database, DatabaseError, Projection, epoch};
 
 /// What a repair did to one partition, as table `log_repair` keeps it.
@@ -99,10 +99,14 @@ impl Database {
             }
         }
         transaction.execute("DELETE FROM read_model", &[]).await?;
-        let delete = format!("DELETE FROM {TABLE} WHERE partition = $1 AND \"offset\" >= $2");
+        // A snapshot of what goes would not be believed; but what nobody can believe nobody need keep.
+        let delete = [TABLE, SNAPSHOTS]
+            .map(|table| format!("DELETE FROM {table} WHERE partition = $1 AND \"offset\" >= $2"));
         for Repaired { kept, lost, appended, conflicting } in repaired {
             let (partition, next) = (kept.partition.wire(), kept.next.wire());
-            transaction.execute(&delete, &[&partition, &next]).await?;
+            for delete in &delete {
+                transaction.execute(delete, &[&partition, &next]).await?;
+            }
             // The journal and the processes; the views' went with their epochs.
             transaction
                 .execute(

@@ -12,6 +12,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Map};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Serialize};
+use shopstream_command_handlers::SNAPSHOT_EVERY;
 
 mod error;
 #[cfg(test)]
@@ -48,6 +49,8 @@ pub struct Config {
     pub cache_mb: usize,
     /// Megabytes of commits that the journal may lag behind, over all partitions; beyond it commands wait.
     pub tail_mb: usize,
+    /// Events after which a long history gets a snapshot, and another one.
+    pub snapshot_events: u64,
     /// Commands that wait for one partition before more are refused.
     pub queue: usize,
     /// Calls that are carried out at once before more are refused.
@@ -179,6 +182,7 @@ impl Default for Config {
             partitions: 16,
             cache_mb: 512,
             tail_mb: 256,
+            snapshot_events: SNAPSHOT_EVERY,
             queue: 4096,
             calls: 1024,
             log_watch_seconds: 60,
@@ -225,6 +229,8 @@ impl Config {
         ensure!((1..=1024).contains(&config.partitions), ConfigError::value(&settings, "partitions"));
         let watch = (1..=86_400).contains(&config.log_watch_seconds);
         ensure!(watch, ConfigError::value(&settings, "log_watch_seconds"));
+        let snapshots = (1..=1_000_000).contains(&config.snapshot_events);
+        ensure!(snapshots, ConfigError::value(&settings, "snapshot_events"));
         let hold = (1..=config.hold_max_seconds).contains(&config.hold_seconds);
         ensure!(hold, ConfigError::value(&settings, "hold_seconds"));
         let answer = (1..=600).contains(&config.provider_timeout_seconds);

@@ -1,12 +1,13 @@
 //! A fault planted in what the true run left, for every promise; and the promise goes red.
 
-use shopstream_domain::Version;
+use shopstream_domain::{StreamKind, Version};
 use shopstream_eventlog::fold::Void;
 use shopstream_eventlog::record::Kind;
-use shopstream_eventlog::{Position, Verdict};
+use shopstream_eventlog::{CommandId, Position, Snapshot, Verdict};
 use shopstream_tests::checkers::history::{CommandCall, Outcome};
 use shopstream_tests::checkers::log::{Entry, LogImage};
 use shopstream_tests::checkers::{Evidence, Invariant, all};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::client::ACTOR;
 use crate::run;
@@ -354,6 +355,42 @@ fn i17_an_event_that_no_longer_reads() {
         evidence.corpus.retain(|golden| golden.event.event_type != "OrderSubmitted");
     });
     red(Invariant::I17, |evidence| evidence.corpus[5].event.payload = "[]".into());
+}
+
+/// A snapshot of a stock item, its bytes changed in the state and sealed again as the product does.
+fn change_stock(evidence: &mut Evidence, change: impl FnOnce(&mut [u8])) {
+    let is_stock = |it: &&mut Snapshot| it.stream.kind() == StreamKind::Stock;
+    let snapshot = evidence.database.snapshots.iter_mut().find(is_stock).expect("a stock item's");
+    let mut bytes = snapshot.bytes.to_vec();
+    let (sum, rest) = bytes.split_at_mut(8);
+    change(rest);
+    let seed = xxh3_64(snapshot.stream.as_str().as_bytes());
+    sum.copy_from_slice(&xxh3_64_with_seed(rest, seed).to_le_bytes());
+    snapshot.bytes = bytes.into();
+}
+
+#[test]
+fn i18_a_snapshot_that_is_not_its_history() {
+    red(Invariant::I18, |evidence| {
+        change_stock(evidence, |bytes| {
+            let digit = bytes.windows(10).position(|at| at == b"\"on_hand\":").expect("JSON") + 10;
+            bytes[digit] ^= 1;
+        });
+    });
+    red(Invariant::I18, |evidence| {
+        // The number of the format.
+        change_stock(evidence, |bytes| bytes[0] += 1);
+    });
+    red(Invariant::I18, |evidence| {
+        // Of a command that it has, another was made.
+        let stream = evidence.database.snapshots[0].stream.clone();
+        let of_it = |entry: &&mut Entry| entry.counted().is_some_and(|commit| commit.stream == stream);
+        let entry = evidence.log.partitions.iter_mut().flatten().find(of_it).expect("its first commit");
+        entry.commit.as_mut().expect("a commit").command_id = CommandId::derive(&["planted"]);
+    });
+    red(Invariant::I18, |evidence| evidence.database.snapshots[0].position.offset += 1);
+    red(Invariant::I18, |evidence| evidence.database.snapshots[0].from -= 1);
+    red(Invariant::I18, |evidence| evidence.database.snapshots[0].bytes = Default::default());
 }
 
 #[test]

@@ -40,6 +40,8 @@ const BUYERS: u64 = 6;
 const ORDERS_EACH: u64 = 12;
 const STOREKEEPERS: u64 = 3;
 const DELIVERIES_EACH: u64 = 15;
+/// So few that many streams have a snapshot.
+const SNAPSHOT_EVENTS: u64 = 5;
 /// The epoch that a new database begins with, and the one for the replay.
 const EPOCH: u32 = 1;
 const REPLAY: u32 = 2;
@@ -60,7 +62,7 @@ pub fn evidence() -> Option<&'static Evidence> {
 }
 
 async fn gather(database: &Database) -> Result<Evidence> {
-    let setup = Setup::default().reading_from(database.url());
+    let setup = Setup::default().reading_from(database.url()).with_snapshots_every(SNAPSHOT_EVENTS);
     let mut shop = block_in_place(|| TestShop::start_with(setup));
     let client = shop.client().await;
     let recorder = Arc::new(Recorder::new());

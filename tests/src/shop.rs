@@ -34,6 +34,7 @@ pub struct Setup {
     hold_seconds: Option<u32>,
     provider_timeout_seconds: Option<u32>,
     tries_max: Option<u32>,
+    snapshot_events: Option<u64>,
     machine: Option<Machine>,
     log_folder: Option<PathBuf>,
 }
@@ -101,6 +102,11 @@ impl Setup {
         Self { tries_max: Some(tries_max), ..self }
     }
 
+    /// With a snapshot of every stream that has so many events, and another one after as many more.
+    pub fn with_snapshots_every(self, snapshot_events: u64) -> Self {
+        Self { snapshot_events: Some(snapshot_events), ..self }
+    }
+
     /// With its embedded log in this folder, wherever the rest is.
     pub fn logging_to(self, folder: &Path) -> Self {
         Self { log_folder: Some(folder.to_owned()), ..self }
@@ -150,6 +156,9 @@ impl Setup {
         }
         if let Some(tries) = self.tries_max {
             command.env("SHOPSTREAM_TRIES_MAX", tries.to_string());
+        }
+        if let Some(events) = self.snapshot_events {
+            command.env("SHOPSTREAM_SNAPSHOT_EVENTS", events.to_string());
         }
         if let Some(seconds) = self.hold_seconds {
             command.env("SHOPSTREAM_HOLD_SECONDS", seconds.to_string());

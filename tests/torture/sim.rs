@@ -37,8 +37,19 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
         sum = sum + outcome.tally;
     }
-    let Tally { commits, void, acknowledged, unknown, done, cancelled, parked, returns, takeovers, breaks } =
-        sum;
+    let Tally {
+        commits,
+        void,
+        acknowledged,
+        unknown,
+        done,
+        cancelled,
+        parked,
+        returns,
+        recalled,
+        takeovers,
+        breaks,
+    } = sum;
     for (name, count) in [
         ("steps", options.seeds * u64::from(options.steps)),
         ("steps that broke something", breaks),
@@ -50,6 +61,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         ("checkouts undone", cancelled),
         ("checkouts that wait for an operator", parked),
         ("returns", returns),
+        ("snapshots read", recalled),
         ("takeovers", takeovers),
     ] {
         report.count(name, count);

@@ -24,8 +24,14 @@ pub(super) struct Entry {
     /// Of its last commit that counts.
     pub(super) last_offset: Option<Offset>,
     pub(super) last_recorded_at: Timestamp,
+    /// The version of its last snapshot, or of the last one that was asked for.
+    pub(super) snapshotted: Version,
     weight: usize,
 }
+
+/// A snapshot that is twice, three times … as heavy as this is made after twice, three times … as many events: about
+/// the room that those take in the journal. So no snapshot costs more than what it spares.
+const SNAPSHOT_BYTES: usize = 128 << 10;
 
 impl Entry {
     pub(super) fn empty(kind: StreamKind) -> Self {
@@ -36,13 +42,25 @@ impl Entry {
             last_seq: 0,
             last_offset: None,
             last_recorded_at: Timestamp::default(),
+            snapshotted: 0,
             weight: 0,
         }
     }
 
-    fn weigh(&mut self) -> usize {
+    pub(super) fn weigh(&mut self) -> usize {
         self.weight = size_of::<Self>() + self.state.weight() + self.remembered.weight();
         self.weight
+    }
+
+    /// Whether another snapshot is due at `version`, of a stream that gets one every so many events.
+    pub(super) fn is_due(&self, version: Version, every: u64) -> bool {
+        let times = 1 + (self.weight / SNAPSHOT_BYTES) as u64;
+        version.saturating_sub(self.snapshotted) >= every.saturating_mul(times)
+    }
+
+    /// Whether so many events are behind its last snapshot.
+    pub(super) const fn has_gone_on(&self, events: u64) -> bool {
+        self.version.saturating_sub(self.snapshotted) >= events
     }
 }
 
@@ -76,14 +94,24 @@ impl Cache {
         done
     }
 
-    /// The append `seq` of this stream counts, at `offset`.
-    pub(super) fn confirmed(&mut self, stream: &StreamId, seq: u64, offset: Offset) {
+    /// The append `seq` of this stream counts, at `offset`. Answers whether a snapshot of the stream is due with it,
+    /// once: the next one is due after so many events more.
+    pub(super) fn confirmed(&mut self, stream: &StreamId, seq: u64, offset: Offset, every: u64) -> bool {
+        let Some(entry) = self.entries.peek_mut(stream) else { return false };
+        let version = entry.remembered.confirmed(seq, offset);
+        entry.last_offset = Some(offset);
+        if entry.last_seq == seq {
+            entry.last_seq = 0;
+        }
+        let Some(version) = version.filter(|version| entry.is_due(*version, every)) else { return false };
+        entry.snapshotted = version;
+        true
+    }
+
+    /// A snapshot has come so far.
+    pub(super) fn snapshotted(&mut self, stream: &StreamId, version: Version) {
         if let Some(entry) = self.entries.peek_mut(stream) {
-            entry.remembered.confirmed(seq, offset);
-            entry.last_offset = Some(offset);
-            if entry.last_seq == seq {
-                entry.last_seq = 0;
-            }
+            entry.snapshotted = entry.snapshotted.max(version);
         }
     }
 

@@ -1,18 +1,17 @@
 //! Aggregates that are not in memory: from the journal and the tail, all of one turn in one query.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use metrics::counter;
 use shopstream_domain::{Partition, StreamId};
-use shopstream_eventlog::{CommitRecord, Journal, JournalError, Offset, Position, schema};
+use shopstream_eventlog::{CommitRecord, Journal, JournalError, Offset, schema};
 use tracing::warn;
 
 use super::cache::Entry;
+use super::recall::{Recalled, recall};
 use super::{Answer, Job, LookedUp, Shard};
-use crate::dedup::{Done, DoneAt};
 use crate::filter::GrowingFilter;
 use crate::{CommandError, Reply};
 
@@ -24,12 +23,16 @@ pub(super) enum Loaded {
     Command { job: Box<Job>, found: Result<Option<CommitRecord>, JournalError> },
     /// All streams that it had.
     Known(Result<GrowingFilter, JournalError>),
+    /// A stream that is due for a snapshot.
+    Anew { stream: StreamId, recalled: Result<Vec<Recalled>, JournalError> },
+    /// Whether it keeps so many snapshots.
+    Saved { count: usize, saved: Result<(), JournalError> },
 }
 
 /// Streams that were loaded together.
 pub(super) struct Load {
     streams: Vec<StreamId>,
-    history: Result<Vec<Vec<CommitRecord>>, JournalError>,
+    recalled: Result<Vec<Recalled>, JournalError>,
     /// Where the journal was when the load began.
     floor: Offset,
 }
@@ -68,11 +71,12 @@ impl Shard {
         counter!("shopstream_shard_cold_loads_total").increment(streams.len() as u64);
         let floor = self.journal.progress().borrow().get(usize::from(partition)).copied().unwrap_or(0);
         self.load_floors.push(floor);
-        let journal = self.journal.clone();
+        let (journal, every) = (self.journal.clone(), self.options.snapshot_every);
         self.loads.push(
             async move {
-                let history = journal.load(&streams).await;
-                Loaded::Streams(Load { streams, history, floor })
+                let due = move |entry: &Entry| entry.is_due(entry.version, every);
+                let recalled = recall(journal, streams.clone(), due).await;
+                Loaded::Streams(Load { streams, recalled, floor })
             }
             .boxed(),
         );
@@ -107,6 +111,8 @@ impl Shard {
             Loaded::Known(Ok(known)) => self.journaled = Some(known),
             // Every new stream costs a query then, which is slow but right; the next claim asks again.
             Loaded::Known(Err(error)) => warn!(partition, %error, "the journal's streams are not known"),
+            Loaded::Anew { stream, recalled } => self.on_anew(&stream, recalled, partition),
+            Loaded::Saved { count, saved } => self.on_saved(count, saved, partition),
         }
     }
 
@@ -114,8 +120,8 @@ impl Shard {
         if let Some(index) = self.load_floors.iter().position(|floor| *floor == load.floor) {
             self.load_floors.swap_remove(index);
         }
-        let history = match load.history {
-            Ok(history) => history.into_iter().map(Some).collect(),
+        let recalled = match load.recalled {
+            Ok(recalled) => recalled,
             Err(error) => {
                 for stream in &load.streams {
                     for job in self.parked.remove(stream).unwrap_or_default() {
@@ -125,10 +131,12 @@ impl Shard {
                 return;
             }
         };
-        let history: Vec<Option<Vec<CommitRecord>>> = history;
-        for (stream, journaled) in load.streams.into_iter().zip(history) {
+        for (stream, Recalled { entry, snapshot }) in load.streams.into_iter().zip(recalled) {
             let jobs = self.parked.remove(&stream).unwrap_or_default();
-            match self.fold(&stream, &journaled.unwrap_or_default()) {
+            if let Some(snapshot) = snapshot {
+                self.snapshots.keep(snapshot);
+            }
+            match entry.and_then(|entry| self.fold_tail(&stream, entry)) {
                 Ok(entry) => self.cache.insert(stream, entry),
                 Err(what) => self.quarantine(&stream, &what),
             }
@@ -136,12 +144,8 @@ impl Shard {
         }
     }
 
-    /// The aggregate as its history says.
-    fn fold(&self, stream: &StreamId, journaled: &[CommitRecord]) -> Result<Entry, String> {
-        let mut entry = Entry::empty(stream.kind());
-        for record in journaled {
-            entry.fold(record)?;
-        }
+    /// The aggregate as its history says, of which the journal had so much.
+    fn fold_tail(&self, stream: &StreamId, mut entry: Entry) -> Result<Entry, String> {
         for record in self.tail.of(stream) {
             if record.commit.last_version() > entry.version {
                 entry.fold(record)?;
@@ -166,35 +170,9 @@ impl Shard {
 
     /// Drops from the tail what the journal has, except what a load that began earlier may still need.
     pub(super) fn prune(&mut self, next: Offset) {
+        self.journal_next = next;
         let floor = self.load_floors.iter().copied().min().unwrap_or(next);
         self.tail.prune(next.min(floor));
-    }
-}
-
-impl Entry {
-    fn fold(&mut self, record: &CommitRecord) -> Result<(), String> {
-        let commit = &record.commit;
-        if commit.first_version != self.version + 1 {
-            return Err(format!("version {} follows version {}", commit.first_version, self.version));
-        }
-        let mut outcome = None;
-        for data in &commit.events {
-            let event = schema::decode(commit.stream.kind(), data).map_err(|error| error.to_string())?;
-            outcome = Some(event.event_type());
-            catch_unwind(AssertUnwindSafe(|| self.state.evolve(&event))).map_err(|_| "evolve panicked")?;
-        }
-        let Position { offset, .. } = record.position;
-        self.version = commit.last_version();
-        self.last_offset = Some(offset);
-        self.last_recorded_at = commit.recorded_at;
-        self.remembered.push(Done {
-            command_id: commit.command_id,
-            body_hash: commit.body_hash,
-            version: self.version,
-            outcome,
-            at: DoneAt::Offset(offset),
-        });
-        Ok(())
     }
 }
 

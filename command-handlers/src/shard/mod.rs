@@ -8,6 +8,9 @@
 mod cache;
 mod flights;
 mod load;
+mod recall;
+mod save;
+mod snapshot;
 mod tail;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -33,6 +36,8 @@ use tracing::{error, warn};
 use self::cache::{Cache, Entry};
 use self::flights::{Answer, Flights, Waiter};
 use self::load::Loaded;
+use self::save::Snapshots;
+pub use self::snapshot::{Distrust, Said, read_snapshot};
 use self::tail::Tail;
 use crate::coordinator::Duty;
 use crate::dedup::{Done, DoneAt, RECENT, Seen};
@@ -136,6 +141,9 @@ pub(crate) struct Shard {
     loads: FuturesUnordered<BoxFuture<'static, Loaded>>,
     /// Where the journal was when each load began: what the tail must keep for it.
     load_floors: Vec<Offset>,
+    /// How far the journal was when it was last heard of.
+    journal_next: Offset,
+    snapshots: Snapshots,
     /// Answers that append nothing and wait for a barrier.
     unappended: Vec<Waiter>,
     quarantined: HashMap<StreamId, ()>,
@@ -163,6 +171,8 @@ impl Shard {
             to_load: Vec::new(),
             loads: FuturesUnordered::new(),
             load_floors: Vec::new(),
+            journal_next: 0,
+            snapshots: Snapshots::default(),
             unappended: Vec::new(),
             quarantined: HashMap::new(),
         }
@@ -251,6 +261,7 @@ impl Shard {
         if !self.to_load.is_empty() {
             self.start_load(writer.partition());
         }
+        self.keep_snapshots();
         self.cache.evict();
     }
 
@@ -475,7 +486,9 @@ impl Shard {
             let Some(flight) = self.flights.take(seq) else { continue };
             let position = Position { partition, offset };
             if let Some(commit) = flight.commit {
-                self.cache.confirmed(&commit.stream, seq, offset);
+                if self.cache.confirmed(&commit.stream, seq, offset, self.options.snapshot_every) {
+                    self.snapshots.want(commit.stream.clone(), offset);
+                }
                 self.tail.push(Arc::new(CommitRecord { position, epoch, commit }));
             }
             for waiter in flight.waiters {

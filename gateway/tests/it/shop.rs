@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use prost_types::FieldMask;
 use shopstream_command_handlers::coordinator::Static;
 use shopstream_command_handlers::{
-    Clock, CommandEnvelope, Commands, NoPeers, Options, Origin, Shards, SystemClock, body_hash,
+    Clock, CommandEnvelope, Commands, NoPeers, Options, Origin, SNAPSHOT_EVERY, Shards, SystemClock,
+    body_hash,
 };
 use shopstream_domain::inventory::{Allocation, ReleaseReason, ReservationCommand};
 use shopstream_domain::{ReservationId, TenantId};
@@ -180,6 +181,7 @@ fn options() -> Options {
         queue: 1_000,
         cache_bytes: 16 << 20,
         tail_bytes: 16 << 20,
+        snapshot_every: SNAPSHOT_EVERY,
         coordinator: Arc::new(Static::alone()),
         peers: Arc::new(NoPeers),
         nonces: Arc::new(|| Uuid::new_v4().as_u64_pair().0),

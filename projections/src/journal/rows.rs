@@ -70,12 +70,19 @@ impl Collector {
         self.commits
     }
 
-    /// The commits of each stream, which must be all of it from its first event on.
-    pub(super) fn finish_streams(self) -> Result<FxHashMap<StreamId, Vec<CommitRecord>>, JournalError> {
+    /// The commits of each stream, without a gap, and from its first event on except where it `begins_later`.
+    pub(super) fn finish_streams(
+        self,
+        begins_later: impl Fn(&StreamId) -> bool,
+    ) -> Result<FxHashMap<StreamId, Vec<CommitRecord>>, JournalError> {
         let mut streams: FxHashMap<StreamId, Vec<CommitRecord>> = FxHashMap::default();
         for record in self.commits {
             let history = streams.entry(record.commit.stream.clone()).or_default();
-            let expected = history.last().map_or(1, |before| before.commit.last_version() + 1);
+            let expected = match history.last() {
+                Some(before) => before.commit.last_version() + 1,
+                None if begins_later(&record.commit.stream) => record.commit.first_version,
+                None => 1,
+            };
             if record.commit.first_version != expected {
                 return Err(JournalError::Damaged {
                     stream: record.commit.stream.to_string(),

@@ -126,6 +126,7 @@ pub(super) fn allowed(key: &str) -> &'static str {
         "provider" => "a URL such as http://127.0.0.1:50053",
         "node" => "a name, in quotes where it is a number",
         "partitions" => "a whole number from 1 to 1024",
+        "snapshot_events" => "a whole number from 1 to 1000000",
         "log_watch_seconds" => "a whole number from 1 to 86400",
         "hold_seconds" => "a whole number from 1 to hold_max_seconds",
         "hold_max_seconds" => "a whole number from hold_seconds on",

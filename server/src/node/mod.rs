@@ -296,6 +296,7 @@ fn shard_options(config: &Config, partitions: u16, coordinator: &Arc<dyn Coordin
         queue: config.queue,
         cache_bytes: part(config.cache_mb),
         tail_bytes: part(config.tail_mb),
+        snapshot_every: config.snapshot_events,
         coordinator: coordinator.clone(),
         peers,
         nonces: Arc::new(rand::random::<u64>),

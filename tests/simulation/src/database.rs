@@ -15,7 +15,7 @@ use rand::{Rng, SeedableRng};
 use rustc_hash::FxHashMap;
 use shopstream_domain::model::State;
 use shopstream_domain::{Partition, StreamId, Version};
-use shopstream_eventlog::{Batch, CommitRecord, Cursor, Offset};
+use shopstream_eventlog::{Batch, CommitRecord, Cursor, Offset, Snapshot};
 use tokio::sync::watch;
 
 pub(crate) use self::follower::follow;
@@ -43,6 +43,9 @@ struct Kept {
     journal: FxHashMap<StreamId, Vec<CommitRecord>>,
     /// In the order in which the journal got them.
     streams: Vec<Vec<StreamId>>,
+    snapshots: BTreeMap<StreamId, Snapshot>,
+    /// How often one was given out.
+    recalled: u64,
     views: Views,
     /// Processes that could not read an event.
     parked: BTreeSet<StreamId>,
@@ -75,6 +78,8 @@ impl Database {
             checkpoints: BTreeMap::new(),
             journal: FxHashMap::default(),
             streams: vec![Vec::new(); usize::from(partitions)],
+            snapshots: BTreeMap::new(),
+            recalled: 0,
             views: Views::default(),
             parked: BTreeSet::new(),
             journal_progress: Board::new(partitions),
@@ -122,6 +127,43 @@ impl Database {
     /// The whole journal, by stream.
     pub(crate) fn journal(&self) -> BTreeMap<StreamId, Vec<CommitRecord>> {
         self.kept().journal.iter().map(|(stream, records)| (stream.clone(), records.clone())).collect()
+    }
+
+    /// Every snapshot, sound or not.
+    pub(crate) fn snapshots(&self) -> BTreeMap<StreamId, Snapshot> {
+        self.kept().snapshots.clone()
+    }
+
+    /// How often a snapshot was given out.
+    pub(crate) fn recalled(&self) -> u64 {
+        self.kept().recalled
+    }
+
+    /// All snapshots are gone.
+    pub(crate) fn lose_snapshots(&self) {
+        self.kept().snapshots.clear();
+    }
+
+    /// Some snapshots are not what they were: a wrong bit, another stream's bytes, another place on the journal.
+    pub(crate) fn damage_snapshots(&self) {
+        let mut kept = self.kept();
+        let Kept { random, snapshots, .. } = &mut *kept;
+        let mut other = None;
+        for snapshot in snapshots.values_mut() {
+            let old = snapshot.bytes.clone();
+            match random.random_range(0..6) {
+                0 => {
+                    let mut bytes = old.to_vec();
+                    let at = random.random_range(0..bytes.len());
+                    bytes[at] ^= 1 << random.random_range(0..8);
+                    snapshot.bytes = bytes.into();
+                }
+                1 => snapshot.bytes = other.unwrap_or_default(),
+                2 => snapshot.from = random.random_range(1..=snapshot.from + 2),
+                _ => {}
+            }
+            other = Some(old);
+        }
     }
 
     fn is_stalled(&self, reader: Reader) -> bool {

@@ -8,16 +8,17 @@ use bytes::Bytes;
 use shopstream_domain::StreamId;
 use shopstream_domain::model::Event;
 use shopstream_eventlog::sim::SimLog;
-use shopstream_eventlog::{CommitRecord, Cursor, Log, Position, schema};
+use shopstream_eventlog::{CommitRecord, Cursor, Log, Position, Snapshot, schema};
 use xxhash_rust::xxh3::Xxh3Default;
 
+use crate::database::{Database, Reader};
 use crate::history::History;
 use crate::provider::Book;
 
 /// A promise that was not kept.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// Which: `I1` to `I10` as the design numbers them, `HALT`, `TIME` or `FLOOR`.
+    /// Which: `I1` to `I10` and `I18` as the design numbers them, `HALT`, `TIME` or `FLOOR`.
     pub promise: &'static str,
     /// What was found.
     pub detail: String,
@@ -48,6 +49,10 @@ pub struct Evidence {
     pub(crate) events: Vec<Vec<Event>>,
     /// The journal that grew with the run.
     pub(crate) journal: BTreeMap<StreamId, Vec<CommitRecord>>,
+    /// The snapshots that are left.
+    pub(crate) snapshots: BTreeMap<StreamId, Snapshot>,
+    /// How often one was given out.
+    pub(crate) recalled: u64,
     /// How far the journal and the views say they are.
     pub(crate) checkpoints: [Vec<Cursor>; 2],
     /// Where a fresh reader came to.
@@ -64,8 +69,7 @@ impl Evidence {
     pub(crate) async fn gather(
         log: &SimLog,
         history: History,
-        journal: BTreeMap<StreamId, Vec<CommitRecord>>,
-        checkpoints: [Vec<Cursor>; 2],
+        database: &Database,
         book: Book,
         at_rest: bool,
     ) -> Self {
@@ -77,8 +81,11 @@ impl Evidence {
             history,
             counted: Vec::new(),
             events: Vec::new(),
-            journal,
-            checkpoints,
+            // A long one; while things go on it is compared with nothing.
+            journal: if at_rest { database.journal() } else { BTreeMap::new() },
+            snapshots: database.snapshots(),
+            recalled: database.recalled(),
+            checkpoints: [Reader::Journal, Reader::Views].map(|reader| database.checkpoints(reader)),
             ends: Vec::new(),
             book,
             at_rest,
@@ -127,6 +134,9 @@ impl Evidence {
         let mut digest = Xxh3Default::new();
         for bytes in self.records.iter().flatten() {
             digest.update(bytes);
+        }
+        for snapshot in self.snapshots.values() {
+            digest.update(&snapshot.bytes);
         }
         digest.update(format!("{:?}{:?}", self.history, self.book).as_bytes());
         digest.digest()

@@ -57,6 +57,8 @@ pub struct Tally {
     pub parked: u64,
     /// Returns that ended.
     pub returns: u64,
+    /// Cold loads that were given a snapshot.
+    pub recalled: u64,
     /// Claims that count, beyond the first of each partition.
     pub takeovers: u64,
     /// Steps that broke something.
@@ -135,6 +137,7 @@ impl std::ops::Add for Tally {
             cancelled: self.cancelled + other.cancelled,
             parked: self.parked + other.parked,
             returns: self.returns + other.returns,
+            recalled: self.recalled + other.recalled,
             takeovers: self.takeovers + other.takeovers,
             breaks: self.breaks + other.breaks,
         }

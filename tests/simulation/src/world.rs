@@ -4,7 +4,6 @@ mod faults;
 mod heal;
 mod wishes;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -70,6 +69,7 @@ impl World {
                 queue: weather.queue,
                 cache_bytes: weather.cache_bytes,
                 tail_bytes: weather.tail_bytes,
+                snapshot_every: SNAPSHOT_EVERY,
                 // As on Kafka: another node may have claimed before this one has noticed (`rulings.md` 18).
                 coordinator: Arc::new(if weather.several_nodes {
                     Static::unguarded()
@@ -194,18 +194,8 @@ impl World {
 
     /// Everything that is left behind.
     pub(crate) async fn evidence(&self, at_rest: bool) -> Evidence {
-        let database = &self.around.database;
-        Evidence::gather(
-            &self.around.log,
-            self.clients.history(),
-            // A long one; while things go on it is compared with nothing.
-            if at_rest { database.journal() } else { BTreeMap::new() },
-            [crate::database::Reader::Journal, crate::database::Reader::Views]
-                .map(|reader| database.checkpoints(reader)),
-            self.around.provider.book(),
-            at_rest,
-        )
-        .await
+        let Surroundings { log, database, provider, .. } = &self.around;
+        Evidence::gather(log, self.clients.history(), database, provider.book(), at_rest).await
     }
 
     pub(crate) fn seen(&self) -> Vec<Violation> {
@@ -217,5 +207,7 @@ impl World {
     }
 }
 
+/// So few that the streams of a run have snapshots, and loads read them.
+const SNAPSHOT_EVERY: u64 = 5;
 /// How many violations are kept.
 const SEEN_MAX: usize = 20;

@@ -40,6 +40,7 @@ fn no_promise_is_broken_whatever_breaks() {
     }
     println!("{seed} seeds of {STEPS} steps: {sum:?}");
     assert!(sum.void > 0 && sum.takeovers > 0 && sum.unknown > 0, "nothing went wrong: {sum:?}");
+    assert!(sum.recalled > 0, "no snapshot was read: {sum:?}");
 }
 
 /// `SHOPSTREAM_SIM_SEEDS=0..2000 SHOPSTREAM_SIM_STEPS=10000`; tells every seed that broke a promise. With `RUST_LOG` the

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use shopstream_eventlog::{Cursor, Position};
+use shopstream_eventlog::{Cursor, Position, Snapshot};
 use tokio_postgres::types::Json;
 use tokio_postgres::{IsolationLevel, NoTls, Row, Transaction};
 use uuid::Uuid;
@@ -17,6 +17,8 @@ pub struct Dump {
     pub cursors: BTreeMap<String, Vec<Cursor>>,
     /// The journal, by stream and version.
     pub journal: Vec<JournalRow>,
+    /// The snapshots beside it, by stream.
+    pub snapshots: Vec<Snapshot>,
 }
 
 /// One event as the journal has it.
@@ -44,6 +46,9 @@ const JOURNAL: &str = "SELECT tenant_id, stream_id, version, event_type, schema_
      (extract(epoch FROM recorded_at) * 1000000)::int8, (extract(epoch FROM effective_at) * 1000000)::int8 \
      FROM journal ORDER BY stream_id, version";
 
+const SNAPSHOTS: &str =
+    "SELECT stream_id, from_version, partition, \"offset\", data FROM snapshot ORDER BY stream_id";
+
 impl Dump {
     /// Reads the database at `url`, and of the read models this epoch.
     ///
@@ -62,6 +67,12 @@ impl Dump {
             tables: tables(&snapshot, epoch).await?,
             cursors: cursors(&snapshot, epoch).await?,
             journal: snapshot.query(JOURNAL, &[]).await?.iter().map(journal_row).collect::<Result<_, _>>()?,
+            snapshots: snapshot
+                .query(SNAPSHOTS, &[])
+                .await?
+                .iter()
+                .map(snapshot_row)
+                .collect::<Result<_, _>>()?,
         };
         snapshot.commit().await?;
         drop(client);
@@ -115,5 +126,15 @@ fn journal_row(row: &Row) -> anyhow::Result<JournalRow> {
         origin: [row.try_get(12)?, row.try_get(13)?, row.try_get(14)?, row.try_get(15)?],
         recorded_at: row.try_get(16)?,
         effective_at: row.try_get(17)?,
+    })
+}
+
+fn snapshot_row(row: &Row) -> anyhow::Result<Snapshot> {
+    let (from, partition, offset): (i64, i32, i64) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+    Ok(Snapshot {
+        stream: row.try_get::<_, &str>(0)?.parse()?,
+        from: from.try_into()?,
+        position: Position { partition: partition.try_into()?, offset: offset.try_into()? },
+        bytes: row.try_get::<_, Vec<u8>>(4)?.into(),
     })
 }

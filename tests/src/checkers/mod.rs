@@ -8,7 +8,7 @@
 //!
 //! Left out, because the system has not got the thing yet: the hash chain of the audit (I14, and the parent hash of I4;
 //! the digest that an owner opens with is checked by the fold itself), postings of a ledger and its balance (part of
-//! I8), snapshots (I18), upcasters and recorded states of old events (part of I17: every version is the first).
+//! I8), upcasters and recorded states of old events (part of I17: every version is the first).
 
 mod books;
 mod commands;
@@ -18,6 +18,7 @@ pub mod history;
 pub mod log;
 mod owners;
 mod schema;
+mod snapshots;
 mod views;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ use self::history::History;
 use self::log::LogImage;
 pub use self::owners::{gapless, owned};
 pub use self::schema::{Golden, corpus, readable};
+pub use self::snapshots::snapshots;
 pub use self::views::{placed, replayed, seen};
 use crate::Call;
 
@@ -76,6 +78,7 @@ pub fn all(evidence: &Evidence) -> Vec<Verdict> {
     verdicts.push(feeds::followed(&history.subscriptions, log, *at_rest));
     verdicts.push(seen(history, log));
     verdicts.push(readable(log, corpus));
+    verdicts.push(snapshots(database, log));
     verdicts
 }
 
@@ -97,6 +100,7 @@ pub enum Invariant {
     I12,
     I13,
     I17,
+    I18,
 }
 
 impl Invariant {
@@ -117,6 +121,7 @@ impl Invariant {
             Self::I12 => "subscribers get every event once, in order",
             Self::I13 => "clients read their own writes",
             Self::I17 => "everything ever written is still read",
+            Self::I18 => "snapshots are only a cache",
         }
     }
 }

@@ -1,7 +1,9 @@
-//! I4, I5 and I10: versions without a gap, one writer at a time, and a journal that is the log.
+//! I4, I5, I10 and I18: versions without a gap, one writer at a time, and a journal and snapshots that are the log.
 
 use std::collections::HashMap;
 
+use shopstream_command_handlers::testing::check_snapshot;
+use shopstream_command_handlers::{Distrust, read_snapshot};
 use shopstream_eventlog::Position;
 use shopstream_eventlog::record::{Kind, Record};
 
@@ -89,5 +91,23 @@ pub(super) fn journal_is_the_log(evidence: &Evidence, found: &mut Found) {
         found.require(*checkpoints == evidence.ends, "I10", || {
             format!("the checkpoints {checkpoints:?} are not where the log ends: {:?}", evidence.ends)
         });
+    }
+}
+
+/// I18: every snapshot that an owner would believe is what the log comes to. Those that were damaged on purpose nobody
+/// believes.
+pub(super) fn snapshots_are_the_log(evidence: &Evidence, found: &mut Found) {
+    let mut histories: HashMap<_, Vec<_>> = HashMap::new();
+    for record in &evidence.counted {
+        let at = (record.position.offset, &record.commit);
+        histories.entry(&record.commit.stream).or_default().push(at);
+    }
+    for (stream, snapshot) in &evidence.snapshots {
+        if matches!(read_snapshot(stream, &snapshot.bytes), Err(Distrust::Checksum)) {
+            continue;
+        }
+        let history = histories.get(stream).into_iter().flatten().copied();
+        let checked = check_snapshot(stream, &snapshot.bytes, history);
+        found.require(checked.is_ok(), "I18", || checked.clone().err().unwrap_or_default());
     }
 }

@@ -37,6 +37,7 @@ pub(crate) fn judge(evidence: &Evidence) -> Vec<Violation> {
         log::gap_free,
         log::one_writer,
         log::journal_is_the_log,
+        log::snapshots_are_the_log,
         stock::conserved,
         money::conserved,
         sagas::ended,
@@ -68,6 +69,7 @@ pub(crate) fn tally(evidence: &Evidence) -> Tally {
         commits: evidence.counted.len() as u64,
         acknowledged: evidence.history.asked.iter().filter(|asked| asked.effects().next().is_some()).count()
             as u64,
+        recalled: evidence.recalled,
         unknown: attempts().filter(|attempt| attempt.end == End::Unknown).count() as u64,
         ..Tally::default()
     };

@@ -9,6 +9,7 @@ use shopstream_domain::model::Event;
 use shopstream_domain::order::CheckoutEvent;
 use shopstream_domain::payment::Event as PaymentEvent;
 use shopstream_eventlog::record::{Header, Kind, encode};
+use shopstream_eventlog::{CommandId, CommitRecord};
 
 use super::judge;
 use crate::evidence::Evidence;
@@ -201,4 +202,27 @@ fn a_journal_that_lacks_a_commit() {
 #[test]
 fn a_checkpoint_beside_the_end() {
     is_red("I10", |evidence| evidence.checkpoints[0][0].next += 1);
+}
+
+#[test]
+fn a_snapshot_of_what_never_was() {
+    // The last event that is in one.
+    is_red("I18", |evidence| {
+        let (stream, snapshot) = evidence.snapshots.iter().next().expect("a snapshot");
+        let is_it = |record: &CommitRecord| {
+            record.commit.stream == *stream && record.commit.first_version == snapshot.from
+        };
+        let at = evidence.counted.iter().position(is_it).expect("its last commit");
+        evidence.counted[at].commit.events.clear();
+    });
+}
+
+#[test]
+fn a_snapshot_that_forgets_a_command() {
+    is_red("I18", |evidence| {
+        let stream = evidence.snapshots.keys().next().expect("a snapshot");
+        let of_it = |record: &&mut CommitRecord| record.commit.stream == *stream;
+        let first = evidence.counted.iter_mut().find(of_it).expect("its first commit");
+        first.commit.command_id = CommandId::derive(&["never"]);
+    });
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shopstream_domain::{Partition, StreamId};
-use shopstream_eventlog::{CommandId, CommitRecord, Cursor, Journal, JournalError, Offset, Position};
+use shopstream_eventlog::{
+    CommandId, CommitRecord, Cursor, History, Journal, JournalError, Offset, Position, Snapshot,
+};
 use shopstream_sagas::ports::{CursorMove, Obstacle, SagaStore, StoreError, Unfinished};
 use tokio::sync::watch;
 
@@ -23,6 +25,34 @@ impl Journal for Database {
         let mut kept = self.kept();
         kept.answers().map_err(away)?;
         Ok(streams.iter().map(|stream| kept.journal.get(stream).cloned().unwrap_or_default()).collect())
+    }
+
+    /// As in the real one, a snapshot that ends in the middle of a commit makes the journal look damaged.
+    async fn recall(&self, streams: &[StreamId]) -> Result<Vec<History>, JournalError> {
+        let mut kept = self.kept();
+        kept.answers().map_err(away)?;
+        let mut histories = Vec::new();
+        for stream in streams {
+            let whole = kept.journal.get(stream).map_or(&[][..], Vec::as_slice);
+            let snapshot = kept.snapshots.get(stream);
+            let history = History::behind(snapshot, whole);
+            let from = snapshot.map_or(1, |snapshot| snapshot.from);
+            if history.commits.first().is_some_and(|record| record.commit.first_version != from) {
+                let detail = format!("version {from} is in the middle of a commit");
+                return Err(JournalError::Damaged { stream: stream.to_string(), detail });
+            }
+            histories.push(history);
+        }
+        kept.recalled += histories.iter().filter(|history| history.snapshot.is_some()).count() as u64;
+        Ok(histories)
+    }
+
+    async fn save(&self, snapshots: &[Snapshot]) -> Result<(), JournalError> {
+        let mut kept = self.kept();
+        kept.answers().map_err(away)?;
+        kept.snapshots.extend(snapshots.iter().map(|snapshot| (snapshot.stream.clone(), snapshot.clone())));
+        // It is done; whether anybody hears of it is another matter.
+        kept.answers().map_err(away)
     }
 
     async fn find(

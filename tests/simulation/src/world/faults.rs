@@ -66,11 +66,13 @@ impl World {
 
     fn break_the_database(&mut self) {
         let database = &self.around.database;
-        match self.random.random_range(0..6) {
+        match self.random.random_range(0..8) {
             0 => database.set_away(true),
             1 => database.set_trouble(0.1),
             2 => database.stall(Reader::Journal, true),
             3 => database.stall(Reader::Views, true),
+            4 => database.lose_snapshots(),
+            5 => database.damage_snapshots(),
             _ => database.heal(),
         }
     }

@@ -228,8 +228,8 @@ impl World {
         shown.flatten()
     }
 
-    /// One of a few. They go out of fashion after a while: the history of an item is read whole whenever it is not in
-    /// memory, and a long run would do nothing else.
+    /// One of a few. They go out of fashion after a while: an item remembers everybody who has bought it, and a long run
+    /// would do nothing else than read that whenever it is not in memory.
     fn a_sku(&mut self) -> Sku {
         let number = self.random.random_range(0..self.weather.skus);
         let name = match self.wishes / WISHES_PER_SKU {

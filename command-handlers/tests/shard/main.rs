@@ -1,5 +1,7 @@
 //! The shard over a simulated log: real claims, real appends, faults on command.
 
+mod snapshots;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -49,9 +51,13 @@ impl Shop {
 
     /// Another process over the same log and journal, after this one stopped in order.
     async fn restart(self) -> Self {
+        self.restart_with(options()).await
+    }
+
+    async fn restart_with(self, options: Options) -> Self {
         let Self { sim, log, journal, shards, .. } = self;
         shards.stop().await;
-        Self::over(sim, log, journal, options()).await
+        Self::over(sim, log, journal, options).await
     }
 
     async fn send(&self, envelope: CommandEnvelope) -> Result<Reply, CommandError> {
