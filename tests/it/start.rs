@@ -1,6 +1,17 @@
-//! What a node says when it starts and nothing is wrong: what it is, and no word of warning.
+//! What a node says when it starts and nothing is wrong: what it is, and no word of warning. And one that a verb has
+//! started for itself ends with the verb.
 
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use shopstream_server::client::until;
 use shopstream_tests::TestShop;
+use tokio::net::TcpStream;
+
+/// How long a verb may take to say something, and to end.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_normal_start_warns_of_nothing() {
@@ -18,4 +29,26 @@ fn warnings(shop: &TestShop) -> Vec<String> {
     let said = shop.complaints();
     assert!(said.contains("INFO"), "the node says nothing at all: {said}");
     said.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).map(str::to_owned).collect()
+}
+
+/// Who breaks off a verb that had started a node for itself finds nothing of it left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verb_that_is_interrupted_takes_its_node_with_it() -> Result<()> {
+    let interrupted = tokio::task::spawn_blocking(|| {
+        let mut shop = TestShop::start();
+        assert!(shop.verb(&["demo"]).status.success());
+        shop.stop();
+        let mut events = shop.start_verb(&["events", "--follow"]);
+        let first = events.line(PATIENCE);
+        let noted = fs::read_to_string(shop.data().join("provider/address"))?;
+        events.signal(Signal::SIGTERM);
+        let said = events.finish(PATIENCE);
+        ensure!(first.is_some() && said.err.contains("interrupted"), "{first:?} {said:?}");
+        // On the same data, at once.
+        shop.restart();
+        shop.finish();
+        Ok(noted.lines().next().context("an address")?.to_owned())
+    });
+    let simulator = interrupted.await??;
+    until(async || Ok(TcpStream::connect(&simulator).await.is_err().then_some(()))).await
 }
