@@ -152,7 +152,7 @@ impl Database {
         for snapshot in snapshots.values_mut() {
             let old = snapshot.bytes.clone();
             match random.random_range(0..6) {
-                0 => {
+                0 if !old.is_empty() => {
                     let mut bytes = old.to_vec();
                     let at = random.random_range(0..bytes.len());
                     bytes[at] ^= 1 << random.random_range(0..8);
