@@ -9,8 +9,8 @@ pub struct Settings {
     pub in_flight_max: usize,
     /// Between two sendings of a command that nobody could take.
     pub resend_after: Duration,
-    /// How often a command is sent again before its process gives up (F-04).
-    pub resends_max: u32,
+    /// How long a command may go unanswered before its process gives up (F-04).
+    pub patience: Duration,
     /// How long a checkout holds stock.
     pub hold_seconds: u32,
     /// How long it may hold stock with all extensions, while a payment's outcome is unknown.
@@ -34,7 +34,7 @@ impl Default for Settings {
         Self {
             in_flight_max: 256,
             resend_after: Duration::from_secs(5),
-            resends_max: 60,
+            patience: Duration::from_secs(300),
             hold_seconds: 30 * 60,
             hard_max_seconds: 2 * 60 * 60,
             attempts_max: 3,

@@ -115,13 +115,13 @@ pub(crate) struct Unanswered {
 pub(crate) struct Issuer {
     pub(crate) commands: Commands,
     pub(crate) resend_after: Duration,
-    pub(crate) resends_max: u32,
+    pub(crate) patience: Duration,
 }
 
 impl Issuer {
     /// Sends `count` commands in one batch and waits for all answers; those that nobody took are made and sent
     /// again. A command that was taken and is not answered is not sent again, for that would only make the queue
-    /// longer; but nobody is waited for longer than all resends would take.
+    /// longer. Nobody is waited for longer than this issuer is patient.
     ///
     /// # Errors
     /// Somebody did not answer. What was sent may still be carried out.
@@ -130,29 +130,31 @@ impl Issuer {
         count: usize,
         envelope: impl Fn(usize) -> CommandEnvelope + Send + Sync,
     ) -> Result<Vec<Result<Reply, Refused>>, Unanswered> {
-        let patience = self.resend_after.saturating_mul(self.resends_max.saturating_add(1));
-        match tokio::time::timeout(patience, self.send_until_answered(count, &envelope)).await {
-            Ok(answered) => answered,
-            Err(_) => {
-                let stream = envelope(0).stream;
-                let partition = stream.partition(self.commands.partitions());
-                let error = CommandError::Unavailable { partition, detail: "no answer in time".to_owned() };
-                Err(Unanswered { stream, error })
-            }
+        let mut last = None;
+        let answered = self.send_until_answered(count, &envelope, &mut last);
+        if let Ok(answered) = tokio::time::timeout(self.patience, answered).await {
+            return answered;
         }
+        Err(last.unwrap_or_else(|| {
+            let stream = envelope(0).stream;
+            let partition = stream.partition(self.commands.partitions());
+            let error = CommandError::Unavailable { partition, detail: "no answer in time".to_owned() };
+            Unanswered { stream, error }
+        }))
     }
 
+    /// Keeps the `last` of those who did not take theirs.
     async fn send_until_answered(
         &self,
         count: usize,
         envelope: &(impl Fn(usize) -> CommandEnvelope + Send + Sync),
+        last: &mut Option<Unanswered>,
     ) -> Result<Vec<Result<Reply, Refused>>, Unanswered> {
         let mut answers: Vec<Option<Result<Reply, Refused>>> = vec![None; count];
         let mut open: Vec<usize> = (0..count).collect();
-        let mut resends = 0;
         loop {
             let replies = self.commands.submit_all(open.iter().map(|index| envelope(*index)).collect()).await;
-            let mut unanswered: Option<(usize, CommandError)> = None;
+            let mut unanswered = None;
             let mut still_open = Vec::new();
             for (index, reply) in open.into_iter().zip(replies) {
                 match reply {
@@ -160,18 +162,18 @@ impl Issuer {
                     Err(CommandError::Refused(refused)) => answers[index] = Some(Err(refused)),
                     Err(error) => {
                         still_open.push(index);
-                        unanswered = Some((index, error));
+                        unanswered = Some(Unanswered { stream: envelope(index).stream, error });
                     }
                 }
             }
-            let Some((index, error)) = unanswered else { break };
-            let stream = envelope(index).stream;
-            if resends == self.resends_max || !is_passing(&error) {
-                return Err(Unanswered { stream, error });
+            let Some(unanswered) = unanswered else { break };
+            if !is_passing(&unanswered.error) {
+                return Err(unanswered);
             }
-            resends += 1;
             counter!("shopstream_saga_resends_total").increment(still_open.len() as u64);
-            warn!(%stream, %error, resends, "{} commands are sent again", still_open.len());
+            let Unanswered { stream, error } = &unanswered;
+            warn!(%stream, %error, "{} commands are sent again", still_open.len());
+            *last = Some(unanswered);
             open = still_open;
             tokio::time::sleep(self.resend_after).await;
         }

@@ -16,7 +16,7 @@ use shopstream_domain::StreamId;
 use shopstream_domain::order::Stage;
 use shopstream_eventlog::{Cursor, Journal, Log, Position, ReadError};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -109,7 +109,7 @@ impl Parts {
             issuer: Issuer {
                 commands: self.commands.clone(),
                 resend_after: settings.resend_after,
-                resends_max: settings.resends_max,
+                patience: settings.patience,
             },
             histories: Histories(self.journal.clone()),
             clock: self.clock.clone(),
@@ -264,6 +264,7 @@ impl Runner {
         let mut saving = JoinSet::new();
         saving.spawn(checkpointing);
         status.send_replace(Status::Running);
+        let mut looks = JoinSet::new();
         let mut looked_again = false;
         loop {
             runner.start_what_fits();
@@ -280,11 +281,12 @@ impl Runner {
                     Err(error) => error!(%error, "a process broke off"),
                 },
                 () = tokio::time::sleep(nap), if runner.has_place() => {}
-                Ok(()) = wishes.changed() => match parts.store.wished().await {
-                    Ok(wished) => wished.into_iter().for_each(|stream| runner.call(stream, Wake::default())),
-                    // Whoever wishes it says so again when asked; a restart tries all.
-                    Err(error) => warn!(%error, "what is wished for parked processes is not known"),
-                },
+                // Beside everything else: a store that hangs must stop nobody.
+                Ok(()) = wishes.changed(), if looks.is_empty() => {
+                    let store = parts.store.clone();
+                    looks.spawn(async move { store.wished().await });
+                }
+                Some(looked) = looks.join_next() => runner.grant(looked),
                 batch = reader.next(parts.settings.read_bytes), if runner.reads() && checkpoints.has_room() => {
                     match batch {
                         Ok(batch) => runner.hear(batch, &checkpoints),
@@ -355,6 +357,16 @@ impl Runner {
             }
         }
         checkpoints.push(receipts);
+    }
+
+    /// Tries parked processes for which that is wished.
+    fn grant(&mut self, looked: Result<Result<Vec<StreamId>, StoreError>, JoinError>) {
+        match looked {
+            Ok(Ok(wished)) => wished.into_iter().for_each(|stream| self.call(stream, Wake::default())),
+            // Whoever wishes it says so again when asked; a restart tries all.
+            Ok(Err(error)) => warn!(%error, "what is wished for parked processes is not known"),
+            Err(error) => error!(%error, "a look for wishes broke off"),
+        }
     }
 
     fn call(&mut self, stream: StreamId, wake: Wake) {

@@ -79,7 +79,7 @@ async fn f02_short_stock_cancels_and_says_what_there_was() {
 
 #[tokio::test(start_paused = true)]
 async fn f04_stock_that_does_not_answer_is_released_first() {
-    let settings = Settings { resends_max: 2, ..Settings::default() };
+    let settings = Settings { patience: secs(15), ..Settings::default() };
     let mut shop = shop_with(settings).await;
     let (pen, order) = distant(&shop);
     // Whatever reaches the partition of the stock is lost, for longer than a checkout is patient.

@@ -63,6 +63,9 @@ pub struct Config {
     pub hold_max_seconds: u32,
     /// Seconds that a call to the payment provider may take before its outcome counts as unknown.
     pub provider_timeout_seconds: u32,
+    /// Seconds that a step of a checkout or a return waits for the shop's own answer. Stock that gives none ends the
+    /// checkout.
+    pub answer_timeout_seconds: u32,
     /// How often a step of a checkout or a return that fails is tried again before a person must look.
     pub tries_max: u32,
 }
@@ -189,6 +192,7 @@ impl Default for Config {
             hold_seconds: 30 * 60,
             hold_max_seconds: 2 * 60 * 60,
             provider_timeout_seconds: 30,
+            answer_timeout_seconds: 300,
             tries_max: 5,
         }
     }
@@ -235,6 +239,8 @@ impl Config {
         ensure!(hold, ConfigError::value(&settings, "hold_seconds"));
         let answer = (1..=600).contains(&config.provider_timeout_seconds);
         ensure!(answer, ConfigError::value(&settings, "provider_timeout_seconds"));
+        let step = (1..=3600).contains(&config.answer_timeout_seconds);
+        ensure!(step, ConfigError::value(&settings, "answer_timeout_seconds"));
         ensure!(config.tries_max <= 100, ConfigError::value(&settings, "tries_max"));
         Ok(config)
     }

@@ -1,7 +1,9 @@
 //! A Postgres of the test's own, which it may kill and start again under a node.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shopstream_projections::cluster::{Cluster, ClusterError, ClusterOptions};
 use tempfile::TempDir;
@@ -41,7 +43,7 @@ impl Database {
         let mut settings = Vec::new();
         if let Some(address) = address {
             let allowed = folder.path().join("pg_hba.conf");
-            std::fs::write(&allowed, "local all all scram-sha-256\nhost all all samenet scram-sha-256\n")
+            fs::write(&allowed, "local all all scram-sha-256\nhost all all samenet scram-sha-256\n")
                 .expect("written");
             let path = allowed.display();
             settings = vec![
@@ -89,6 +91,38 @@ impl Database {
         let cluster = Cluster::start(&options).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(self::url(cluster.url(), address), url, "clients would not find it");
         Self { cluster, url, address, options, _folder }
+    }
+}
+
+/// The processes of a server that stand still: they neither answer nor refuse. They go on when this is dropped.
+#[must_use]
+pub struct Paused(Vec<Pid>);
+
+impl Paused {
+    /// Stops the clock of the server with this postmaster.
+    ///
+    /// # Panics
+    /// It does not run.
+    pub fn server(postmaster: Pid) -> Self {
+        kill(postmaster, Signal::SIGSTOP).expect("a server that runs");
+        // None is added while the one that makes them stands still.
+        let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
+        let children = children.expect("a server that runs");
+        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw);
+        let paused = Self(children.chain([postmaster]).collect());
+        for pid in &paused.0 {
+            // One that ends just now answers nobody.
+            let _ = kill(*pid, Signal::SIGSTOP);
+        }
+        paused
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            let _ = kill(*pid, Signal::SIGCONT);
+        }
     }
 }
 

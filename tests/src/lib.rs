@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use calls::{Call, calls};
-pub use database::Database;
+pub use database::{Database, Paused};
 pub use events::{Fingerprint, fingerprints, read_log};
 pub use process::{Process, Said, tied};
 pub use refusal::{Refusal, refusal};

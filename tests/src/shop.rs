@@ -33,6 +33,7 @@ pub struct Setup {
     log_watch_seconds: Option<u64>,
     hold_seconds: Option<u32>,
     provider_timeout_seconds: Option<u32>,
+    answer_timeout_seconds: Option<u32>,
     tries_max: Option<u32>,
     snapshot_events: Option<u64>,
     machine: Option<Machine>,
@@ -97,6 +98,11 @@ impl Setup {
         Self { provider_timeout_seconds: Some(provider_timeout_seconds), ..self }
     }
 
+    /// Giving up on stock that does not answer after so long.
+    pub fn waiting_for_the_stock(self, answer_timeout_seconds: u32) -> Self {
+        Self { answer_timeout_seconds: Some(answer_timeout_seconds), ..self }
+    }
+
     /// Trying a step that failed so often again before a person must look.
     pub fn trying_again(self, tries_max: u32) -> Self {
         Self { tries_max: Some(tries_max), ..self }
@@ -153,6 +159,9 @@ impl Setup {
         }
         if let Some(seconds) = self.provider_timeout_seconds {
             command.env("SHOPSTREAM_PROVIDER_TIMEOUT_SECONDS", seconds.to_string());
+        }
+        if let Some(seconds) = self.answer_timeout_seconds {
+            command.env("SHOPSTREAM_ANSWER_TIMEOUT_SECONDS", seconds.to_string());
         }
         if let Some(tries) = self.tries_max {
             command.env("SHOPSTREAM_TRIES_MAX", tries.to_string());

@@ -1,4 +1,4 @@
-//! `disk`: the disk of a whole shop's log is full, and later it stands still. Nothing is acknowledged that is not on it, who
+//! `disk`: the disk of a whole shop's log is full, then stands still, then is slow. Nothing is acknowledged that is not on it, who
 //! asks is told what to do, and when it has room and moves again the shop goes on by itself.
 
 use std::collections::BTreeSet;
@@ -19,6 +19,10 @@ use crate::volume::{self, FileSystem, Volume};
 const CALLERS: usize = 32;
 /// The lines of their orders: large, so that a disk is soon full.
 const LINES: usize = 400;
+/// A slow disk stands still for so long at a time,
+const STILL: Duration = Duration::from_millis(250);
+/// and then takes what it can in so much.
+const MOVING: Duration = Duration::from_millis(5);
 /// Load on a disk that is well.
 const WARM: Duration = Duration::from_secs(2);
 /// Within this a disk without room is written full.
@@ -33,17 +37,18 @@ const GROWTH_MAX: u64 = 1_500_000;
 /// How long.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// Seconds on a full disk, and as many on one that stands still
+    /// Seconds on a full disk, and as many on one that stands still, and on a slow one
     #[arg(long, default_value_t = 20)]
     seconds: u64,
     #[command(flatten)]
     common: Common,
 }
 
-const PROMISES: [(&str, &str); 7] = [
+const PROMISES: [(&str, &str); 8] = [
     ("I1", "every acknowledged order is on the log, once"),
     ("way out", "on a full disk who asks is told to free some space"),
     ("frozen", "nothing is acknowledged that a disk which stands still has not got"),
+    ("slow", "on a slow disk there are fewer orders in a second, and nothing else is otherwise"),
     ("answers", "no client that did nothing wrong is told anything else"),
     ("memory", "memory is bounded, and the process lives"),
     ("recovery", "within a minute of room or movement it serves again by itself"),
@@ -63,7 +68,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let shop = TestShop::start_with(Setup::default().logging_to(&made(volume.root())?));
     let seconds = Duration::from_secs(options.seconds);
     let mut disk = Disk { shop, volume, seconds, accepted: BTreeSet::new(), report: &mut report };
-    runtime.block_on(disk.full_and_frozen(seed))?;
+    runtime.block_on(disk.full_frozen_and_slow(seed))?;
     let Disk { shop, volume, .. } = disk;
     shop.finish();
     report.checked("books", 1);
@@ -88,7 +93,7 @@ struct Disk<'a> {
 }
 
 impl Disk<'_> {
-    async fn full_and_frozen(&mut self, seed: u64) -> anyhow::Result<()> {
+    async fn full_frozen_and_slow(&mut self, seed: u64) -> anyhow::Result<()> {
         let client = self.shop.client().await;
         requests::sell(&client, SKU, 1).await?;
         let load = Load::new(client, seed).of_lines(LINES);
@@ -119,6 +124,18 @@ impl Disk<'_> {
         self.hear("on a disk that stands still", said);
         drop(frozen);
         self.recover("movement", &load).await?;
+
+        let slow = self.volume.slow(STILL, MOVING);
+        let served = load.closed(CALLERS, self.seconds).await?;
+        let said = self.hear("on a slow disk", load.heard.take());
+        self.report.count("orders served a second by a slow disk", served as u64);
+        self.report.count("times that the slow disk stood still", slow.end()?);
+        self.report.checked("slow", said.accepted.len() as u64);
+        if said.accepted.is_empty() || said.unknown > 0 {
+            let what = format!("{} accepted, {} never answered", said.accepted.len(), said.unknown);
+            self.report.broken("slow", what);
+        }
+        self.recover("speed", &load).await?;
 
         let peak = memory.stop();
         self.report.count("memory before, in kB", at_rest);

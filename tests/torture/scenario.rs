@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 use shopstream_proto::event::v1::GetLogStatusRequest;
+use shopstream_proto::order::v1::OrderStatus;
 use shopstream_server::client::Client;
-use shopstream_tests::{Setup, TestShop, kafka};
+use shopstream_tests::requests::{order, place, sell};
+use shopstream_tests::{Database, Setup, TestShop, kafka};
 use tokio::runtime::Runtime;
 
-use self::plays::{PLAYS, Play};
+use self::plays::{PLAYS, Play, Scene, Shop};
 use crate::Common;
 use crate::report::Report;
 
@@ -62,14 +64,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let known = || PLAYS.iter().map(|play| play.id).collect::<BTreeSet<_>>();
     ensure!(!plays.is_empty(), "there is none of {:?}: there are {:?}", options.ids, known());
     let mut report = Report::new("scenario", seed, &PROMISES);
-    let stage = Stage { runtime: Runtime::new()?, every: options.kills.then_some(options.every.max(1)) };
-    for short_holds in [false, true] {
-        let plays: Vec<&Play> =
-            plays.iter().copied().filter(|play| play.short_holds == short_holds).collect();
+    let every = options.kills.then_some(options.every.max(1));
+    for kind in [Shop::Usual, Shop::ShortHolds, Shop::Forgetful] {
+        let plays: Vec<&Play> = plays.iter().copied().filter(|play| play.on == kind).collect();
         if plays.is_empty() {
             continue;
         }
-        let Some(mut shop) = start(options.log, short_holds) else { return Ok(ExitCode::SUCCESS) };
+        let Some((stage, mut shop)) = Stage::build(options.log, kind, every)? else {
+            return Ok(ExitCode::SUCCESS);
+        };
         for play in plays {
             shop = stage.play(shop, play, seed, &mut report)?;
         }
@@ -78,25 +81,38 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     options.common.end(&report, folder)
 }
 
-/// A shop whose provider is given up on early, as is a step that fails, so that a play does not last; where holds are
-/// short, very short.
-fn start(mode: Mode, short_holds: bool) -> Option<TestShop> {
-    let setup = match mode {
-        Mode::Embedded => Setup::default(),
-        Mode::Kafka => Setup::on(&kafka::shared()?.log_url("scenario")),
-    };
-    let setup =
-        if short_holds { setup.holding_for(1) } else { setup.waiting_for_the_provider(2).trying_again(1) };
-    Some(TestShop::start_with(setup))
-}
-
 struct Stage {
     runtime: Runtime,
+    /// The shop's, where it is not its own.
+    database: Option<Database>,
     /// At every so manieth record the node is killed, one play each.
     every: Option<u64>,
 }
 
 impl Stage {
+    /// A shop of this kind, and all that is needed to play on it; `None` where this machine lacks something.
+    fn build(mode: Mode, kind: Shop, every: Option<u64>) -> anyhow::Result<Option<(Self, TestShop)>> {
+        let setup = match mode {
+            Mode::Embedded => Setup::default(),
+            Mode::Kafka => {
+                let Some(kafka) = kafka::shared() else { return Ok(None) };
+                Setup::on(&kafka.log_url("scenario"))
+            }
+        };
+        let mut stage = Self { runtime: Runtime::new()?, database: None, every };
+        let setup = match kind {
+            Shop::Usual => setup.waiting_for_the_provider(2).trying_again(1),
+            Shop::ShortHolds => setup.holding_for(1),
+            Shop::Forgetful => {
+                let Some(database) = Database::start() else { return Ok(None) };
+                let setup = setup.reading_from(database.url()).waiting_for_the_stock(1);
+                stage.database = Some(database);
+                setup
+            }
+        };
+        Ok(Some((stage, TestShop::start_with(setup))))
+    }
+
     fn play(&self, shop: TestShop, play: &Play, seed: u64, report: &mut Report) -> anyhow::Result<TestShop> {
         let title = format!("{} {}", play.id, play.says);
         let (mut shop, written) = self.once(shop, play, &format!("{seed:x}-0"), None, report)?;
@@ -138,12 +154,23 @@ impl Stage {
             PLAYS.iter().position(|it| it.says == play.says).unwrap_or_default()
         );
         let client = self.runtime.block_on(shop.client());
-        self.runtime.block_on((play.prepare)(client.clone(), name.clone()))?;
+        self.runtime.block_on(sell(&client, &name, play.units))?;
+        if play.on == Shop::Forgetful {
+            shop.kill9();
+            shop.restart();
+            self.runtime.block_on(serve_another(&client, &format!("{name}-other")))?;
+        }
         let before = self.runtime.block_on(written(&client)).context("the log's status")?;
-        let (handle, act, patient) = (self.runtime.handle().clone(), play.act, client.clone());
-        let actor = name.clone();
+        let (handle, act) = (self.runtime.handle().clone(), play.act);
+        let scene = Scene {
+            client: client.clone(),
+            name: name.clone(),
+            number: 1,
+            postmaster: self.database.as_ref().map(Database::pid),
+            is_disturbed: kill.is_some(),
+        };
         let acted = std::thread::spawn(move || {
-            handle.block_on(async { tokio::time::timeout(PATIENCE, act(patient, actor)).await })
+            handle.block_on(async { tokio::time::timeout(PATIENCE, act(scene)).await })
         });
         let begun = Instant::now();
         let mut reached = 0;
@@ -171,6 +198,14 @@ impl Stage {
         }
         Ok((shop, reached))
     }
+}
+
+/// A whole order of another SKU: then everything of the shop is at work.
+async fn serve_another(client: &Client, sku: &str) -> anyhow::Result<()> {
+    sell(client, sku, 1).await?;
+    let served = place(client, order(&format!("ord_{sku}"), sku, 1, "tok_ok")).await?;
+    ensure!(served.status() == OrderStatus::Confirmed, "it should be confirmed: {served:?}");
+    Ok(())
 }
 
 /// Records on the log; `None` while the node does not answer.

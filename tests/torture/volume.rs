@@ -3,8 +3,11 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::ValueEnum;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -113,8 +116,23 @@ impl Volume {
 
     /// From now on whoever writes to it hangs, until [`Frozen`] is dropped.
     pub(crate) fn freeze(&self) -> anyhow::Result<Frozen> {
-        said(Command::new("fsfreeze").arg("--freeze").arg(&self.root))?;
-        Ok(Frozen(self.root.clone()))
+        Frozen::at(&self.root)
+    }
+
+    /// From now on it stands still for `still`, moves for `moving`, and so on, until [`Slow::end`].
+    pub(crate) fn slow(&self, still: Duration, moving: Duration) -> Slow {
+        let (root, (goes_on, ends)) = (self.root.clone(), mpsc::channel::<()>());
+        let pulse = std::thread::spawn(move || {
+            let goes_on_for = |time| ends.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
+            let mut times = 0;
+            while goes_on_for(moving) {
+                let _frozen = Frozen::at(&root)?;
+                times += 1;
+                goes_on_for(still);
+            }
+            Ok(times)
+        });
+        Slow { goes_on, pulse }
     }
 
     fn mount(&self) -> anyhow::Result<()> {
@@ -131,11 +149,32 @@ impl Volume {
 /// As long as it is there, nothing is written to the file system that is mounted here.
 pub(crate) struct Frozen(PathBuf);
 
+impl Frozen {
+    fn at(root: &Path) -> anyhow::Result<Self> {
+        said(Command::new("fsfreeze").arg("--freeze").arg(root))?;
+        Ok(Self(root.to_owned()))
+    }
+}
+
 impl Drop for Frozen {
     fn drop(&mut self) {
         if let Err(error) = said(Command::new("fsfreeze").arg("--unfreeze").arg(&self.0)) {
             eprintln!("shopstream-torture: {error:#}");
         }
+    }
+}
+
+/// A file system that stands still most of the time. It is as before once this is dropped, a moment later.
+pub(crate) struct Slow {
+    goes_on: mpsc::Sender<()>,
+    pulse: JoinHandle<anyhow::Result<u64>>,
+}
+
+impl Slow {
+    /// Lets it move, and answers how often it stood still.
+    pub(crate) fn end(self) -> anyhow::Result<u64> {
+        drop(self.goes_on);
+        self.pulse.join().map_err(|_| anyhow!("whoever stopped the disk panicked"))?
     }
 }
 

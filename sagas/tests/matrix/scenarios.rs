@@ -29,7 +29,7 @@ pub(super) fn stock() -> Vec<Scenario> {
         ),
         // Where the checkout begins before the next life can break the stock again, the stock answers.
         Scenario {
-            settings: Settings { resends_max: 2, ..Settings::default() },
+            settings: Settings { patience: Duration::from_secs(15), ..Settings::default() },
             order: ELSEWHERE,
             ends_if_broken: vec![Seen { sold: [0, 1], ..done() }],
             ..scenario("F-04 the stock does not answer", f04, vec![cancelled(CancelReason::Timeout)])

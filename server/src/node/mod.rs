@@ -282,6 +282,7 @@ fn saga_settings(config: &Config) -> Settings {
         hold_seconds: config.hold_seconds,
         hard_max_seconds: config.hold_max_seconds,
         provider_timeout: Duration::from_secs(config.provider_timeout_seconds.into()),
+        patience: Duration::from_secs(config.answer_timeout_seconds.into()),
         tries_max: config.tries_max,
         ..Settings::default()
     }

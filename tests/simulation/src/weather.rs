@@ -31,7 +31,7 @@ impl Weather {
         let settings = Settings {
             in_flight_max: pick(&[2, 8, 256]),
             resend_after: Duration::from_secs(1),
-            resends_max: 60,
+            patience: Duration::from_secs(60),
             hold_seconds: 120,
             hard_max_seconds: 600,
             attempts_max: 3,
