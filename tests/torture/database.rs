@@ -1,34 +1,30 @@
 //! `database`: Postgres is killed under load and stays away. Whoever needs it is told to come again; what was
 //! acknowledged stays; and when it comes back everything catches up.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use shopstream_proto::inventory::v1::GetStockRequest;
-use shopstream_proto::order::v1::GetOrderRequest;
 use shopstream_server::client::Client;
 use shopstream_tests::requests::{self, stock};
 use shopstream_tests::{Database, Setup, TestShop};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Status};
-use tonic_types::StatusExt;
+use tonic::Request;
 
 use crate::Common;
+use crate::asked::{AGAIN, Asked, DEADLINE, read};
 use crate::load::{Load, SKU};
 use crate::report::Report;
 
-/// What becomes of a call that cannot be served now.
-const AGAIN: &str = "told to come again";
 /// Callers of each kind.
 const CALLERS: usize = 4;
-/// How long a client waits for one answer.
-const DEADLINE: Duration = Duration::from_secs(3);
+/// The order that is asked for.
+const KNOWN: &str = "ord_known";
 /// Within this all read models show what was acknowledged last.
 const CAUGHT_UP: Duration = Duration::from_secs(60);
 /// Load before the kill.
@@ -78,13 +74,13 @@ async fn without(
 ) -> anyhow::Result<Database> {
     let client = shop.client().await;
     requests::sell(&client, SKU, 1).await?;
-    let known = requests::order("ord_known", SKU, 1, "tok_ok");
+    let known = requests::order(KNOWN, SKU, 1, "tok_ok");
     requests::place(&client, known).await?;
     let (asked, stop) = (Asked::default(), CancellationToken::new());
     let mut at_work = JoinSet::new();
     for caller in 0..CALLERS {
         at_work.spawn(receive(client.clone(), caller, asked.clone(), stop.clone()));
-        at_work.spawn(read(client.clone(), asked.clone(), stop.clone()));
+        at_work.spawn(read(client.clone(), KNOWN, asked.clone(), stop.clone()));
     }
     let load = Load::new(client.clone(), seed);
     load.closed(CALLERS, WARM).await?;
@@ -155,39 +151,6 @@ fn tell(asked: &Asked, accepted: &BTreeSet<u64>, when: &str, lasting: Duration, 
     told
 }
 
-/// What the other clients were told.
-#[derive(Clone, Default)]
-struct Asked(Arc<Mutex<Answers>>);
-
-#[derive(Default)]
-struct Answers {
-    counts: BTreeMap<String, u64>,
-    wrong: Vec<String>,
-}
-
-impl Asked {
-    fn take(&self) -> Answers {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn hear<A>(&self, what: &str, answer: Result<A, Status>) -> bool {
-        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcome = match &answer {
-            Ok(_) => "answered",
-            Err(status) if matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled) => {
-                "unanswered in time"
-            }
-            Err(status) if status.get_details_retry_info().is_some() => AGAIN,
-            Err(status) => {
-                heard.wrong.push(format!("{what}: {status:?}"));
-                "told something else"
-            }
-        };
-        *heard.counts.entry(format!("{what} {outcome}")).or_default() += 1;
-        answer.is_ok()
-    }
-}
-
 /// Commands on a stream that its owner knows already.
 async fn receive(client: Client, caller: usize, asked: Asked, stop: CancellationToken) {
     let mut number = 0;
@@ -197,17 +160,6 @@ async fn receive(client: Client, caller: usize, asked: Asked, stop: Cancellation
         if asked.hear("commands on a warm stream", client.shop().inventory.update_stock(request).await) {
             number += 1;
         } else {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-async fn read(client: Client, asked: Asked, stop: CancellationToken) {
-    while !stop.is_cancelled() {
-        let mut request =
-            Request::new(GetOrderRequest { min_position: Vec::new(), order_id: "ord_known".into() });
-        request.set_timeout(DEADLINE);
-        if !asked.hear("queries", client.shop().orders.get_order(request).await) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

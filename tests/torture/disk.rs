@@ -1,7 +1,6 @@
 //! `disk`: the disk of a whole shop's log is full, then stands still, then is slow. Nothing is acknowledged that is not on it, who
 //! asks is told what to do, and when it has room and moves again the shop goes on by itself.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use crate::Common;
 use crate::load::{Load, SKU, Said};
 use crate::memory::Memory;
 use crate::report::Report;
+use crate::tally::Tally;
 use crate::volume::{self, FileSystem, Volume};
 
 /// Callers with one order open each.
@@ -67,9 +67,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let shop = TestShop::start_with(Setup::default().logging_to(&made(volume.root())?));
     let seconds = Duration::from_secs(options.seconds);
-    let mut disk = Disk { shop, volume, seconds, accepted: BTreeSet::new(), report: &mut report };
-    runtime.block_on(disk.full_frozen_and_slow(seed))?;
-    let Disk { shop, volume, .. } = disk;
+    runtime.block_on(full_frozen_and_slow(&shop, &volume, seconds, seed, &mut report))?;
     shop.finish();
     report.checked("books", 1);
     drop(volume);
@@ -83,116 +81,69 @@ fn made(root: &Path) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-struct Disk<'a> {
-    shop: TestShop,
-    volume: Volume,
+async fn full_frozen_and_slow(
+    shop: &TestShop,
+    volume: &Volume,
     seconds: Duration,
-    /// The numbers of all orders that were acknowledged.
-    accepted: BTreeSet<u64>,
-    report: &'a mut Report,
+    seed: u64,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let client = shop.client().await;
+    requests::sell(&client, SKU, 1).await?;
+    let mut tally = Tally::new(Load::new(client, seed).of_lines(LINES), CALLERS, report);
+    let (_, served) = tally.order("on a disk that is well", WARM).await?;
+    tally.report.count("orders served a second", served as u64);
+    let memory = Memory::watch(shop.pid())?;
+
+    fill(volume, &mut tally).await?;
+    let (said, _) = tally.order("on a full disk", seconds).await?;
+    tally.report.checked("way out", said.refused);
+    if !is_full(&said) {
+        let told: Vec<_> = said.advice.iter().take(3).collect();
+        tally.report.broken("way out", format!("only {told:?}"));
+    }
+    volume.empty()?;
+    tally.recover("room", RECOVERED).await?;
+
+    let frozen = volume.freeze()?;
+    let (said, _) = tally.order("on a disk that stands still", seconds).await?;
+    tally.report.checked("frozen", said.refused + said.unknown);
+    if !said.accepted.is_empty() {
+        tally.report.broken("frozen", format!("{} orders were acknowledged", said.accepted.len()));
+    }
+    drop(frozen);
+    tally.recover("movement", RECOVERED).await?;
+
+    let slow = volume.slow(STILL, MOVING);
+    let (said, served) = tally.order("on a slow disk", seconds).await?;
+    tally.report.count("orders served a second by a slow disk", served as u64);
+    tally.report.count("times that the slow disk stood still", slow.end()?);
+    tally.report.checked("slow", said.accepted.len() as u64);
+    if said.accepted.is_empty() || said.unknown > 0 {
+        let what = format!("{} accepted, {} never answered", said.accepted.len(), said.unknown);
+        tally.report.broken("slow", what);
+    }
+    tally.recover("speed", RECOVERED).await?;
+
+    memory.tell(GROWTH_MAX, tally.report);
+    tally.recount().await;
+    Ok(())
 }
 
-impl Disk<'_> {
-    async fn full_frozen_and_slow(&mut self, seed: u64) -> anyhow::Result<()> {
-        let client = self.shop.client().await;
-        requests::sell(&client, SKU, 1).await?;
-        let load = Load::new(client, seed).of_lines(LINES);
-        let served = load.closed(CALLERS, WARM).await?;
-        self.hear("on a disk that is well", load.heard.take());
-        self.report.count("orders served a second", served as u64);
-        let memory = Memory::watch(self.shop.pid().as_raw());
-        let at_rest = memory.now()?;
-
-        self.fill(&load).await?;
-        load.closed(CALLERS, self.seconds).await?;
-        let said = self.hear("on a full disk", load.heard.take());
-        self.report.checked("way out", said.refused);
-        if !said.advice.iter().any(|words| words.contains(WAY_OUT)) {
-            self.report
-                .broken("way out", format!("only {:?}", said.advice.iter().take(3).collect::<Vec<_>>()));
+/// Leaves no room, and orders until the log needs some.
+async fn fill(volume: &Volume, tally: &mut Tally<'_>) -> anyhow::Result<()> {
+    volume.fill()?;
+    let begun = Instant::now();
+    while begun.elapsed() < FILLED {
+        let (said, _) = tally.order("until the disk was full", Duration::from_secs(1)).await?;
+        // What was made beforehand is used up: whole seconds pass without an order.
+        if is_full(&said) || (said.accepted.is_empty() && said.refused + said.unknown > 0) {
+            return Ok(());
         }
-        self.volume.empty()?;
-        self.recover("room", &load).await?;
-
-        let frozen = self.volume.freeze()?;
-        load.closed(CALLERS, self.seconds).await?;
-        let said = load.heard.take();
-        self.report.checked("frozen", said.refused + said.unknown);
-        if !said.accepted.is_empty() {
-            self.report.broken("frozen", format!("{} orders were acknowledged", said.accepted.len()));
-        }
-        self.hear("on a disk that stands still", said);
-        drop(frozen);
-        self.recover("movement", &load).await?;
-
-        let slow = self.volume.slow(STILL, MOVING);
-        let served = load.closed(CALLERS, self.seconds).await?;
-        let said = self.hear("on a slow disk", load.heard.take());
-        self.report.count("orders served a second by a slow disk", served as u64);
-        self.report.count("times that the slow disk stood still", slow.end()?);
-        self.report.checked("slow", said.accepted.len() as u64);
-        if said.accepted.is_empty() || said.unknown > 0 {
-            let what = format!("{} accepted, {} never answered", said.accepted.len(), said.unknown);
-            self.report.broken("slow", what);
-        }
-        self.recover("speed", &load).await?;
-
-        let peak = memory.stop();
-        self.report.count("memory before, in kB", at_rest);
-        self.report.count("memory at its most, in kB", peak);
-        self.report.checked("memory", 1);
-        if peak > at_rest + GROWTH_MAX || !self.shop.is_alive() {
-            self.report.broken("memory", format!("from {at_rest} kB to {peak} kB"));
-        }
-        self.report.checked("I1", self.accepted.len() as u64);
-        match load.recount(&self.accepted).await {
-            Ok(found) => self.report.count("orders on the log", found),
-            Err(lost) => self.report.broken("I1", lost.to_string()),
-        }
-        Ok(())
     }
+    anyhow::bail!("after {FILLED:?} the disk is not full: orders are too small, or the disk too large")
+}
 
-    /// Leaves no room, and orders until the log needs some.
-    async fn fill(&mut self, load: &Load) -> anyhow::Result<()> {
-        self.volume.fill()?;
-        let begun = Instant::now();
-        let is_full = |said: &Said| said.advice.iter().any(|words| words.contains(WAY_OUT));
-        while begun.elapsed() < FILLED {
-            load.closed(CALLERS, Duration::from_secs(1)).await?;
-            let said = self.hear("until the disk was full", load.heard.take());
-            // What was made beforehand is used up: whole seconds pass without an order.
-            if is_full(&said) || (said.accepted.is_empty() && said.refused + said.unknown > 0) {
-                return Ok(());
-            }
-        }
-        anyhow::bail!("after {FILLED:?} the disk is not full: orders are too small, or the disk too large")
-    }
-
-    async fn recover(&mut self, what: &str, load: &Load) -> anyhow::Result<()> {
-        let relieved = Instant::now();
-        let took = load.recovered(CALLERS, 1.0, relieved, RECOVERED).await?;
-        self.hear(&format!("after {what} came back"), load.heard.take());
-        self.report.count(&format!("served again after {what} came back, in ms"), took.as_millis() as u64);
-        self.report.checked("recovery", 1);
-        if took >= RECOVERED {
-            self.report.broken("recovery", format!("{what}: not within {RECOVERED:?}"));
-        }
-        Ok(())
-    }
-
-    /// Counts what was said, and notes what was acknowledged.
-    fn hear(&mut self, when: &str, said: Said) -> Said {
-        let heard = [
-            ("accepted", said.accepted.len() as u64),
-            ("refused with advice", said.refused),
-            ("unanswered in the client's time", said.unknown),
-        ];
-        for (what, count) in heard {
-            self.report.count(&format!("{what} {when}"), count);
-        }
-        self.report.checked("answers", said.refused + said.unknown);
-        said.wrong.iter().for_each(|wrong| self.report.broken("answers", wrong.clone()));
-        self.accepted.extend(&said.accepted);
-        said
-    }
+fn is_full(said: &Said) -> bool {
+    said.advice.iter().any(|words| words.contains(WAY_OUT))
 }

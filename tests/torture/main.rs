@@ -4,7 +4,9 @@
 //! where one is broken, or where a run proved nothing.
 
 mod appender;
+mod asked;
 mod book;
+mod broker;
 mod chaos;
 mod crash;
 mod database;
@@ -21,6 +23,7 @@ mod reading;
 mod report;
 mod scenario;
 mod sim;
+mod tally;
 mod volume;
 mod writer;
 
@@ -55,6 +58,8 @@ enum Way {
     Overload(overload::Options),
     /// Kill the database under a whole shop at work, and leave it away
     Database(database::Options),
+    /// Kill the only broker of a whole shop at work, leave it away, then let it hang
+    Broker(broker::Options),
     /// Fill the disk of a whole shop's log, and stop it; needs root
     Disk(disk::Options),
     /// Play what can go wrong with a checkout on a whole shop, undisturbed or killed at every record
@@ -91,6 +96,7 @@ fn main() -> ExitCode {
         Way::Flip(options) => flip::run(&options),
         Way::Overload(options) => overload::run(&options),
         Way::Database(options) => database::run(&options),
+        Way::Broker(options) => broker::run(&options),
         Way::Disk(options) => disk::run(&options),
         Way::Scenario(options) => scenario::run(&options),
         Way::Sim(options) => sim::run(&options),

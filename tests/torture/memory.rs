@@ -1,41 +1,54 @@
 //! How much memory a process has.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::unistd::Pid;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::report::Report;
 
 /// A process' memory, looked at all the time.
 pub(crate) struct Memory {
     process: i32,
+    at_rest: u64,
     peak: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
+    _looking: AbortOnDropHandle<()>,
 }
 
 impl Memory {
-    /// Looks at it until [`Memory::stop`]. Within a tokio runtime.
-    pub(crate) fn watch(process: i32) -> Self {
-        let (peak, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
-        let (highest, stopped) = (peak.clone(), stop.clone());
-        tokio::spawn(async move {
-            while !stopped.load(Ordering::Relaxed) {
+    /// Looks at it from now on. Within a tokio runtime.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub(crate) fn watch(process: Pid) -> anyhow::Result<Self> {
+        let process = process.as_raw();
+        let (at_rest, peak) = (resident(process)?, Arc::<AtomicU64>::default());
+        let highest = peak.clone();
+        let looking = tokio::spawn(async move {
+            loop {
                 highest.fetch_max(resident(process).unwrap_or_default(), Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
-        Self { process, peak, stop }
+        Ok(Self { process, at_rest, peak, _looking: AbortOnDropHandle::new(looking) })
     }
 
-    /// What it is, in kB.
-    pub(crate) fn now(&self) -> anyhow::Result<u64> {
-        resident(self.process)
-    }
-
-    /// The most it was, in kB.
-    pub(crate) fn stop(self) -> u64 {
-        self.stop.store(true, Ordering::Relaxed);
-        self.peak.load(Ordering::Relaxed)
+    /// Tells what it was, and whether it keeps the promise `memory`: it never grew by more than `growth_max` kB, and the
+    /// process lives.
+    pub(crate) fn tell(self, growth_max: u64, report: &mut Report) {
+        let (at_rest, peak) = (self.at_rest, self.peak.load(Ordering::Relaxed));
+        report.count("memory before, in kB", at_rest);
+        report.count("memory at its most, in kB", peak);
+        report.checked("memory", 1);
+        if peak > at_rest + growth_max {
+            report.broken("memory", format!("from {at_rest} kB to {peak} kB"));
+        }
+        if let Err(gone) = resident(self.process) {
+            report.broken("memory", format!("the process has ended: {gone:#}"));
+        }
     }
 }
 
