@@ -164,6 +164,24 @@ async fn f08_after_the_last_attempt_it_is_over() {
     assert_eq!(shop.provider.carried_out("declined").len(), 3);
 }
 
+/// Seed 383 of the simulation: the checkout looked only when two attempts more had been made, and went for the one that
+/// held money, which is not the next.
+#[tokio::test(start_paused = true)]
+async fn f08_attempts_that_were_made_behind_its_back_are_adopted_one_by_one() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_decline_retryable").await;
+    at(&shop, &order, Stage::AwaitingCustomer).await;
+    shop.crash_sagas().await;
+    pay_again(&mut shop, &order, 2, "tok_decline_retryable").await;
+    let answer = Answer::Declined { code: "card_declined".to_owned(), retryable: true };
+    let declined = payment::Command::RecordAnswer { key: "pay_1.2:authorize:1".to_owned(), answer };
+    shop.send(order.payment(2).stream(&shop.tenant), declined).await;
+    pay_again(&mut shop, &order, 3, "tok_approve").await;
+    shop.start_sagas();
+    ends_done(&shop, &order).await;
+    assert_eq!(shop.payment(&order, 3).status(), Some(PaymentStatus::Captured));
+}
+
 #[tokio::test(start_paused = true)]
 async fn f08_a_customer_who_never_comes_back_loses_the_hold_at_its_end() {
     let mut shop = shop().await;

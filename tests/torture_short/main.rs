@@ -99,8 +99,17 @@ fn a_database_that_is_away_loses_nothing() {
 }
 
 #[test]
+fn a_broker_that_is_away_loses_nothing() {
+    let _alone = WHOLE_SHOP.lock().unwrap_or_else(PoisonError::into_inner);
+    let result = torture(&["broker", "--seconds", "3", "--seed", "10"]);
+    if !result.is_null() {
+        at_least(&result, "orders on the log", 100);
+    }
+}
+
+#[test]
 fn a_checkout_ends_as_promised_wherever_the_node_is_killed() {
     let _alone = WHOLE_SHOP.lock().unwrap_or_else(PoisonError::into_inner);
     // Every branch is played undisturbed by the tests of the shop and of the processes.
-    torture(&["scenario", "F-10", "F-11", "F-14", "--kills", "--every", "7", "--seed", "9"]);
+    torture(&["scenario", "F-04", "F-10", "F-11", "F-14", "F-15", "--kills", "--every", "7", "--seed", "9"]);
 }

@@ -15,7 +15,7 @@ use tracing::{debug, error, info};
 
 use super::Checkouts;
 use super::plan::{Move, Which};
-use super::view::{Attempt, View};
+use super::view::{Attempt, Following, View};
 use crate::issue::{Step, Unanswered};
 use crate::known::Known;
 use crate::means::Stuck;
@@ -169,12 +169,11 @@ impl Checkouts {
     }
 
     async fn adopt(&self, view: &mut View) -> Result<(), Stuck> {
-        let Attempt { number, id, payment, .. } = &view.next_payment;
-        let token = payment.state().method_token().map(str::to_owned);
-        let (pending, step) =
-            (pending(id.clone(), *number, token), Step::new("CheckoutPaymentPending", *number));
+        let Some(Following { number, token }) = view.following.clone() else { return Ok(()) };
+        let pending = pending(view.order_id.payment(number), number, token);
+        let step = Step::new("CheckoutPaymentPending", number);
         drop(self.means.tell(&view.process, step, &mut view.memory, pending).await?);
-        // The attempt after this one is now the next: both are read from their streams.
+        // The attempt after this one is now the one that runs: all are read from their streams.
         view.memory.set_stale();
         Ok(())
     }

@@ -163,11 +163,7 @@ impl Plan<'_> {
         let other = &self.view.next_payment;
         let more = self.view.payment.number < self.settings.attempts_max && self.now < self.view.until();
         match stage {
-            Stage::AwaitingCustomer
-                if other.number > self.view.payment.number && other.status().is_some() =>
-            {
-                Move::Adopt
-            }
+            Stage::AwaitingCustomer if self.view.following.is_some() => Move::Adopt,
             Stage::AwaitingCustomer if other.holds_money() => self.give_money_back(Which::Next, other),
             Stage::AwaitingCustomer if self.now < self.view.until() => {
                 Move::Rest(Rest::until(self.view.until()))

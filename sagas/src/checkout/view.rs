@@ -30,12 +30,22 @@ pub(super) struct View {
     pub(super) again: Option<Hold>,
     /// The attempt to pay that runs, or the first.
     pub(super) payment: Attempt,
-    /// Another one: that holds money, if one does, or else the one after it, which a customer begins.
+    /// Another one: that holds money, if one does.
     pub(super) next_payment: Attempt,
+    /// The attempt after the one that runs, if the customer has begun it.
+    pub(super) following: Option<Following>,
     /// How often this was looked at in vain since it last moved.
     pub(super) tries: u32,
     /// In this drive the provider was asked and did not know, or an undo failed: not again at once.
     pub(super) setback: Option<String>,
+}
+
+/// An attempt that can be adopted. They are adopted one by one: the memory takes no other.
+#[derive(Clone)]
+pub(super) struct Following {
+    pub(super) number: u32,
+    /// The payment method.
+    pub(super) token: Option<String>,
 }
 
 /// What an order wants.
@@ -94,6 +104,7 @@ impl View {
             again: None,
             payment: Attempt::new(tenant, &order_id, 1),
             next_payment: Attempt::new(tenant, &order_id, 2),
+            following: None,
             tries: 0,
             setback: None,
             process,
@@ -179,6 +190,8 @@ impl View {
         // A customer may have begun several, and one that was given up may succeed late: no money is overlooked.
         self.next_payment = Attempt::new(&tenant, &self.order_id, number + 1);
         refold(&mut self.next_payment.payment, of)?;
+        let token = self.next_payment.payment.state().method_token().map(str::to_owned);
+        self.following = self.next_payment.status().map(|_| Following { number: number + 1, token });
         for other in (number + 2..=attempts).chain(1..number) {
             if self.next_payment.holds_money() {
                 break;
