@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two looks at a server that is starting or stopping.
 const LOOK: Duration = Duration::from_millis(10);
+/// What a server says that finds the memory of an earlier one, on the same data, in use.
+const IN_USE: &str = "pre-existing shared memory block";
 
 /// What cluster to run.
 #[derive(Clone, Debug)]
@@ -112,8 +114,6 @@ impl Cluster {
         }
         await_leftover(&pgdata, &data)?;
         let sockets = socket_folder(&data, &account)?;
-        let mut command = Command::new(binaries.join("postgres"));
-        command.arg("-D").arg(&pgdata);
         let fsync = if options.fsync { "on" } else { "off" };
         let fixed = [
             "listen_addresses=".to_owned(),
@@ -123,18 +123,29 @@ impl Cluster {
             format!("full_page_writes={fsync}"),
             "jit=off".to_owned(),
         ];
-        for setting in fixed.iter().chain(&options.settings) {
-            command.arg("-c").arg(setting);
-        }
         let log_path = data.join("postgres.log");
-        let (pid, ended) = spawn(command, &log_path, &account)?;
         let url = format!(
             "postgresql://{NAME}:{password}@/{NAME}?host={}",
             sockets.display().to_string().replace('/', "%2F")
         );
-        let cluster = Self { url, pid, ended };
-        cluster.await_ready(&pgdata, &log_path)?;
-        Ok(cluster)
+        let began = Instant::now();
+        loop {
+            let mut command = Command::new(binaries.join("postgres"));
+            command.arg("-D").arg(&pgdata);
+            for setting in fixed.iter().chain(&options.settings) {
+                command.arg("-c").arg(setting);
+            }
+            let (pid, ended) = spawn(command, &log_path, &account)?;
+            let cluster = Self { url: url.clone(), pid, ended };
+            match cluster.await_ready(&pgdata, &log_path) {
+                Ok(()) => return Ok(cluster),
+                // The children of a server that was killed end a moment after it, and hold its memory until then.
+                Err(ClusterError::Start { log }) if log.contains(IN_USE) && began.elapsed() < PATIENCE => {
+                    thread::park_timeout(LOOK);
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Where to connect, with the password: never for a log line.
