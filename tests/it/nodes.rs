@@ -16,7 +16,6 @@ use shopstream_tests::requests::{order, place, sell, stock};
 use shopstream_tests::topic::PARTITIONS;
 use shopstream_tests::{Database, Setup, TestShop, kafka, long};
 use tokio::sync::watch;
-use tokio::task::block_in_place;
 
 use self::load::{Probers, Upheavals, assert_counted_once, probes};
 
@@ -206,20 +205,19 @@ async fn nodes_come_and_go_under_load() -> Result<()> {
         ensure!(again == before, "everybody has again what he had");
         tokio::time::sleep(CALM).await;
         upheavals.note("a node leaves (planned)", from, after[2].clone());
-        block_in_place(|| c.stop());
+        c.stop();
     }
 
     for _ in 0..rounds.kills {
         let orphans = settled(&[&at_a, &at_b]).await?[1].clone();
         let from = Instant::now();
-        block_in_place(|| b.kill9());
+        b.kill9();
         settled(&[&at_a]).await?;
         ensure!(from.elapsed() < TAKEN_OVER, "served again after {:?}: {}", from.elapsed(), a.complaints());
         tokio::time::sleep(CALM).await;
         upheavals.note("a node is killed (takeover)", from, orphans.clone());
         let from = Instant::now();
-        // Who only blocks here takes a prober's task along, and its partition seems to wait.
-        block_in_place(|| b.restart());
+        b.restart();
         settled(&[&at_a, &at_b]).await?;
         tokio::time::sleep(CALM).await;
         upheavals.note("it is started again (planned)", from, orphans);

@@ -18,7 +18,7 @@ use tonic::Request;
 /// Between two commands of one prober: as exact as unavailability is measured.
 const PACE: Duration = Duration::from_millis(20);
 /// A longer wait is told with the time it began.
-const NOTABLE: Duration = Duration::from_secs(5);
+const NOTABLE: Duration = Duration::from_secs(1);
 /// How long one try of a command may take before it is sent again.
 const TRY: Duration = Duration::from_secs(2);
 
@@ -127,6 +127,7 @@ impl Upheavals {
                     let (gap, from) = upheaval.longest_gap(&load[partition as usize]);
                     list.push(gap);
                     if gap > NOTABLE {
+                        let from = time_of_day(from);
                         eprintln!("{what}: partition {partition} {} ms from {from}", gap.as_millis());
                     }
                 }
@@ -140,14 +141,19 @@ impl Upheavals {
 }
 
 impl Upheaval {
-    /// The longest time without an acknowledgement, and when it began, for who reads the logs.
-    #[expect(clippy::disallowed_methods, reason = "the logs tell the time of day")]
-    fn longest_gap(&self, acknowledged: &[Instant]) -> (Duration, Timestamp) {
-        let pairs = acknowledged.windows(2).filter(|pair| pair[1] >= self.from && pair[0] <= self.to);
-        let gaps = pairs.map(|pair| (pair[1] - pair[0], pair[0]));
-        let (gap, from) = gaps.max().unwrap_or((Duration::ZERO, self.from));
-        (gap, Timestamp::from(SystemTime::now() - from.elapsed()))
+    /// The longest time without an acknowledgement, and when it began. Only what lies within: whatever is done next
+    /// may well begin before the next acknowledgement, and is not to be blamed on this.
+    fn longest_gap(&self, acknowledged: &[Instant]) -> (Duration, Instant) {
+        let pairs = acknowledged.windows(2).map(|pair| (pair[0].max(self.from), pair[1].min(self.to)));
+        let gaps = pairs.filter(|(from, to)| from < to).map(|(from, to)| (to - from, from));
+        gaps.max().unwrap_or((Duration::ZERO, self.from))
     }
+}
+
+/// For who reads the logs.
+#[expect(clippy::disallowed_methods, reason = "the logs tell the time of day")]
+fn time_of_day(instant: Instant) -> Timestamp {
+    Timestamp::from(SystemTime::now() - instant.elapsed())
 }
 
 struct Spread {
@@ -169,4 +175,21 @@ impl std::fmt::Display for Spread {
         let Self { count, p50, max } = self;
         write!(f, "{count:>4} partitions p50 {:>5} ms max {:>5} ms", p50.as_millis(), max.as_millis())
     }
+}
+
+#[test]
+fn a_wait_counts_for_what_was_done_meanwhile() {
+    let start = Instant::now();
+    let at = |ms: u64| start + Duration::from_millis(ms);
+    let acknowledged: Vec<_> = [0, 90, 110, 990, 1_010, 4_000].map(at).into();
+    let (hand_over, kill) = (upheaval(at(100), at(1_000)), upheaval(at(1_000), at(5_000)));
+    assert_eq!(hand_over.longest_gap(&acknowledged), (Duration::from_millis(880), at(110)));
+    assert_eq!(kill.longest_gap(&acknowledged), (Duration::from_millis(2_990), at(1_010)));
+    let late = [0, 995, 4_000].map(at);
+    assert_eq!(upheaval(at(990), at(1_000)).longest_gap(&late).0, Duration::from_millis(5), "not of the kill");
+    assert_eq!(hand_over.longest_gap(&[at(0), at(5_000)]).0, Duration::from_millis(900), "all the time");
+}
+
+fn upheaval(from: Instant, to: Instant) -> Upheaval {
+    Upheaval { from, to, moved: BTreeSet::new() }
 }
