@@ -5,4 +5,5 @@ mod claims;
 mod orders;
 mod shop;
 mod streams;
+mod updates;
 mod verify;

@@ -34,7 +34,7 @@ use uuid::Uuid;
 
 pub const PARTITIONS: u16 = 4;
 /// Longer than anything here takes; only a failure waits for so long.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The shop, and the way to it.
 pub struct TestShop {
@@ -52,6 +52,11 @@ impl TestShop {
         let sim = SimLog::new(PARTITIONS);
         let raw: Arc<dyn RawLog> = Arc::new(sim.clone());
         let log = Log::create(raw, LogId(Uuid::new_v4()), 1).await.expect("a log in memory");
+        Self::over(sim, log).await
+    }
+
+    /// On a log that has a history already, whose writers are gone.
+    pub async fn over(sim: SimLog, log: Log) -> Self {
         let database = database().await;
         let now = || SystemClock.now();
         let projector = Projector::start(log.clone(), database.database.clone(), now).await.expect("tables");
