@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::stream::is_id;
+use crate::stream::{is_id, is_name};
 use crate::{StreamId, StreamKind, TenantId};
 
 /// Text that is not an id of the wanted type.
@@ -31,23 +31,22 @@ fn malformed(text: &str, expected: &'static str) -> IdError {
     IdError::Malformed { text: text.chars().take(80).collect(), expected }
 }
 
-/// Declares an id type over shared text: `Name, "prefix", "what it is"`. An empty prefix allows any text of id
-/// characters.
+/// Declares an id type over shared text: `Name, "prefix", what may stand behind it, "what it is"`.
 macro_rules! id {
-    ($(#[$meta:meta])* $name:ident, $prefix:literal, $expected:literal) => {
+    ($(#[$meta:meta])* $name:ident, $prefix:literal, $rest:ident, $expected:literal) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Parses the id: 1 to 64 of `a-z A-Z 0-9 _ - .`, with its prefix where it has one.
+            #[doc = concat!("Parses ", $expected, ".")]
             ///
             /// # Errors
             /// Another length, character or prefix.
             pub fn new(text: &str) -> Result<Self, IdError> {
                 match text.strip_prefix($prefix) {
-                    Some(rest) if is_id(text) && !rest.is_empty() => Ok(Self(text.into())),
+                    Some(rest) if $rest(rest) => Ok(Self(text.into())),
                     _ => Err(malformed(text, $expected)),
                 }
             }
@@ -80,22 +79,33 @@ macro_rules! id {
     };
 }
 
+/// What is left of an id that others derive from: no `.`, which is where a number follows.
+fn is_root(rest: &str) -> bool {
+    is_name(rest, 60) && !rest.contains('.')
+}
+
+/// A root, and which of its payments or holds this is, where there may be several.
+fn is_numbered(rest: &str) -> bool {
+    let (root, number) = rest.split_once('.').unwrap_or((rest, "1"));
+    is_root(root) && (1..=4).contains(&number.len()) && number.bytes().all(|digit| digit.is_ascii_digit())
+}
+
 id!(/// A product: `prd_…`.
-    ProductId, "prd_", "a product id (prd_…)");
+    ProductId, "prd_", is_root, "a product id (prd_ and 1 to 60 letters, digits, '_' or '-')");
 id!(/// An order: `ord_…`.
-    OrderId, "ord_", "an order id (ord_…)");
-id!(/// A hold on stock: `res_…`.
-    ReservationId, "res_", "a reservation id (res_…)");
+    OrderId, "ord_", is_root, "an order id (ord_ and 1 to 60 letters, digits, '_' or '-')");
+id!(/// A hold on stock: `res_…`, or `res_….n` for one that replaces another.
+    ReservationId, "res_", is_numbered, "a reservation id (res_ and 1 to 60 letters, digits, '_' or '-')");
 id!(/// One attempt to pay: `pay_….n`.
-    PaymentId, "pay_", "a payment id (pay_…)");
+    PaymentId, "pay_", is_numbered, "a payment id (pay_, 1 to 60 letters, digits, '_' or '-', and .n)");
 id!(/// A return of goods: `ret_…`.
-    ReturnId, "ret_", "a return id (ret_…)");
+    ReturnId, "ret_", is_root, "a return id (ret_ and 1 to 60 letters, digits, '_' or '-')");
 id!(/// Who buys.
-    CustomerId, "", "a customer id (1 to 64 letters, digits, '_', '-' or '.')");
+    CustomerId, "", is_id, "a customer id (1 to 64 letters, digits, '_', '-' or '.')");
 id!(/// What is sold: a stock keeping unit.
-    Sku, "", "a SKU (1 to 64 letters, digits, '_', '-' or '.')");
+    Sku, "", is_id, "a SKU (1 to 64 letters, digits, '_', '-' or '.')");
 id!(/// Where stock lies.
-    LocationId, "", "a location id (1 to 64 letters, digits, '_', '-' or '.')");
+    LocationId, "", is_id, "a location id (1 to 64 letters, digits, '_', '-' or '.')");
 
 impl LocationId {
     /// The location of a shop that has one.
@@ -112,6 +122,18 @@ impl OrderId {
     /// The reservation that holds this order's stock.
     pub fn reservation(&self) -> ReservationId {
         ReservationId(format!("res_{}", self.root()).into())
+    }
+
+    /// The reservation that takes the place of [`OrderId::reservation`] where that ran out under a secured payment.
+    pub fn second_reservation(&self) -> ReservationId {
+        ReservationId(format!("res_{}.2", self.root()).into())
+    }
+
+    /// The order that the reservation with this id is for, if it is for one.
+    pub fn of_reservation(reservation_id: &str) -> Option<Self> {
+        let rest = reservation_id.strip_prefix("res_")?;
+        let root = rest.strip_suffix(".2").unwrap_or(rest);
+        Self::new(&format!("ord_{root}")).ok()
     }
 
     /// The payment of the given attempt, counted from 1.
@@ -226,5 +248,33 @@ impl From<Quantity> for i64 {
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_derives_from_the_longest_order_id_is_an_id_too() {
+        let order_id = OrderId::new(&format!("ord_{}", "x".repeat(60))).unwrap();
+        let holds = [order_id.reservation(), order_id.second_reservation()];
+        for hold in holds {
+            assert_eq!(ReservationId::new(hold.as_str()).as_ref(), Ok(&hold));
+            assert_eq!(OrderId::of_reservation(hold.as_str()).as_ref(), Some(&order_id));
+        }
+        let payment = order_id.payment(9_999);
+        assert_eq!(PaymentId::new(payment.as_str()), Ok(payment));
+    }
+
+    #[test]
+    fn no_order_has_what_belongs_to_another() {
+        for text in ["ord_1.2", "ord_", "ord_1@2", &format!("ord_{}", "x".repeat(61))] {
+            assert!(OrderId::new(text).is_err(), "{text}");
+        }
+        for text in ["res_1.", "res_.2", "res_1.x", "res_1.2.3", "res_1.12345"] {
+            assert!(ReservationId::new(text).is_err(), "{text}");
+        }
+        assert_eq!(OrderId::of_reservation("res_1.3"), None);
     }
 }

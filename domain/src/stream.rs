@@ -293,7 +293,12 @@ impl fmt::Debug for StreamId {
 
 /// Whether `text` may be a tenant or a plain id.
 pub(crate) fn is_id(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(is_id_byte)
+    is_name(text, 64)
+}
+
+/// Whether `text` is of the characters of ids, and no longer than `max`.
+pub(crate) fn is_name(text: &str, max: usize) -> bool {
+    (1..=max).contains(&text.len()) && text.bytes().all(is_id_byte)
 }
 
 fn is_id_byte(b: u8) -> bool {

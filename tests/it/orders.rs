@@ -5,7 +5,7 @@ use shopstream_proto::order::v1::{
     CancelOrderRequest, CancelReason, GetOrderRequest, GetUserOrdersRequest, OrderStatus,
     ProcessBulkOrdersRequest, StreamOrderUpdatesRequest, TrackOrderRequest, UpdateOrderStatusRequest,
 };
-use shopstream_tests::requests::{ended, order, place, sell};
+use shopstream_tests::requests::{ended, longest, order, place, sell};
 use shopstream_tests::{Shared, unique};
 use tonic::Code;
 
@@ -107,7 +107,7 @@ async fn a_confirmed_order_can_be_cancelled_and_everything_comes_back() -> Resul
     let client = shop.client().await;
     let sku = format!("BACK-{}", unique());
     sell(&client, &sku, 3).await?;
-    let confirmed = place(&client, order(&format!("ord_{sku}"), &sku, 3, "tok_back")).await?;
+    let confirmed = place(&client, order(&longest("ord_", &sku), &sku, 3, "tok_back")).await?;
     ensure!(confirmed.status() == OrderStatus::Confirmed, "{confirmed:?}");
     let cancel = CancelOrderRequest {
         request_id: "cancel".into(),

@@ -5,7 +5,7 @@ use shopstream_proto::inventory::v1::GetStockRequest;
 use shopstream_proto::order::v1::GetOrderRequest;
 use shopstream_proto::returns::v1::{CreateReturnRequest, GetReturnRequest, NewReturnLine, ReturnStatus};
 use shopstream_server::client::until;
-use shopstream_tests::requests::{money, order, place, sell};
+use shopstream_tests::requests::{longest, money, order, place, sell};
 use shopstream_tests::{Shared, refusal, unique};
 use tonic::Code;
 
@@ -15,10 +15,10 @@ async fn a_return_gives_back_the_price_paid_and_puts_the_units_back() -> Result<
     let client = shop.client().await;
     let sku = format!("RETURN-{}", unique());
     sell(&client, &sku, 5).await?;
-    let bought = place(&client, order(&format!("ord_{sku}"), &sku, 3, "tok_return")).await?;
+    let bought = place(&client, order(&longest("ord_", &sku), &sku, 3, "tok_return")).await?;
     let give_back = |request_id: &str, quantity| CreateReturnRequest {
         request_id: request_id.into(),
-        return_id: Some(format!("ret_{sku}-{request_id}")),
+        return_id: Some(longest("ret_", &format!("{sku}-{request_id}"))),
         order_id: bought.order_id.clone(),
         lines: vec![NewReturnLine { line_index: 0, quantity }],
         ..CreateReturnRequest::default()

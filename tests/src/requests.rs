@@ -55,6 +55,11 @@ pub fn order(order_id: &str, sku: &str, quantity: i64, token: &str) -> CreateOrd
     }
 }
 
+/// An id with this prefix and name, as long as one may be: what derives from it is longer still.
+pub fn longest(prefix: &str, name: &str) -> String {
+    format!("{prefix}{name:_<60}")
+}
+
 /// One line at the list price.
 pub fn line(sku: &str, quantity: i64) -> NewOrderLine {
     NewOrderLine { sku: sku.into(), quantity, unit_price: None }

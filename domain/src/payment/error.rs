@@ -22,7 +22,7 @@ pub enum Error {
     #[error("a payment method token has 1 to 255 visible ASCII characters and is never a card number")]
     MethodToken,
     /// Text that cannot name a refund.
-    #[error("a refund id has 1 to 64 letters, digits, '_', '-' or '.'")]
+    #[error("a refund id has 1 to 80 letters, digits, '_', '-' or '.'")]
     RefundId,
     /// Text that cannot be the provider's id of a report.
     #[error("a provider event id has 1 to 255 visible ASCII characters")]

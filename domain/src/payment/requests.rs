@@ -6,7 +6,10 @@ use super::{
     PaymentIntent, PaymentOutcomeUnknown, PaymentStatus, PaymentVoidRequested, ProviderOperation,
     ProviderOperationStarted, ProviderSignalReceived, RefundRequested, is_method_token, provider_key,
 };
-use crate::stream::is_id;
+use crate::stream::is_name;
+
+/// Characters. The longest is a payment's own id and a word, as a checkout names what it takes back.
+const REFUND_ID_MAX: usize = 80;
 
 impl PaymentIntent {
     pub(super) fn initiate(&self, wanted: PaymentInitiated) -> Result<Vec<Event>, Error> {
@@ -63,7 +66,7 @@ impl PaymentIntent {
 
     pub(super) fn request_refund(&self, refund_id: &str, amount_minor: i64) -> Result<Vec<Event>, Error> {
         self.found()?;
-        if !is_id(refund_id) {
+        if !is_name(refund_id, REFUND_ID_MAX) {
             return Err(Error::RefundId);
         }
         if amount_minor <= 0 {

@@ -1,6 +1,6 @@
 //! What happened to each order, in the order of the log.
 //!
-//! An order shares its root with its checkout, reservation and payments, so all of them are in one partition and
+//! An order shares its root with its checkout, reservations and payments, so all of them are in one partition and
 //! the offset alone puts their events into one order.
 
 use shopstream_domain::inventory::ReservationEvent;
@@ -18,7 +18,7 @@ pub(crate) fn parts(schema: &str) -> Vec<Box<dyn Part>> {
 }
 
 table! {
-    /// One event of an order, its checkout, its reservation or one of its payments.
+    /// One event of an order, its checkout, its reservations or one of its payments.
     pub struct TimelineEntry in "timeline" {
         key {
             /// Whose.
@@ -108,7 +108,7 @@ pub fn order_of(stream: &StreamId) -> Option<OrderId> {
     match stream.kind() {
         StreamKind::Order => OrderId::new(id).ok(),
         StreamKind::Checkout => OrderId::of_checkout(id),
-        StreamKind::Reservation => OrderId::new(&format!("ord_{}", id.strip_prefix("res_")?)).ok(),
+        StreamKind::Reservation => OrderId::of_reservation(id),
         StreamKind::Payment => {
             let (root, _attempt) = id.strip_prefix("pay_")?.rsplit_once('.')?;
             OrderId::new(&format!("ord_{root}")).ok()

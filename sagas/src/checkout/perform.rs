@@ -285,7 +285,7 @@ impl Checkouts {
             return Err(Stuck::OutOfPlace { stream: view.order.stream.clone() });
         };
         let keys = demand.keys.clone().unwrap_or_default();
-        let Some(mut hold) = view.again.take().or_else(|| view.second_hold()) else { return Ok(()) };
+        let mut hold = view.again.take().unwrap_or_else(|| view.second_hold());
         let request = self.request(view.tenant().clone(), hold.id().clone(), keys);
         info!(order = %view.order_id, "the hold of {} ran out under a secured payment: taking another", view.order_id);
         let asked = self.stock.request(&mut hold, &request).await;

@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use shopstream_domain::inventory::{Reservation, ReservationStatus, StockKey};
 use shopstream_domain::order::{Checkout, Event, Order, Placement};
 use shopstream_domain::payment::{self, PaymentIntent, PaymentStatus};
-use shopstream_domain::{
-    Aggregate, Currency, OrderId, PaymentId, Quantity, ReservationId, StreamId, TenantId, Timestamp,
-};
-use shopstream_eventlog::{CommandId, CommitRecord};
+use shopstream_domain::{Aggregate, Currency, OrderId, PaymentId, Quantity, StreamId, TenantId, Timestamp};
+use shopstream_eventlog::CommitRecord;
 
 use crate::issue::Process;
 use crate::known::{Known, Reached};
@@ -136,11 +134,9 @@ impl View {
         self.hold().reservation.state()
     }
 
-    /// The hold that a lost one is replaced with. Its id derives from the order, but no order has it as its own.
-    pub(super) fn second_hold(&self) -> Option<Hold> {
-        let id = CommandId::derive(&[self.tenant().as_str(), self.order_id.as_str(), "reservation", "2"]);
-        let id = ReservationId::new(&format!("res_{}", id.0.simple())).ok()?;
-        Some(Hold::new(self.tenant(), id, self.order_id.as_str()))
+    /// The hold that a lost one is replaced with.
+    pub(super) fn second_hold(&self) -> Hold {
+        Hold::new(self.tenant(), self.order_id.second_reservation(), self.order_id.as_str())
     }
 
     /// Something was written that is not seen here.
@@ -161,13 +157,13 @@ impl View {
         let mut reached = reached.clone();
         self.positions().for_each(|position| reached.see(position));
         let tenant = self.tenant().clone();
-        let again = self.second_hold();
+        let mut again = self.second_hold();
         let mut streams: Vec<StreamId> = vec![
             self.memory.stream.clone(),
             self.order.stream.clone(),
             self.first.reservation.stream.clone(),
+            again.reservation.stream.clone(),
         ];
-        streams.extend(again.iter().map(|hold| hold.reservation.stream.clone()));
         let attempts = means.settings.attempts_max + 1;
         streams.extend((1..=attempts).map(|number| self.order_id.payment(number).stream(&tenant)));
         let history = means.histories.load(&streams, &reached).await?;
@@ -179,11 +175,8 @@ impl View {
         refold(&mut self.first.reservation, of)?;
         refold(&mut self.order, of)?;
         self.demand = self.order.take_mark().as_ref().and_then(demand_of);
-        self.again = None;
-        if let Some(mut hold) = again {
-            refold(&mut hold.reservation, of)?;
-            self.again = (hold.status() != ReservationStatus::Missing).then_some(hold);
-        }
+        refold(&mut again.reservation, of)?;
+        self.again = (again.status() != ReservationStatus::Missing).then_some(again);
         let number = self.memory.state().attempt().max(1);
         self.payment = Attempt::new(&tenant, &self.order_id, number);
         refold(&mut self.payment.payment, of)?;

@@ -111,7 +111,7 @@ impl Money {
     pub(super) fn conclude(&self, stock: &Stock, findings: &mut Findings) {
         for ((tenant, id), order) in &self.orders {
             let name = format!("{tenant}/order/{id}");
-            let reservation = id.replacen("ord_", "res_", 1);
+            let held = stock.held_for(tenant, id);
             match order.checkout {
                 None => {}
                 Some(Checkout::Running | Checkout::NeedsAttention) => findings.skipped.push(name),
@@ -129,14 +129,19 @@ impl Money {
                             format!("done with {captured} captured of {}", order.total),
                         );
                     }
+                    match held {
+                        None => findings.skipped.push(name),
+                        Some(1) => {}
+                        Some(held) => {
+                            findings.broken(6, &name, format!("done with {held} holds, not its one"))
+                        }
+                    }
                 }
                 Some(Checkout::Cancelled) => {
-                    match stock.holds_nothing(tenant, &reservation) {
+                    match held {
                         None => findings.skipped.push(name.clone()),
-                        Some(true) => {}
-                        Some(false) => {
-                            findings.broken(6, &name, "cancelled, but its stock is still held".into())
-                        }
+                        Some(0) => {}
+                        Some(_) => findings.broken(6, &name, "cancelled, but its stock is still held".into()),
                     }
                     for (payment_id, payment) in &order.payments {
                         if payment.holds_money() {

@@ -140,15 +140,17 @@ impl Stock {
         }
     }
 
-    /// Whether the reservation is at an end and holds nothing: `None` while work on it is unfinished.
-    pub(super) fn holds_nothing(&self, tenant: &str, reservation: &str) -> Option<bool> {
-        match self.reservations.get(&(tenant.to_owned(), reservation.to_owned())) {
-            None => Some(true),
-            Some(hold) if hold.is_unfinished() => None,
-            Some(hold) => {
-                Some(!matches!(hold.status, Some(Status::Held | Status::Committed | Status::Allocating)))
-            }
-        }
+    /// How many reservations hold stock for `ord_X`, of `res_X` and of `res_X.2`, which may have taken its place; `None`
+    /// while work on one of them is unfinished.
+    pub(super) fn held_for(&self, tenant: &str, order: &str) -> Option<usize> {
+        let first = order.replacen("ord_", "res_", 1);
+        let ids = [format!("{first}.2"), first];
+        let holds = ids.map(|id| self.reservations.get(&(tenant.to_owned(), id)));
+        let mut holds = holds.into_iter().flatten();
+        holds.try_fold(0, |held, hold| {
+            let holds = matches!(hold.status, Some(Status::Held | Status::Committed));
+            (!hold.is_unfinished()).then_some(held + usize::from(holds))
+        })
     }
 
     fn units(&self, tenant: &str, item: &str, reservation: &str) -> (i64, i64) {

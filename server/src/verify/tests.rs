@@ -243,6 +243,45 @@ fn law_6_cancelled_and_still_holding() {
     breaks_at_the_end(6, promised, None);
 }
 
+/// The same history, where another reservation took the place of the first (F-13).
+fn under_another(events: Vec<(&'static str, Event)>) -> Vec<(&'static str, Event)> {
+    let other = || ReservationId::new("res_1.2").unwrap();
+    let moved = events.into_iter().map(|(stream, mut event)| match &mut event {
+        Event::Reservation(_) => ("reservation/res_1.2", event),
+        Event::Stock(StockEvent::Reserved(reserved)) => {
+            reserved.reservation_id = other();
+            (stream, event)
+        }
+        Event::Stock(StockEvent::Committed(committed)) => {
+            committed.reservation_id = other();
+            (stream, event)
+        }
+        _ => (stream, event),
+    });
+    moved.collect()
+}
+
+#[test]
+fn law_6_done_with_one_of_its_holds() {
+    let findings = history(under_another(clean())).unwrap().conclude(None);
+    assert_eq!((findings.violations, findings.skipped), (vec![], vec![]));
+
+    let held = || vec![requested(5), reserved(5), hold(ReservationEvent::Held(ReservationHeld {}))];
+    let mut both = under_another(clean());
+    both.extend(held());
+    breaks_at_the_end(6, both, None);
+    let mut both = clean();
+    both.extend(under_another(held()));
+    breaks_at_the_end(6, both, None);
+    let is_stock = |event: &Event| matches!(event, Event::Stock(_) | Event::Reservation(_));
+    breaks_at_the_end(6, clean().into_iter().filter(|(_, event)| !is_stock(event)).collect(), None);
+
+    let mut cancelled_with_another = vec![received(10), submitted(TOTAL)];
+    cancelled_with_another.extend(under_another(held()));
+    cancelled_with_another.push(cancelled());
+    breaks_at_the_end(6, cancelled_with_another, None);
+}
+
 #[test]
 fn law_9_a_charge_that_nobody_wrote_down_or_that_happened_twice() {
     let calls = [call(AUTHORIZE, true), call(CAPTURE, true), call("pay_2.1:authorize:1", true)];

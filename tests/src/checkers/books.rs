@@ -168,12 +168,14 @@ impl Undoing {
     }
 }
 
-/// What an order, its checkout, its reservation and its payments share.
+/// What an order, its checkout, its reservations and its payments share.
 fn root_of(kind: StreamKind, id: &str) -> Option<String> {
     let root = match kind {
         StreamKind::Order => id.strip_prefix("ord_"),
         StreamKind::Checkout => id.strip_prefix("chk_"),
-        StreamKind::Reservation => id.strip_prefix("res_"),
+        StreamKind::Reservation => {
+            id.strip_prefix("res_").map(|rest| rest.strip_suffix(".2").unwrap_or(rest))
+        }
         StreamKind::Payment => {
             id.strip_prefix("pay_").and_then(|rest| rest.rsplit_once('.')).map(|(root, _)| root)
         }
