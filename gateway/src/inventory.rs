@@ -34,6 +34,8 @@ mod tests;
 mod updates;
 mod view;
 
+use updates::StockUpdates;
+
 /// The largest number of units in one request.
 const UNITS_MAX: i64 = 1_000_000_000;
 
@@ -92,7 +94,9 @@ impl InventoryService for Inventory {
         request: Request<StreamStockUpdatesRequest>,
     ) -> Result<Response<Self::StreamStockUpdatesStream>, Status> {
         let call = Call::of(request.metadata())?;
-        Ok(Response::new(updates::stream(&self.shop, &call, request.into_inner()).await?))
+        Ok(Response::new(
+            crate::updates::stream::<StockUpdates>(&self.shop, &call, request.into_inner()).await?,
+        ))
     }
 }
 
@@ -103,7 +107,7 @@ impl Inventory {
         self.shop.see(call, Projection::StockLevel, &request.min_position).await?;
         let found = async { Ok(self.shop.reads().stock(&call.tenant, &sku, &location).await?) };
         match call.read_within(found).await? {
-            Some(level) => Ok(view::stock_level(level)),
+            Some(level) => Ok(view::stock_level(&level)),
             None => {
                 let detail = format!("nothing was ever recorded for {sku} at {location}");
                 Err(Failure::not_found("STOCK_NOT_FOUND", detail))

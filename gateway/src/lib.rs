@@ -24,6 +24,7 @@ mod shop;
 mod status;
 mod stream;
 mod token;
+mod updates;
 mod wire;
 
 #[cfg(test)]

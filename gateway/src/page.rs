@@ -1,6 +1,8 @@
 //! Pages of a list (AIP-158).
 
 use prost::Message;
+use shopstream_domain::TenantId;
+use shopstream_proto::{AskedPage, Paged};
 
 use crate::failure::Failure;
 use crate::token::Scope;
@@ -17,11 +19,17 @@ pub(crate) struct Page<T> {
 }
 
 impl<T: Message + Default> Page<T> {
-    /// The page of `size` rows behind `token`. Validation has seen that the size is not negative.
+    /// The page that `request` to `method` asks for; its fields that may change from page to page are cleared, or
+    /// taken here. Validation has seen that the size is not negative.
     ///
     /// # Errors
     /// See [`Scope::open`].
-    pub(crate) fn asked(size: i32, token: &str, scope: Scope) -> Result<Self, Failure> {
+    pub(crate) fn asked(method: &str, tenant: &TenantId, request: &mut impl Paged) -> Result<Self, Failure> {
+        let AskedPage { size, token } = request.take_page();
+        Self::of(size, &token, Scope::new(method, "page_token", tenant, request))
+    }
+
+    fn of(size: i32, token: &str, scope: Scope) -> Result<Self, Failure> {
         let after = if token.is_empty() { None } else { Some(scope.open(token)?) };
         let size = match size.unsigned_abs() {
             0 => ROWS.0,
@@ -48,13 +56,13 @@ impl<T: Message + Default> Page<T> {
 
 #[cfg(test)]
 mod tests {
-    use shopstream_domain::TenantId;
+    use shopstream_proto::order::v1::GetUserOrdersRequest;
 
     use super::*;
 
     fn page(size: i32, token: &str) -> Page<u32> {
         let scope = Scope::new("List", "page_token", &TenantId::default_tenant(), &());
-        Page::asked(size, token, scope).expect("a token of ours")
+        Page::of(size, token, scope).expect("a token of ours")
     }
 
     #[test]
@@ -77,5 +85,19 @@ mod tests {
             }
         }
         assert_eq!(seen, [[0, 1, 2], [3, 4, 5]]);
+    }
+
+    #[test]
+    fn a_token_is_for_pages_of_any_size_of_its_own_list() {
+        let asked = |customer: &str, page_size, page_token: &str| {
+            let (customer_id, page_token) = (customer.to_owned(), page_token.to_owned());
+            let mut request =
+                GetUserOrdersRequest { customer_id, page_size, page_token, ..Default::default() };
+            Page::<u32>::asked("GetUserOrders", &TenantId::default_tenant(), &mut request)
+        };
+        let token = asked("c1", 2, "").expect("no token").cut(&mut vec![1, 2, 3], |row| *row);
+        let next = asked("c1", 7, &token).expect("its own list");
+        assert_eq!((next.after, next.look()), (Some(2), 8));
+        assert!(asked("c2", 7, &token).is_err(), "another list");
     }
 }

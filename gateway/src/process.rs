@@ -22,7 +22,6 @@ use crate::failure::Failure;
 use crate::page::Page;
 use crate::positions::position;
 use crate::shop::Shop;
-use crate::token::Scope;
 use crate::wire::{id, int, time};
 
 #[cfg(test)]
@@ -68,13 +67,13 @@ impl Processes {
     async fn list(
         &self,
         call: &Call,
-        request: ListStoppedProcessesRequest,
+        mut request: ListStoppedProcessesRequest,
     ) -> Result<ListStoppedProcessesResponse, Failure> {
         request.validate()?;
-        let scope = Scope::new("ListStoppedProcesses", "page_token", &call.tenant, &());
-        let page = Page::<PageToken>::asked(request.page_size, &request.page_token, scope)?;
+        let min_position = std::mem::take(&mut request.min_position);
+        let page = Page::<PageToken>::asked("ListStoppedProcesses", &call.tenant, &mut request)?;
         for projection in [Projection::SagaBoard, Projection::ReturnView] {
-            self.shop.see(call, projection, &request.min_position).await?;
+            self.shop.see(call, projection, &min_position).await?;
         }
         let after = page.after.as_ref().map_or("", |last| &last.process_id);
         let mut processes = self.stopped(call, after, page.look()).await?;

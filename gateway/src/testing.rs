@@ -1,6 +1,9 @@
 //! What the tests of all services need.
 
-use shopstream_domain::Timestamp;
+use shopstream_domain::payment::PaymentStatus;
+use shopstream_domain::{Currency, CustomerId, OrderId, PaymentId, Timestamp};
+use shopstream_projections::order::{OrderDetail, OrderStatus};
+use shopstream_projections::payment::PaymentView;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -14,6 +17,54 @@ pub(crate) const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
 /// A call without metadata.
 pub(crate) fn call() -> Call {
     Call::of(&MetadataMap::new()).expect("no metadata is fine")
+}
+
+/// The order ord_1 of c1 in GBP, nothing of it refunded or returned.
+pub(crate) fn order_detail(status: OrderStatus, total_minor: i64) -> OrderDetail {
+    OrderDetail {
+        tenant_id: call().tenant,
+        order_id: OrderId::new("ord_1").expect("valid"),
+        customer_id: CustomerId::new("c1").expect("valid"),
+        status,
+        currency: Currency::GBP,
+        total_minor,
+        refunded_minor: 0,
+        returned: Vec::new(),
+        payments: Vec::new(),
+        reservation_id: None,
+        cancel_reason: None,
+        created_at: NOW,
+        effective_at: NOW,
+        updated_at: NOW,
+        version: 2,
+        partition: 0,
+        offset: 9,
+    }
+}
+
+/// A payment for ord_1 in GBP whose whole amount was taken.
+pub(crate) fn captured(payment_id: &str, amount_minor: i64) -> PaymentView {
+    PaymentView {
+        tenant_id: call().tenant,
+        payment_id: PaymentId::new(payment_id).expect("valid"),
+        order_id: OrderId::new("ord_1").expect("valid"),
+        status: PaymentStatus::Captured,
+        currency: Currency::GBP,
+        amount_minor,
+        authorized_minor: amount_minor,
+        captured_minor: amount_minor,
+        refunded_minor: 0,
+        decline_code: None,
+        decline_retryable: false,
+        capture_before: None,
+        open: false,
+        state: Default::default(),
+        created_at: NOW,
+        updated_at: NOW,
+        version: 4,
+        partition: 0,
+        offset: 9,
+    }
 }
 
 /// The code and the first field of a refusal, as a client sees them.

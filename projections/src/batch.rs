@@ -2,7 +2,7 @@
 
 use shopstream_domain::model::Event;
 use shopstream_domain::{Partition, Timestamp, Version};
-use shopstream_eventlog::{self as eventlog, CommitRecord, Cursor, Offset, schema};
+use shopstream_eventlog::{self as eventlog, CommitRecord, Cursor, EventData, Offset, schema};
 
 use crate::view::Fact;
 
@@ -59,10 +59,8 @@ impl Batch {
     pub(crate) fn of(commits: Vec<CommitRecord>) -> Self {
         let mut events = Vec::with_capacity(commits.len());
         for (commit, record) in commits.iter().enumerate() {
-            let kind = record.commit.stream.kind();
             for (index, data) in record.commit.events.iter().enumerate() {
-                let event = schema::decode(kind, data).map_err(|error| explain(&error));
-                events.push(Decoded { commit, index, event });
+                events.push(Decoded { commit, index, event: decode(record, data) });
             }
         }
         Self { commits, events, ..Self::default() }
@@ -107,6 +105,11 @@ impl<'a> Item<'a> {
         };
         self.record().commit.first_version + index as Version
     }
+}
+
+/// The event of a record's stream that `data` is stored as, or why it cannot be read.
+pub(crate) fn decode(record: &CommitRecord, data: &EventData) -> Result<Event, String> {
+    schema::decode(record.commit.stream.kind(), data).map_err(|error| explain(&error))
 }
 
 /// An error with its causes.

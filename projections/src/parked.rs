@@ -59,7 +59,8 @@ impl fmt::Display for Keeper {
 }
 
 /// The event that an aggregate cannot be taken past.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("event {version} of {stream}, at {position}: {reason}")]
 pub struct Obstacle {
     /// Its stream: the aggregate's own, or for a process one of those that it looks at.
     pub stream: StreamId,

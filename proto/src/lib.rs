@@ -1,8 +1,8 @@
 //! The words on the wire: services, messages, versioned per context.
 //!
 //! The modules mirror the proto packages (`shopstream.order.v1` is [`shopstream::order::v1`], in short [`order::v1`]).
-//! Every request implements [`Validate`] from the rules in its proto file, without reflection. [`Command`] and [`Query`]
-//! give the fields that all commands and all queries share.
+//! Every request implements [`Validate`] from the rules in its proto file, without reflection. [`Command`], [`Query`],
+//! [`Resumable`] and [`Paged`] give the fields that all commands, queries, streams without end and lists share.
 
 // Generated code: its documentation is that of the proto files, where buf demands a comment on everything; what
 // tonic and the validation generator add of their own has none. Its style is not ours to correct.
@@ -23,7 +23,7 @@ mod request;
 mod tests;
 
 pub use prost_protovalidate::{Validate, ValidationError, Violation};
-pub use request::{Command, Query};
+pub use request::{AskedPage, Beginning, Command, Paged, Query, Resumable};
 pub use shopstream::{
     admin, catalog, event, inventory, node, order, payment, process, provider, returns, r#type,
 };

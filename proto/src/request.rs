@@ -4,6 +4,7 @@
 //! `ProcessBulkOrders`, whose items are commands.
 
 use crate::Validate;
+use crate::admin::v1::*;
 use crate::catalog::v1::*;
 use crate::inventory::v1::*;
 use crate::order::v1::*;
@@ -31,6 +32,36 @@ pub trait Command: prost::Message + Validate {
 pub trait Query: prost::Message + Validate {
     /// The answer has to reflect at least these positions.
     fn min_position(&self) -> &[Position];
+}
+
+/// A request for a stream without end, which goes on where another broke off.
+pub trait Resumable: Query {
+    /// Takes out where to begin, so that what is left, encoded, is what the stream is about: equal whenever it goes on.
+    fn take_beginning(&mut self) -> Beginning;
+}
+
+/// Where a stream begins.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Beginning {
+    /// What its first message has to reflect at least.
+    pub min_position: Vec<Position>,
+    /// The token of the message after which it goes on; empty for a new stream.
+    pub resume_token: String,
+}
+
+/// A request for a list, which is answered in pages.
+pub trait Paged: prost::Message + Validate {
+    /// Takes out which page, so that what is left, encoded, is what the list is of: equal for every page of it.
+    fn take_page(&mut self) -> AskedPage;
+}
+
+/// Which page of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AskedPage {
+    /// How many rows at most; 0 where the request leaves it open. [`Validate`] has the rule that it is not negative.
+    pub size: i32,
+    /// The token that came with the page before; empty for the first.
+    pub token: String,
 }
 
 macro_rules! commands {
@@ -61,6 +92,30 @@ macro_rules! queries {
     )*};
 }
 
+macro_rules! resumable {
+    ($($request:ident)*) => {$(
+        impl Resumable for $request {
+            fn take_beginning(&mut self) -> Beginning {
+                Beginning {
+                    min_position: std::mem::take(&mut self.min_position),
+                    resume_token: std::mem::take(&mut self.resume_token),
+                }
+            }
+        }
+    )*};
+}
+
+macro_rules! paged {
+    ($($request:ident)*) => {$(
+        impl Paged for $request {
+            fn take_page(&mut self) -> AskedPage {
+                let size = std::mem::take(&mut self.page_size);
+                AskedPage { size, token: std::mem::take(&mut self.page_token) }
+            }
+        }
+    )*};
+}
+
 commands! {
     CreateProductRequest UpdateProductRequest DeleteProductRequest SetPriceRequest
     UpdateStockRequest ReserveStockRequest ReleaseStockRequest
@@ -77,4 +132,15 @@ queries! {
     GetPaymentRequest
     GetReturnRequest
     ListStoppedProcessesRequest
+}
+
+resumable! {
+    StreamStockUpdatesRequest
+    StreamOrderUpdatesRequest TrackOrderRequest
+}
+
+paged! {
+    GetUserOrdersRequest
+    ListStoppedProcessesRequest
+    ListParkedAggregatesRequest ListSkippedEventsRequest
 }

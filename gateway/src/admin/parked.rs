@@ -1,6 +1,5 @@
 //! Parked aggregates and skipped events.
 
-use std::mem::take;
 use std::time::Duration;
 
 use prost::Message;
@@ -21,7 +20,6 @@ use crate::failure::Failure;
 use crate::page::Page;
 use crate::positions::position;
 use crate::shop::Shop;
-use crate::token::Scope;
 use crate::wire::{id, int, time};
 
 /// Commits whose events are shown of those that wait.
@@ -56,9 +54,7 @@ pub(super) async fn list(
 ) -> Result<ListParkedAggregatesResponse, Failure> {
     request.validate()?;
     let keeper = named_or_all(&request.projection)?;
-    let (size, token) = (take(&mut request.page_size), take(&mut request.page_token));
-    let scope = Scope::new("ListParkedAggregates", "page_token", &call.tenant, &request);
-    let page = Page::<PageToken>::asked(size, &token, scope)?;
+    let page = Page::<PageToken>::asked("ListParkedAggregates", &call.tenant, &mut request)?;
     let after = page.after.as_ref().map(PageToken::place).transpose()?;
     let after = after.as_ref().map(|(keeper, stream)| (*keeper, stream));
 
@@ -79,9 +75,7 @@ pub(super) async fn skipped(
 ) -> Result<ListSkippedEventsResponse, Failure> {
     request.validate()?;
     let keeper = named_or_all(&request.projection)?;
-    let (size, token) = (take(&mut request.page_size), take(&mut request.page_token));
-    let scope = Scope::new("ListSkippedEvents", "page_token", &call.tenant, &request);
-    let page = Page::<PageToken>::asked(size, &token, scope)?;
+    let page = Page::<PageToken>::asked("ListSkippedEvents", &call.tenant, &mut request)?;
     let after =
         page.after.as_ref().map(|last| last.place().map(|place| (place, last.version))).transpose()?;
     let after = after.as_ref().map(|((keeper, stream), version)| (*keeper, stream, *version));

@@ -1,16 +1,16 @@
 //! Stock as a caller sees it.
 
-use shopstream_eventlog::Position;
+use shopstream_projections::StreamRow;
 use shopstream_projections::inventory::StockLevel;
 use shopstream_proto::inventory::v1 as wire;
 
 use crate::positions::position;
 use crate::wire::{int, time};
 
-pub(super) fn stock_level(level: StockLevel) -> wire::StockLevel {
+pub(super) fn stock_level(level: &StockLevel) -> wire::StockLevel {
     wire::StockLevel {
-        sku: level.sku.into(),
-        location: level.location.into(),
+        sku: level.sku.as_str().to_owned(),
+        location: level.location.as_str().to_owned(),
         on_hand: level.on_hand,
         available: level.available,
         reserved: level.reserved,
@@ -22,6 +22,6 @@ pub(super) fn stock_level(level: StockLevel) -> wire::StockLevel {
         backordered: 0,
         update_time: Some(time(level.updated_at)),
         version: int(level.version),
-        position: Some(position(Position { partition: level.partition, offset: level.offset })),
+        position: Some(position(level.position())),
     }
 }

@@ -32,6 +32,7 @@ mod view;
 
 pub(crate) use queries::not_found;
 use submit::Wanted;
+use updates::OrderUpdates;
 
 /// The service.
 pub(crate) struct Orders {
@@ -110,7 +111,9 @@ impl OrderService for Orders {
         request: Request<StreamOrderUpdatesRequest>,
     ) -> Result<Response<Self::StreamOrderUpdatesStream>, Status> {
         let call = Call::of(request.metadata())?;
-        Ok(Response::new(updates::stream(&self.shop, &call, request.into_inner()).await?))
+        Ok(Response::new(
+            crate::updates::stream::<OrderUpdates>(&self.shop, &call, request.into_inner()).await?,
+        ))
     }
 
     type TrackOrderStream = Messages<TrackOrderResponse>;

@@ -16,7 +16,6 @@ use crate::call::Call;
 use crate::failure::Failure;
 use crate::page::Page;
 use crate::shop::Shop;
-use crate::token::Scope;
 use crate::wire::id;
 
 pub(super) async fn order(
@@ -65,10 +64,8 @@ pub(super) async fn user_orders(
 ) -> Result<GetUserOrdersResponse, Failure> {
     request.validate()?;
     let customer = id(CustomerId::new(&request.customer_id), "customer_id")?;
-    let (size, token) = (take(&mut request.page_size), take(&mut request.page_token));
     let min_position = take(&mut request.min_position);
-    let scope = Scope::new("GetUserOrders", "page_token", &call.tenant, &request);
-    let page = Page::asked(size, &token, scope)?;
+    let page = Page::asked("GetUserOrders", &call.tenant, &mut request)?;
     let after = page.after.as_ref().map(order_key).transpose()?;
 
     shop.see(call, Projection::OrdersByUser, &min_position).await?;

@@ -11,8 +11,8 @@ use shopstream_eventlog::Position;
 use shopstream_projections::Projection;
 use shopstream_projections::order::order_timeline::order_of;
 use shopstream_projections::order::{TimelineEntry, TimelineKey};
-use shopstream_proto::Validate;
 use shopstream_proto::order::v1::{OrderStatus, TrackOrderRequest, TrackOrderResponse};
+use shopstream_proto::{Beginning, Resumable, Validate};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout_at};
 
@@ -35,10 +35,9 @@ pub(super) async fn stream(
 ) -> Result<Messages<TrackOrderResponse>, Failure> {
     request.validate()?;
     let order_id = id(OrderId::new(&request.order_id), "order_id")?;
-    let min_position = std::mem::take(&mut request.min_position);
-    let token = std::mem::take(&mut request.resume_token);
+    let Beginning { min_position, resume_token } = request.take_beginning();
     let scope = Scope::new("TrackOrder", "resume_token", &call.tenant, &request);
-    let told = if token.is_empty() { Told::default() } else { scope.open(&token)? };
+    let told = if resume_token.is_empty() { Told::default() } else { scope.open(&resume_token)? };
 
     for projection in [Projection::OrderTimeline, Projection::OrderDetail] {
         shop.see(call, projection, &min_position).await?;

@@ -1,7 +1,7 @@
 //! From requests to commands for payments.
 
 use shopstream_domain::payment::{Answer, PaymentStatus};
-use shopstream_domain::{OrderId, Timestamp, model};
+use shopstream_domain::{Timestamp, model};
 use shopstream_projections::order::OrderStatus;
 use shopstream_proto::payment::v1 as wire;
 use shopstream_proto::payment::v1::ProviderSignalKind;
@@ -9,7 +9,7 @@ use shopstream_proto::r#type::v1::Money;
 use tonic::Code;
 
 use super::*;
-use crate::testing::{NOW, call, refusal};
+use crate::testing::{NOW, call, captured, order_detail, refusal};
 use crate::wire::time;
 
 fn signal(kind: ProviderSignalKind) -> RecordProviderSignalRequest {
@@ -80,26 +80,7 @@ fn every_wrong_signal_names_its_field() {
 }
 
 fn order(status: OrderStatus) -> OrderDetail {
-    let order_id = OrderId::new("ord_1").expect("valid");
-    OrderDetail {
-        tenant_id: call().tenant,
-        customer_id: shopstream_domain::CustomerId::new("c1").expect("valid"),
-        status,
-        currency: shopstream_domain::Currency::GBP,
-        total_minor: 500,
-        refunded_minor: 0,
-        returned: Vec::new(),
-        payments: Vec::new(),
-        reservation_id: None,
-        cancel_reason: None,
-        created_at: NOW,
-        effective_at: NOW,
-        updated_at: NOW,
-        version: 2,
-        partition: 0,
-        offset: 9,
-        order_id,
-    }
+    order_detail(status, 500)
 }
 
 fn attempt(expected_version: Option<i64>) -> Attempt {
@@ -175,27 +156,7 @@ fn a_method_token_is_required() {
 }
 
 fn payment() -> PaymentView {
-    PaymentView {
-        tenant_id: call().tenant,
-        payment_id: PaymentId::new("pay_1.1").expect("valid"),
-        order_id: OrderId::new("ord_1").expect("valid"),
-        status: PaymentStatus::Captured,
-        currency: shopstream_domain::Currency::GBP,
-        amount_minor: 500,
-        authorized_minor: 500,
-        captured_minor: 500,
-        refunded_minor: 0,
-        decline_code: None,
-        decline_retryable: false,
-        capture_before: None,
-        open: false,
-        state: Default::default(),
-        created_at: NOW,
-        updated_at: NOW,
-        version: 4,
-        partition: 0,
-        offset: 9,
-    }
+    captured("pay_1.1", 500)
 }
 
 /// CapturePayment and RefundPayment.

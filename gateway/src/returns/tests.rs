@@ -1,35 +1,18 @@
 //! From requests to the command for a return.
 
 use shopstream_domain::order::{OrderLine, PriceSource};
-use shopstream_domain::{Currency, CustomerId, LocationId, ReservationId, Sku, model};
+use shopstream_domain::{LocationId, ReservationId, Sku, model};
 use shopstream_projections::order::OrderDetail;
 use shopstream_projections::order::order_detail::ReturnedUnits;
 use shopstream_proto::returns::v1::NewReturnLine;
 use tonic::Code;
 
 use super::*;
-use crate::testing::{NOW, call, refusal};
+use crate::testing::{NOW, call, captured, order_detail, refusal};
 
 fn order(status: OrderStatus) -> Order {
-    let detail = OrderDetail {
-        tenant_id: call().tenant,
-        order_id: OrderId::new("ord_1").expect("valid"),
-        customer_id: CustomerId::new("c1").expect("valid"),
-        status,
-        currency: Currency::GBP,
-        total_minor: 1_000,
-        refunded_minor: 0,
-        returned: vec![ReturnedUnits { line: 1, units: 1 }],
-        payments: Vec::new(),
-        reservation_id: None,
-        cancel_reason: None,
-        created_at: NOW,
-        effective_at: NOW,
-        updated_at: NOW,
-        version: 2,
-        partition: 0,
-        offset: 9,
-    };
+    let returned = vec![ReturnedUnits { line: 1, units: 1 }];
+    let detail = OrderDetail { returned, ..order_detail(status, 1_000) };
     let line = |sku: &str, price| OrderLine {
         sku: Sku::new(sku).expect("valid"),
         product_id: None,
@@ -43,27 +26,7 @@ fn order(status: OrderStatus) -> Order {
 }
 
 fn payment() -> Option<PaymentView> {
-    Some(PaymentView {
-        tenant_id: call().tenant,
-        payment_id: PaymentId::new("pay_1.2").expect("valid"),
-        order_id: OrderId::new("ord_1").expect("valid"),
-        status: PaymentStatus::Captured,
-        currency: Currency::GBP,
-        amount_minor: 1_000,
-        authorized_minor: 1_000,
-        captured_minor: 1_000,
-        refunded_minor: 0,
-        decline_code: None,
-        decline_retryable: false,
-        capture_before: None,
-        open: false,
-        state: Default::default(),
-        created_at: NOW,
-        updated_at: NOW,
-        version: 4,
-        partition: 0,
-        offset: 9,
-    })
+    Some(captured("pay_1.2", 1_000))
 }
 
 fn confirmed() -> Sold {

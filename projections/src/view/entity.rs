@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use deadpool_postgres::Transaction;
 use rustc_hash::FxHashMap;
 use shopstream_domain::{Partition, StreamId, StreamKind, Timestamp, Version};
-use shopstream_eventlog::Offset;
+use shopstream_eventlog::{Offset, Position};
 
 use super::{Fact, Part, Poison};
 use crate::DatabaseError;
@@ -26,8 +26,27 @@ pub(crate) trait Entity: Row {
     /// The version of the last event that is in the row.
     fn version(&self) -> Version;
 
+    /// Where that event is.
+    fn position(&self) -> Position;
+
     /// Notes the last event folded.
     fn mark(&mut self, mark: Mark);
+
+    /// Takes a row past one more event; a stream begins without a row. On an error nothing has changed.
+    fn fold(row: &mut Option<Self>, fact: &Fact<'_>) -> Result<(), Poison> {
+        let (known, found) = (row.as_ref().map_or(0, Self::version), fact.version());
+        if !fact.joins(known) {
+            return Err(Poison::Gap { known, found });
+        }
+        match row {
+            Some(row) => {
+                row.next(fact)?;
+                row.mark(Mark::of(fact));
+            }
+            None => *row = Some(Self::first(fact)?),
+        }
+        Ok(())
+    }
 }
 
 /// The last event of a row.
@@ -56,6 +75,10 @@ macro_rules! marked {
     () => {
         fn version(&self) -> shopstream_domain::Version {
             self.version
+        }
+
+        fn position(&self) -> shopstream_eventlog::Position {
+            shopstream_eventlog::Position { partition: self.partition, offset: self.offset }
         }
 
         fn mark(&mut self, mark: $crate::view::Mark) {
@@ -139,17 +162,7 @@ impl<E: Entity> Part for EntityRows<E> {
     fn fold(&mut self, fact: &Fact<'_>) -> Result<(), Poison> {
         let found = fact.version();
         let slot = self.slots.get_mut(fact.stream()).ok_or(Poison::Gap { known: 0, found })?;
-        let known = slot.row.as_ref().map_or(0, E::version);
-        if !fact.joins(known) {
-            return Err(Poison::Gap { known, found });
-        }
-        match &mut slot.row {
-            Some(row) => {
-                row.next(fact)?;
-                row.mark(Mark::of(fact));
-            }
-            None => slot.row = Some(E::first(fact)?),
-        }
+        E::fold(&mut slot.row, fact)?;
         slot.changed = true;
         Ok(())
     }
