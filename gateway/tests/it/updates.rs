@@ -133,6 +133,8 @@ async fn order_updates_begin_with_what_there_is_and_go_on_after_a_token() {
     let (id, status, event, _) = next().await;
     assert_eq!((id.as_str(), status, event.as_str()), ("ord_1", OrderStatus::Draft, ""));
 
+    // What is no order is passed over.
+    shop.sell("prd_2", "A2").await;
     order(&shop, "2").await;
     let (id, _, event, token) = next().await;
     assert_eq!((id.as_str(), event.as_str()), ("ord_2", "OrderDrafted"));
