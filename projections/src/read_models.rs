@@ -1,7 +1,5 @@
 //! The read side's door: every query begins here, in the active epoch of its view.
 
-use std::sync::Arc;
-
 use shopstream_eventlog::Position;
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
@@ -16,19 +14,20 @@ use crate::{Behind, Database, DatabaseError, Progress, Projection, epoch};
 #[derive(Clone)]
 pub struct ReadModels {
     database: Database,
-    schemas: Arc<[String]>,
     progress: Progress,
 }
 
 impl ReadModels {
-    /// Opens the views in their active epochs, which stay the same until this is opened again.
+    /// Opens the views in their active epochs; another is followed as soon as `progress` hears of it.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn open(database: Database, progress: Progress) -> Result<Self, DatabaseError> {
         let epochs = epoch::active(&database).await?;
-        let schemas = Projection::ALL.map(|projection| projection.schema(epochs[projection.index()])).into();
-        Ok(Self { database, schemas, progress })
+        for projection in Projection::ALL {
+            progress.set_epoch(projection, epochs[projection.index()]);
+        }
+        Ok(Self { database, progress })
     }
 
     /// Waits until a view holds the records at all of these positions. Nothing to wait for: answers at once.
@@ -54,8 +53,8 @@ impl ReadModels {
     }
 
     /// The schema of a view's tables.
-    pub(crate) fn schema(&self, projection: Projection) -> &str {
-        &self.schemas[projection.index()]
+    pub(crate) fn schema(&self, projection: Projection) -> String {
+        projection.schema(self.progress.epoch(projection))
     }
 
     /// The rows of `R`, aliased `t`, that `rest` selects: joins, conditions, order, limit.
@@ -67,14 +66,21 @@ impl ReadModels {
     ) -> Result<Vec<R>, DatabaseError> {
         let sql =
             format!("SELECT {} FROM {}.{} AS t {rest}", columns::<R>("t."), self.schema(projection), R::NAME);
-        self.query(&sql, params).await?.iter().map(|row| read(row, 0)).collect()
+        self.query(projection, &sql, params).await?.iter().map(|row| read(row, 0)).collect()
     }
 
+    /// What `sql` answers from tables of a view. An answer is never older than the view was said to be: where the server
+    /// has begun again, it is none until the view has found out where it is now.
     pub(crate) async fn query(
         &self,
+        projection: Projection,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<tokio_postgres::Row>, DatabaseError> {
-        self.database.reader().query(sql, params).await
+        let answered = self.database.reader().ask(sql, params).await?;
+        if answered.session > self.progress.session(projection) {
+            return Err(DatabaseError::BegunAgain { projection });
+        }
+        Ok(answered.rows)
     }
 }

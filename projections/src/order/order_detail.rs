@@ -244,7 +244,7 @@ impl ReadModels {
             columns::<OrderLines>("l."),
         );
         let key: [&(dyn ToSql + Sync); 2] = [&tenant.as_str(), &order.as_str()];
-        let rows = self.query(&sql, &key).await?;
+        let rows = self.query(Projection::OrderDetail, &sql, &key).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let OrderLines { lines, .. } = read(row, <OrderDetail as crate::table::Row>::COLUMNS.len())?;
         Ok(Some(Order { detail: read(row, 0)?, lines }))
