@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status};
 use crate::call::Call;
 use crate::command::Asked;
 use crate::failure::Failure;
-use crate::places::waiting;
+use crate::places::{Wait, waiting};
 use crate::positions::position;
 use crate::reservations::Hold;
 use crate::shop::{Policy, Shop};
@@ -136,7 +136,7 @@ impl Inventory {
         let held: Vec<_> =
             wanted.hold.keys.iter().map(|key| key.sku.stock_stream(&call.tenant, &key.location)).collect();
         let reserved = async { Ok(self.shop.means.reservations.reserve(wanted.hold, origin).await?) };
-        let allocation = waiting(call.answer_by(), call.within(reserved)).await?;
+        let allocation = waiting(Wait::Command, call.answer_by(), call.within(reserved)).await?;
         self.shop.note_changed(&held);
         self.shop.catch_up_on(call, Projection::ReservationView, &stream).await?;
         let found = async { Ok(self.shop.reads().reservation(&call.tenant, &reservation_id).await?) };
@@ -153,7 +153,7 @@ impl Inventory {
         let followed =
             self.shop.means.reservations.release(call.tenant.clone(), reservation_id, reason, origin);
         // Decided is enough: if the stock items do not follow in time, the process sees to it.
-        let followed = waiting(call.answer_by(), call.within(async { Ok(followed.await) }));
+        let followed = waiting(Wait::Command, call.answer_by(), call.within(async { Ok(followed.await) }));
         if let Ok(Err(error)) = followed.await {
             tracing::warn!(cause = %error, "a decided release has not been followed yet");
         }

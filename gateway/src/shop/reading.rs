@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::Shop;
 use crate::call::Call;
 use crate::failure::Failure;
-use crate::places::waiting;
+use crate::places::{Wait, waiting};
 use crate::positions::min_positions;
 use crate::recent::About;
 
@@ -52,7 +52,7 @@ impl Shop {
         }
         self.check_reached(&wanted, |i| format!("min_position[{i}].offset")).await?;
         for view in views {
-            self.wait_for(call, *view, &wanted).await?;
+            self.wait_until(Wait::Named, call.answer_by(), *view, &wanted).await?;
         }
         Ok(())
     }
@@ -79,7 +79,7 @@ impl Shop {
         if let Some(found) = call.read_within(read()).await? {
             return Ok(Some(found));
         }
-        let confirmed = self.confirmed(call, [partition]).await?;
+        let confirmed = self.confirmed(Wait::Unasked, call, [partition]).await?;
         if confirmed.iter().all(|position| position.offset < seen) {
             return Ok(None);
         }
@@ -104,7 +104,8 @@ impl Shop {
         if !rows.is_empty() {
             return Ok(rows);
         }
-        let confirmed = self.confirmed(call, 0..self.means.commands.partitions()).await?;
+        let partitions = 0..self.means.commands.partitions();
+        let confirmed = self.confirmed(Wait::Unasked, call, partitions).await?;
         let is_seen = |position: &Position| {
             seen.get(usize::from(position.partition)).is_some_and(|next| *next > position.offset)
         };
@@ -124,7 +125,7 @@ impl Shop {
     ) -> Result<(), Failure> {
         let deadline = call.answer_by().min(Instant::now() + UNASKED_PATIENCE);
         for view in views {
-            self.wait_until(deadline, *view, positions).await?;
+            self.wait_until(Wait::Unasked, deadline, *view, positions).await?;
         }
         Ok(())
     }
@@ -196,7 +197,7 @@ impl Shop {
     /// Waits until a view has everything that was confirmed when this is called, by whichever node: what it does not
     /// show afterwards did not happen before.
     pub(crate) async fn catch_up(&self, call: &Call, projection: Projection) -> Result<(), Failure> {
-        let confirmed = self.confirmed(call, 0..self.means.commands.partitions()).await?;
+        let confirmed = self.confirmed(Wait::Command, call, 0..self.means.commands.partitions()).await?;
         self.wait_for(call, projection, &confirmed).await
     }
 
@@ -208,12 +209,13 @@ impl Shop {
         stream: &StreamId,
     ) -> Result<(), Failure> {
         let partition = stream.partition(self.means.commands.partitions());
-        let confirmed = self.confirmed(call, [partition]).await?;
+        let confirmed = self.confirmed(Wait::Command, call, [partition]).await?;
         self.wait_for(call, projection, &confirmed).await
     }
 
     async fn confirmed(
         &self,
+        kind: Wait,
         call: &Call,
         partitions: impl IntoIterator<Item = Partition>,
     ) -> Result<Vec<Position>, Failure> {
@@ -223,7 +225,7 @@ impl Shop {
         // What this node owns it knows at once.
         match futures::poll!(&mut confirmed) {
             Poll::Ready(known) => known,
-            Poll::Pending => waiting(call.answer_by(), confirmed).await,
+            Poll::Pending => waiting(kind, call.answer_by(), confirmed).await,
         }
     }
 
@@ -233,11 +235,12 @@ impl Shop {
         projection: Projection,
         positions: &[Position],
     ) -> Result<(), Failure> {
-        self.wait_until(call.answer_by(), projection, positions).await
+        self.wait_until(Wait::Command, call.answer_by(), projection, positions).await
     }
 
     async fn wait_until(
         &self,
+        kind: Wait,
         deadline: Instant,
         view: Projection,
         positions: &[Position],
@@ -245,6 +248,6 @@ impl Shop {
         if self.has(view, positions) {
             return Ok(());
         }
-        waiting(deadline, async { Ok(self.reads().wait_for(view, positions, deadline).await?) }).await
+        waiting(kind, deadline, async { Ok(self.reads().wait_for(view, positions, deadline).await?) }).await
     }
 }

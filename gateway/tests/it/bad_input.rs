@@ -67,10 +67,14 @@ async fn a_bad_query_is_told_what_is_wrong_with_it() {
 #[tokio::test]
 async fn a_read_model_that_is_behind_says_so_before_the_deadline() {
     let shop = TestShop::start().await;
-    let min_position = vec![Position { log: "core".to_owned(), offset: 1_000_000, ..Position::default() }];
-    let mut ahead = Request::new(GetOrderRequest { min_position, order_id: "ord_1".to_owned() });
+    shop.sell("prd_1", "A1").await;
+    let held = shop.hold("order_detail_e1.orders").await;
+    let order = shop.orders().create_order(draft("1", "A1")).await.expect("accepted").into_inner();
+    let (min_position, order_id) = (order.position.into_iter().collect(), order.order_id);
+    let mut ahead = Request::new(GetOrderRequest { min_position, order_id });
     ahead.set_timeout(std::time::Duration::from_secs(1));
-    let status = shop.orders().get_order(ahead).await.expect_err("never there");
+    let status = shop.orders().get_order(ahead).await.expect_err("not there");
+    drop(held);
     assert_eq!(said(&status), is(Code::Unavailable, "READ_MODEL_BEHIND", ""));
     assert!(status.get_error_details().retry_info().is_some());
 }
