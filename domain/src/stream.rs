@@ -196,7 +196,13 @@ impl StreamId {
 
     /// The partition of this stream in a log of `partitions` partitions.
     pub fn partition(&self, partitions: u16) -> Partition {
-        partition_of(self.tenant_str(), self.kind.root(self.id()), partitions)
+        partition_of(self.tenant_str(), self.root(), partitions)
+    }
+
+    /// What it shares with the other streams of the same thing: those of an order, its checkout, its reservation and its
+    /// payments have one root.
+    pub fn root(&self) -> &str {
+        self.kind.root(self.id())
     }
 }
 
