@@ -16,13 +16,14 @@ async fn done(shop: &Shop, order: &OrderId) {
 
 #[tokio::test(start_paused = true)]
 async fn after_a_burst_of_changes_the_next_order_begins_at_once() {
-    // Many small reads: more than the checkpointer takes at once.
+    // Many small reads, and a store that takes a moment: more than the checkpointer takes at once.
     let mut shop = Shop::open(Settings { read_bytes: 4_096, ..Settings::default() }).await;
     shop.crash_sagas().await;
     for _ in 0..10_000 {
         shop.receive("MUG", 1).await;
     }
     let order = shop.order("ord_1", &[("MUG", 1)], "tok_approve").await;
+    shop.store.set_save_takes(Duration::from_millis(1));
     let began = shop.clock.now();
     shop.start_sagas();
     done(&shop, &order).await;
