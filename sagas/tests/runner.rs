@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use shopstream_domain::OrderId;
 use shopstream_domain::order::Stage;
+use shopstream_domain::{LocationId, OrderId, Sku};
 use shopstream_eventlog::raw::RawError;
 use shopstream_eventlog::sim::Fate;
 use shopstream_sagas::Settings;
@@ -12,6 +12,14 @@ use shopstream_sagas::testing::Shop;
 
 async fn done(shop: &Shop, order: &OrderId) {
     shop.until("done", |shop| (shop.checkout(order).stage() == Some(Stage::Done)).then_some(())).await;
+}
+
+/// An order on the partition of this stock: whoever reads comes to it after all that was written there before.
+fn behind(sku: &str, shop: &Shop) -> String {
+    let partitions = shop.commands().partitions();
+    let stock = Sku::new(sku).unwrap().stock_stream(&shop.tenant, &LocationId::main());
+    let of = |id: &String| OrderId::new(id).unwrap().stream(&shop.tenant).partition(partitions);
+    (0..).map(|n| format!("ord_{n}")).find(|id| of(id) == stock.partition(partitions)).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -22,7 +30,7 @@ async fn after_a_burst_of_changes_the_next_order_begins_at_once() {
     for _ in 0..10_000 {
         shop.receive("MUG", 1).await;
     }
-    let order = shop.order("ord_1", &[("MUG", 1)], "tok_approve").await;
+    let order = shop.order(&behind("MUG", &shop), &[("MUG", 1)], "tok_approve").await;
     shop.store.set_save_takes(Duration::from_millis(1));
     let began = shop.clock.now();
     shop.start_sagas();
