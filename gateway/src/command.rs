@@ -76,10 +76,13 @@ impl Asked {
     }
 }
 
+/// How far a client's clock may be ahead of ours: what it calls now is now.
+const CLOCKS_DIFFER: i64 = 5_000_000;
+
 /// The business time that a request names, which may not lie ahead.
 ///
 /// # Errors
-/// Not a time, or after `now`.
+/// Not a time, or after `now` by more than clocks differ.
 pub fn effective_time(
     given: Option<&prost_types::Timestamp>,
     now: Timestamp,
@@ -87,8 +90,25 @@ pub fn effective_time(
     let Some(given) = given else { return Ok(None) };
     let time = crate::wire::timestamp_of(given)
         .ok_or_else(|| Failure::invalid("effective_time", "not a time between the years 1 and 9999"))?;
-    if time > now {
+    if time.micros().saturating_sub(now.micros()) > CLOCKS_DIFFER {
         return Err(Failure::invalid("effective_time", "lies in the future"));
     }
-    Ok(Some(time))
+    Ok(Some(time.min(now)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::NOW;
+
+    #[test]
+    fn a_clock_that_is_a_little_ahead_says_now_and_one_that_is_far_ahead_is_refused() {
+        let now = crate::wire::time(NOW);
+        let ahead = |seconds, nanos| prost_types::Timestamp { seconds: now.seconds + seconds, nanos };
+        assert_eq!(effective_time(Some(&ahead(0, 20_000_000)), NOW), Ok(Some(NOW)));
+        assert_eq!(effective_time(Some(&ahead(5, 0)), NOW), Ok(Some(NOW)));
+        assert!(effective_time(Some(&ahead(5, 1_000)), NOW).is_err());
+        let before = Timestamp::from_micros(NOW.micros() - 1_000_000);
+        assert_eq!(effective_time(Some(&ahead(-1, 0)), NOW), Ok(Some(before)));
+    }
 }

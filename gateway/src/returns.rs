@@ -210,7 +210,11 @@ impl Wanted {
                 "ORDER_NOT_CAPTURED".into(),
                 "is confirmed, its money not yet taken",
             ))),
-            (OrderStatus::Draft | OrderStatus::Submitted | OrderStatus::AwaitingPayment, _) => {
+            // It moves only when its customer places it.
+            (OrderStatus::Draft, _) => {
+                Err(Failure::Refused(refused("ORDER_NOT_CONFIRMED".into(), "is a draft")))
+            }
+            (OrderStatus::Submitted | OrderStatus::AwaitingPayment, _) => {
                 Err(Failure::NotYet(refused("ORDER_NOT_CONFIRMED".into(), "is not confirmed yet")))
             }
             (OrderStatus::Cancelling | OrderStatus::Cancelled, _) => {

@@ -23,6 +23,9 @@ const SOON: Duration = Duration::from_millis(200);
 /// After what takes longer: a queue to drain, a backend to come back.
 const LATER: Duration = Duration::from_secs(1);
 
+/// Rules that stand in the way only until a process or the provider has gone on, which they do by themselves.
+const PASSING: [&str; 1] = ["PAYMENT_OPERATION_IN_FLIGHT"];
+
 /// What a failure is in gRPC, before it is packed.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -120,7 +123,9 @@ impl From<Refused> for Answer {
             .map(|field| Violation { field, description: refused.detail.clone() })
             .into_iter()
             .collect();
-        Self { violations, ..Self::new(code, refused.reason, refused.detail) }
+        let passes = PASSING.contains(&refused.reason.as_ref());
+        let answer = Self { violations, ..Self::new(code, refused.reason, refused.detail) };
+        if passes { answer.retry(LATER) } else { answer }
     }
 }
 
@@ -274,6 +279,15 @@ mod tests {
             (Failure::Refused(refused(RefusalFamily::AlreadyExists)), Code::AlreadyExists, "RULE", false),
             (Failure::NotYet(refused(RefusalFamily::Precondition)), Code::FailedPrecondition, "RULE", true),
             (
+                Failure::Refused(Refused {
+                    reason: PASSING[0].into(),
+                    ..refused(RefusalFamily::Precondition)
+                }),
+                Code::FailedPrecondition,
+                "PAYMENT_OPERATION_IN_FLIGHT",
+                true,
+            ),
+            (
                 Failure::Stale { what: detail(), expected: 1, actual: 2 },
                 Code::Aborted,
                 "VERSION_STALE",
@@ -341,6 +355,21 @@ mod tests {
             (Failure::LogHalted { partition: 1, detail: detail() }, Code::DataLoss, "LOG_HALTED", false),
             (Failure::Internal(detail()), Code::Internal, "INTERNAL", false),
         ]
+    }
+
+    /// The words of `docs/errors.md`: what clients read is what they are told.
+    #[test]
+    fn what_the_documents_say_of_an_error_is_so() {
+        let document = include_str!("../../docs/errors.md");
+        for (failure, code, reason, retry) in table().into_iter().filter(|(_, _, reason, _)| *reason != "RULE") {
+            let code = code_name(code).to_uppercase();
+            let advice = if retry { "yes" } else { "no" };
+            let row = format!("| `{reason}` | {code} | {advice} |");
+            assert!(document.contains(&row), "{failure:?}: no line begins {row}");
+        }
+        for reason in PASSING {
+            assert!(document.contains(&format!("| `{reason}` | FAILED_PRECONDITION | yes |")), "{reason}");
+        }
     }
 
     #[test]

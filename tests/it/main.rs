@@ -12,6 +12,7 @@ mod orders;
 mod owners;
 mod parked;
 mod payments;
+mod reads;
 mod rebuild;
 mod reflection;
 mod returns;

@@ -19,6 +19,7 @@ use crate::call::Call;
 use crate::event::event;
 use crate::failure::Failure;
 use crate::page::Page;
+use crate::places::{Wait, waiting};
 use crate::positions::position;
 use crate::shop::Shop;
 use crate::wire::{id, int, time};
@@ -124,7 +125,7 @@ pub(super) async fn retry(
 ) -> Result<RetryParkedAggregateResponse, Failure> {
     request.validate()?;
     let (keeper, stream) = (named(&request.projection)?, stream(&request.stream_id)?);
-    let parked = shop.means.database.release(keeper, &stream, Wish::Retry, deadline(call)).await?;
+    let parked = release(shop, call, keeper, &stream, Wish::Retry).await?;
     Ok(RetryParkedAggregateResponse { parked: parked.as_ref().map(aggregate) })
 }
 
@@ -155,15 +156,24 @@ pub(super) async fn skip(
     // Validation has seen that it is above zero.
     let version = request.version.unsigned_abs();
     let wish = Wish::Skip { version, reason: request.reason, by: request.skipped_by };
-    let parked = shop.means.database.release(keeper, &stream, wish, deadline(call)).await?;
+    let parked = release(shop, call, keeper, &stream, wish).await?;
     Ok(SkipParkedEventResponse { parked: parked.as_ref().map(aggregate) })
 }
 
 const NO_SKIP: &str = "a process skips nothing: without a payment or a hold that it has not seen it would act as if there \
      were none; run a program that reads the event, then retry";
 
-fn deadline(call: &Call) -> Instant {
-    call.answer_by().min(Instant::now() + PATIENCE)
+/// Wishes, and waits for whoever keeps it to come to it.
+async fn release(
+    shop: &Shop,
+    call: &Call,
+    keeper: Keeper,
+    stream: &StreamId,
+    wish: Wish,
+) -> Result<Option<Parked>, Failure> {
+    let deadline = call.answer_by().min(Instant::now() + PATIENCE);
+    let released = async { Ok(shop.means.database.release(keeper, stream, wish, deadline).await?) };
+    waiting(Wait::Command, call.answer_by(), released).await
 }
 
 fn named_or_all(name: &str) -> Result<Option<Keeper>, Failure> {
