@@ -2,8 +2,11 @@
 
 mod parked;
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use metrics::counter;
 use shopstream_eventlog::Cursor;
 use shopstream_projections::{Difference, Digest, Keeper, Projection, RebuildError};
 use shopstream_proto::Validate;
@@ -16,17 +19,20 @@ use shopstream_proto::admin::v1::{
     SkipParkedEventResponse, VerifyReadModelsRequest, VerifyReadModelsResponse,
 };
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::call::Call;
-use crate::failure::Failure;
+use crate::failure::{Crowd, Failure};
 use crate::shop::Shop;
 
 /// The epoch of tables that are only compared. Real ones count from 1.
 const SCRATCH: u32 = 1_000_000;
 /// Reports that wait for a slow client; the replay waits with them.
 const REPORTS: usize = 16;
+/// How long one waits for those who compare before it.
+const TURN: Duration = Duration::from_secs(20);
 /// How much of a row that differs is shown.
 const ROW_CHARS: usize = 1_000;
 
@@ -48,7 +54,14 @@ impl AdminService for Admin {
         let projections = named(&request.names)?;
         let (reports, stream) = mpsc::channel(REPORTS);
         let shop = self.shop.clone();
+        // All of them replay into the same tables.
+        let turn = timeout(TURN, shop.replays.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            counter!("shopstream_refused_total", "what" => "stream", "why" => "replays").increment(1);
+            return Err(Failure::Crowded(Crowd::Replays).into());
+        };
         tokio::spawn(async move {
+            let _turn = turn;
             for projection in projections {
                 let verdict = verify(&shop, projection, &reports).await;
                 let failed = verdict.is_err();
