@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,12 +30,12 @@ use crate::answer::{Outgoing, Seen};
 use crate::failure::Failure;
 use crate::shares::{Membership, Share, Shares};
 
-/// How long a connection may ask for nothing at first.
-const SILENT: Duration = Duration::from_secs(10);
+/// How long a connection may ask for nothing at first. Then it is told to go, and at the next look it is gone: within 10 s.
+const SILENT: Duration = Duration::from_secs(6);
 /// How long nothing may move on one that has asked before.
 const IDLE: Duration = Duration::from_secs(15 * 60);
 /// Between two looks at a connection.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(2);
 /// How long nobody is let in where the process has no descriptor left.
 const BREATH: Duration = Duration::from_millis(250);
 /// Calls at once on one connection.
@@ -125,8 +126,10 @@ where
             }
             _ = look.tick() => match connection.judge() {
                 Verdict::Stays => {}
-                Verdict::Rests if leaving => return,
-                Verdict::Rests => {
+                Verdict::Leaves(_) if leaving => return,
+                // In peace: what it asks at this very moment is still answered.
+                Verdict::Leaves(why) => {
+                    connection.count("connection", why);
                     leaving = true;
                     served.as_mut().graceful_shutdown();
                 }
@@ -137,6 +140,11 @@ where
             },
         }
     }
+}
+
+tokio::task_local! {
+    /// The connection over which came what is being answered.
+    pub(crate) static ON: Arc<Connection>;
 }
 
 /// What is known of one connection.
@@ -155,8 +163,8 @@ pub(crate) struct Connection {
 
 enum Verdict {
     Stays,
-    /// Nothing has moved for long.
-    Rests,
+    /// Nothing has moved for too long.
+    Leaves(&'static str),
     Ends(&'static str),
 }
 
@@ -188,6 +196,11 @@ impl Connection {
         self.member.as_ref().map(share).transpose()
     }
 
+    /// A turn at reading the log from an earlier place on; `None` where nobody else is there to wait.
+    pub(crate) async fn scan(&self) -> Option<OwnedSemaphorePermit> {
+        self.member.as_ref()?.scan().await
+    }
+
     /// Looks after this answer until it is gone.
     pub(crate) fn look_after(&self, answer: Arc<Outgoing>) {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
@@ -209,11 +222,11 @@ impl Connection {
 
     fn judge(&self) -> Verdict {
         if !self.has_asked.load(Relaxed) {
-            return if self.since.elapsed() >= SILENT { Verdict::Ends("silent") } else { Verdict::Stays };
+            return if self.since.elapsed() >= SILENT { Verdict::Leaves("silent") } else { Verdict::Stays };
         }
         if self.busy.load(Relaxed) == 0 {
             let rests_since = self.since + Duration::from_millis(self.rests_since.load(Relaxed));
-            return if rests_since.elapsed() >= IDLE { Verdict::Rests } else { Verdict::Stays };
+            return if rests_since.elapsed() >= IDLE { Verdict::Leaves("idle") } else { Verdict::Stays };
         }
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for answer in answers {

@@ -15,8 +15,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use crate::connections::ON;
 use crate::failure::{Crowd, Failure};
 use crate::follow::unreadable;
+use crate::shares::SCANS_MAX;
 use crate::landmarks::Landmarks;
 use crate::positions::LogName;
 
@@ -24,9 +26,7 @@ use crate::positions::LogName;
 /// also what one holds whose client does not read.
 pub(crate) const BATCH_BYTES: usize = 64 * 1024;
 /// How many batches a listener may be behind.
-const RING: usize = 1024;
-/// How many streams may read the log from an earlier place on at once, each with a reader of its own and its buffers.
-const SCANS_MAX: usize = 8;
+const RING: usize = 256;
 /// How long one waits for its turn.
 const SCAN_PATIENCE: Duration = Duration::from_secs(20);
 /// Between two tries to read a log or a journal that is away.
@@ -78,7 +78,8 @@ enum FeedState {
 /// A reader of the log, and its place among those that there may be.
 pub(crate) struct Scan {
     pub(crate) reader: Reader,
-    _place: OwnedSemaphorePermit,
+    /// Of its address, and of all.
+    _places: (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit),
 }
 
 /// A place in the feed.
@@ -154,13 +155,21 @@ impl Live {
     /// # Errors
     /// The log cannot be read, or too many read it for too long.
     pub(crate) async fn scan(&self, from: &[Cursor]) -> Result<Scan, Failure> {
-        let turn = timeout(SCAN_PATIENCE, self.shared.scans.clone().acquire_owned()).await;
-        let Ok(Ok(place)) = turn else {
+        let on = ON.try_with(Arc::clone).ok();
+        let turn = async {
+            // One address waits for its own turns, so that the others come to theirs.
+            let own = match &on {
+                Some(connection) => connection.scan().await,
+                None => None,
+            };
+            (own, self.shared.scans.clone().acquire_owned().await)
+        };
+        let Ok((own, Ok(place))) = timeout(SCAN_PATIENCE, turn).await else {
             counter!("shopstream_refused_total", "what" => "stream", "why" => "log_readers").increment(1);
             return Err(Failure::Crowded(Crowd::LogReaders));
         };
         let reader = self.shared.log.reader(from).await.map_err(unreadable)?;
-        Ok(Scan { reader, _place: place })
+        Ok(Scan { reader, _places: (own, place) })
     }
 
     /// Its name in positions.

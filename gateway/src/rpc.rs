@@ -23,7 +23,7 @@ use tower::{Layer, Service};
 
 use crate::answer::{AnswerBody, OnEnd, Outgoing};
 use crate::call::parse_timeout;
-use crate::connections::{Busy, Connection};
+use crate::connections::{Busy, Connection, ON};
 use crate::failure::Failure;
 use crate::intake::{Arriving, Intake};
 use crate::places::Places;
@@ -167,6 +167,7 @@ where
         // A handler that panicked is dropped whole; what it shared is behind locks that survive poisoning.
         let call = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         let call = self.watch.log.clone().name_in(place.carry_out(call));
+        let call = ON.scope(seen.on.connection().clone(), call);
         Box::pin(async move {
             // Whoever has set a deadline has left then.
             let call = within(timeout, call).await;

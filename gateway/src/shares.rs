@@ -11,12 +11,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::{counter, gauge};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::failure::{Crowd, Failure};
 
 /// Between two log lines about the same sort of refusal.
 const LINE: Duration = Duration::from_secs(1);
+
+/// How many streams may read the log from an earlier place on at once, each with a reader of its own and its buffers.
+pub(crate) const SCANS_MAX: usize = 8;
 
 /// How much there is to share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,11 +53,13 @@ pub(crate) struct Shares {
 }
 
 /// What one address has.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Peer {
     connections: Count,
     streams: Count,
     calls: Count,
+    /// Its turns at reading the log from an earlier place on.
+    scans: Arc<Semaphore>,
 }
 
 /// A number that never goes beyond its bound.
@@ -92,7 +98,13 @@ impl Shares {
         if !self.connections.take(1, self.limits.connections) {
             return Err("connections");
         }
-        let peer = peers.entry(address).or_default().clone();
+        let scans = self.limits.share(SCANS_MAX);
+        let new = || {
+            let scans = Arc::new(Semaphore::new(scans));
+            let (connections, streams, calls) = (Count::default(), Count::default(), Count::default());
+            Arc::new(Peer { connections, streams, calls, scans })
+        };
+        let peer = peers.entry(address).or_insert_with(new).clone();
         if !peer.connections.take(1, self.limits.share(self.limits.connections)) {
             self.connections.give(1);
             return Err("connections_of_peer");
@@ -145,6 +157,12 @@ impl Membership {
         }
         gauge!("shopstream_stream_places").increment(weight as f64);
         Ok(Share { of: self.clone(), streams: weight })
+    }
+
+    /// Waits for a turn at reading the log from an earlier place on, among those of its address.
+    pub(crate) async fn scan(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        self.peer.scans.clone().acquire_owned().await.ok()
     }
 
     /// A place for a call, as far as its address goes.

@@ -181,30 +181,35 @@ impl From<Failure> for Status {
     }
 }
 
-/// The longest message. What a client sent is echoed within it at most, and in headers, of which stock clients take 8 kB.
-const MESSAGE_CHARS: usize = 600;
-/// The longest description of one field.
-const DESCRIPTION_CHARS: usize = 200;
-/// How many bytes those of all fields may have together.
-const DESCRIPTION_BYTES: usize = 3_000;
+/// Bytes of a message in its header. What a client sent is echoed within it at most, and stock clients take 8 kB of headers.
+const MESSAGE_BYTES: usize = 1_200;
+/// Bytes of the description of one field.
+const DESCRIPTION_BYTES: usize = 300;
+/// Bytes of the descriptions of all fields.
+const DESCRIPTIONS_BYTES: usize = 2_400;
 
-/// A text that fits into an answer.
-fn fit(text: String, chars_max: usize) -> String {
-    match text.char_indices().nth(chars_max) {
-        Some((end, _)) => format!("{}…", &text[..end]),
+/// A text that takes so many bytes at most in a header, where what is not ASCII takes three for one.
+fn fit(text: String, bytes_max: usize) -> String {
+    let mut bytes = 0;
+    let end = text.char_indices().find_map(|(at, character)| {
+        bytes += if matches!(character, ' '..='~') { 1 } else { 3 * character.len_utf8() };
+        (bytes > bytes_max).then_some(at)
+    });
+    match end {
+        Some(end) => format!("{}…", &text[..end]),
         None => text,
     }
 }
 
 impl From<Answer> for Status {
     fn from(mut answer: Answer) -> Self {
-        answer.message = fit(answer.message, MESSAGE_CHARS);
+        answer.message = fit(answer.message, MESSAGE_BYTES);
         let mut bytes = 0;
         answer.violations.retain_mut(|Violation { field, description }| {
-            *field = fit(std::mem::take(field), DESCRIPTION_CHARS);
-            *description = fit(std::mem::take(description), DESCRIPTION_CHARS);
+            *field = fit(std::mem::take(field), DESCRIPTION_BYTES);
+            *description = fit(std::mem::take(description), DESCRIPTION_BYTES);
             bytes += field.len() + description.len();
-            bytes <= DESCRIPTION_BYTES
+            bytes <= DESCRIPTIONS_BYTES
         });
         let mut details = ErrorDetails::with_error_info(answer.reason.as_str(), DOMAIN, answer.metadata);
         if answer.code == Code::FailedPrecondition {
