@@ -4,6 +4,22 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// The currencies of ISO 4217 that somebody can pay with, in order: without metals, funds of accounts, test codes and `XXX`.
+const ISO_4217: &[&str] = &[
+    "AED", "AFN", "ALL", "AMD", "ANG", "AOA", "ARS", "AUD", "AWG", "AZN", "BAM", "BBD", "BDT", "BGN", "BHD",
+    "BIF", "BMD", "BND", "BOB", "BOV", "BRL", "BSD", "BTN", "BWP", "BYN", "BZD", "CAD", "CDF", "CHE", "CHF",
+    "CHW", "CLF", "CLP", "CNY", "COP", "COU", "CRC", "CUP", "CVE", "CZK", "DJF", "DKK", "DOP", "DZD", "EGP",
+    "ERN", "ETB", "EUR", "FJD", "FKP", "GBP", "GEL", "GHS", "GIP", "GMD", "GNF", "GTQ", "GYD", "HKD", "HNL",
+    "HTG", "HUF", "IDR", "ILS", "INR", "IQD", "IRR", "ISK", "JMD", "JOD", "JPY", "KES", "KGS", "KHR", "KMF",
+    "KPW", "KRW", "KWD", "KYD", "KZT", "LAK", "LBP", "LKR", "LRD", "LSL", "LYD", "MAD", "MDL", "MGA", "MKD",
+    "MMK", "MNT", "MOP", "MRU", "MUR", "MVR", "MWK", "MXN", "MXV", "MYR", "MZN", "NAD", "NGN", "NIO", "NOK",
+    "NPR", "NZD", "OMR", "PAB", "PEN", "PGK", "PHP", "PKR", "PLN", "PYG", "QAR", "RON", "RSD", "RUB", "RWF",
+    "SAR", "SBD", "SCR", "SDG", "SEK", "SGD", "SHP", "SLE", "SOS", "SRD", "SSP", "STN", "SVC", "SYP", "SZL",
+    "THB", "TJS", "TMT", "TND", "TOP", "TRY", "TTD", "TWD", "TZS", "UAH", "UGX", "USD", "USN", "UYI", "UYU",
+    "UYW", "UZS", "VED", "VES", "VND", "VUV", "WST", "XAF", "XCD", "XCG", "XOF", "XPF", "YER", "ZAR", "ZMW",
+    "ZWG",
+];
+
 /// An ISO 4217 currency.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -18,11 +34,20 @@ impl Currency {
     /// The currency of an ISO 4217 code in upper case, such as `EUR`.
     ///
     /// # Errors
-    /// Not three capital letters.
+    /// No code of that list, or one of no currency, such as `XXX` and `XAU`.
     pub fn new(code: &str) -> Result<Self, MoneyError> {
+        let currency = Self::stored(code)?;
+        if ISO_4217.binary_search(&code).is_err() {
+            return Err(MoneyError::Currency { code: code.to_owned() });
+        }
+        Ok(currency)
+    }
+
+    /// A currency that was taken once: lists change, and what is on the log is read for ever.
+    fn stored(code: &str) -> Result<Self, MoneyError> {
         match code.as_bytes() {
             [a, b, c] if [a, b, c].iter().all(|l| l.is_ascii_uppercase()) => Ok(Self([*a, *b, *c])),
-            _ => Err(MoneyError::Currency { code: code.to_owned() }),
+            _ => Err(MoneyError::Currency { code: code.chars().take(80).collect() }),
         }
     }
 
@@ -47,7 +72,7 @@ impl TryFrom<String> for Currency {
     type Error = MoneyError;
 
     fn try_from(code: String) -> Result<Self, MoneyError> {
-        Self::new(&code)
+        Self::stored(&code)
     }
 }
 
@@ -171,6 +196,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_currency_is_one_of_iso_4217() {
+        assert!(ISO_4217.is_sorted(), "it is searched by halves");
+        for code in ["EUR", "GBP", "JPY", "KWD", "AED", "ZWG"] {
+            assert_eq!(Currency::new(code).map(|currency| currency.code().to_owned()), Ok(code.to_owned()));
+        }
+        for code in ["ZZZ", "XXX", "QQQ", "XTS", "XAU", "eur", "EURO", "", "€"] {
+            let refused = MoneyError::Currency { code: code.to_owned() };
+            assert_eq!(Currency::new(code), Err(refused), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_currency_that_was_taken_once_is_read_for_ever() {
+        let stored: Currency = serde_json::from_str("\"QQQ\"").expect("three letters");
+        assert_eq!(stored.code(), "QQQ");
+        assert!(serde_json::from_str::<Currency>("\"qqq\"").is_err());
+    }
 
     #[test]
     fn amounts_print_with_the_digits_of_their_currency() {

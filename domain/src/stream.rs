@@ -36,7 +36,7 @@ impl TenantId {
         if is_id(text) {
             Ok(Self(text.into()))
         } else {
-            Err(StreamIdError::Segment { text: text.to_owned() })
+            Err(StreamIdError::Segment { text: shown(text) })
         }
     }
 
@@ -164,7 +164,7 @@ impl StreamId {
     /// `id` is empty, longer than 132 bytes or holds anything but `a-z A-Z 0-9 _ - . @`.
     pub fn new(tenant: &TenantId, kind: StreamKind, id: &str) -> Result<Self, StreamIdError> {
         if id.is_empty() || id.len() > 132 || !id.bytes().all(|b| is_id_byte(b) || b == b'@') {
-            return Err(StreamIdError::Segment { text: id.to_owned() });
+            return Err(StreamIdError::Segment { text: shown(id) });
         }
         let text = format!("{tenant}/{}/{id}", kind.name()).into();
         Ok(Self { text, kind, tenant_len: tenant.as_str().len() as u8 })
@@ -240,15 +240,20 @@ pub enum StreamIdError {
     /// A tenant or id with a character or a length that is not allowed.
     #[error("{text:?} is not 1 to 64 letters, digits, '_', '-' or '.'")]
     Segment {
-        /// The offending text.
+        /// The offending text, cut to 80 characters.
         text: String,
     },
     /// Not three segments, or an unknown kind in the middle.
     #[error("{text:?} is not tenant/kind/id")]
     Shape {
-        /// The offending text.
+        /// The offending text, cut to 80 characters.
         text: String,
     },
+}
+
+/// What an error shows of a text that somebody sent.
+fn shown(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 impl Serialize for StreamId {
@@ -269,7 +274,7 @@ impl FromStr for StreamId {
     type Err = StreamIdError;
 
     fn from_str(text: &str) -> Result<Self, StreamIdError> {
-        let shape = || StreamIdError::Shape { text: text.to_owned() };
+        let shape = || StreamIdError::Shape { text: shown(text) };
         let (tenant, rest) = text.split_once('/').ok_or_else(shape)?;
         let (kind, id) = rest.split_once('/').ok_or_else(shape)?;
         Self::new(&TenantId::new(tenant)?, StreamKind::from_name(kind).ok_or_else(shape)?, id)

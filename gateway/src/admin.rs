@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use metrics::counter;
 use shopstream_eventlog::{Cursor, Position};
 use shopstream_projections::{Checkpoint, Difference, Digest, Keeper, Projection, RebuildError};
 use shopstream_proto::Validate;
@@ -18,18 +19,20 @@ use shopstream_proto::admin::v1::{
     SkipParkedEventResponse, VerifyReadModelsRequest, VerifyReadModelsResponse,
 };
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::call::Call;
-use crate::failure::Failure;
+use crate::failure::{Crowd, Failure};
 use crate::shop::Shop;
 
 /// The epoch of tables that are only compared. Real ones count from 1.
 const SCRATCH: u32 = 1_000_000;
 /// Reports that wait for a slow client; the replay waits with them.
 const REPORTS: usize = 16;
+/// How long one waits for those who compare before it.
+const TURN: Duration = Duration::from_secs(20);
 /// How much of a row that differs is shown.
 const ROW_CHARS: usize = 1_000;
 /// What the verdict on the processes is named.
@@ -57,7 +60,14 @@ impl AdminService for Admin {
         let projections = named(&request.names)?;
         let (reports, stream) = mpsc::channel(REPORTS);
         let shop = self.shop.clone();
+        // All of them replay into the same tables.
+        let turn = timeout(TURN, shop.replays.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            counter!("shopstream_refused_total", "what" => "stream", "why" => "replays").increment(1);
+            return Err(Failure::Crowded(Crowd::Replays).into());
+        };
         tokio::spawn(async move {
+            let _turn = turn;
             let ends = if request.to_the_end { ends(&shop).await.map(Some) } else { Ok(None) };
             let ends = match ends {
                 Ok(ends) => ends,

@@ -46,10 +46,15 @@ impl Call {
     /// `shopstream-tenant` is not a tenant id, or `shopstream-actor` is not 1 to 128 printable characters or is a name
     /// of the shop's own processes.
     pub fn of(metadata: &MetadataMap) -> Result<Self, Failure> {
-        let text = |key: &'static str| match metadata.get(key).map(|value| value.to_str()) {
-            Some(Ok(text)) => Ok(Some(text)),
-            Some(Err(_)) => Err(Failure::invalid(key, "not printable ASCII")),
-            None => Ok(None),
+        let text = |key: &'static str| {
+            let mut values = metadata.get_all(key).iter();
+            match (values.next().map(|value| value.to_str()), values.next()) {
+                // Behind a proxy that appends its own, the client's would count.
+                (_, Some(_)) => Err(Failure::invalid(key, "given more than once")),
+                (Some(Ok(text)), None) => Ok(Some(text)),
+                (Some(Err(_)), None) => Err(Failure::invalid(key, "not printable ASCII")),
+                (None, None) => Ok(None),
+            }
         };
         let tenant = match text("shopstream-tenant")? {
             Some(name) => {
@@ -71,9 +76,11 @@ impl Call {
             },
             None => "anonymous",
         };
-        // A trace context that is not one is nobody's error: it is left out.
-        let traceparent =
-            text("traceparent").ok().flatten().filter(|text| is_traceparent(text)).unwrap_or("");
+        // A trace context that is not one is nobody's error: it is left out. Two of them are.
+        let traceparent = match metadata.get_all("traceparent").iter().count() {
+            0 | 1 => text("traceparent").ok().flatten().filter(|text| is_traceparent(text)).unwrap_or(""),
+            _ => text("traceparent")?.unwrap_or(""),
+        };
         let timeout = text("grpc-timeout").ok().flatten().and_then(parse_timeout);
         Ok(Self {
             tenant,
@@ -128,7 +135,7 @@ fn answer_by(patience: Duration) -> Instant {
 }
 
 /// `{1 to 8 digits}{H|M|S|m|u|n}` (gRPC over HTTP/2); anything else is no deadline, as tonic has it too.
-fn parse_timeout(text: &str) -> Option<Duration> {
+pub(crate) fn parse_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -184,6 +191,16 @@ mod tests {
             ("shopstream-actor", "effect:"),
         ] {
             let failure = Call::of(&metadata(&[(key, value)])).expect_err(value);
+            assert!(matches!(&failure, Failure::Invalid(v) if v[0].field == key), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_twice_is_refused() {
+        for key in ["shopstream-tenant", "shopstream-actor", "traceparent"] {
+            let mut twice = metadata(&[(key, "a")]);
+            twice.append(key, "b".parse().expect("ASCII"));
+            let failure = Call::of(&twice).expect_err(key);
             assert!(matches!(&failure, Failure::Invalid(v) if v[0].field == key), "{failure:?}");
         }
     }

@@ -87,7 +87,7 @@ impl ProductService for Catalog {
         request: Request<SetPriceRequest>,
     ) -> Result<Response<SetPriceResponse>, Status> {
         let call = Call::of(request.metadata())?;
-        let price = NewPrice::of(request.into_inner(), &call, self.shop.now())?;
+        let price = NewPrice::of(request.into_inner(), &call)?;
         self.check_price(&call, &price).await?;
         let reply = self.shop.submit_offer(&call, price.command).await?;
         Ok(Response::new(SetPriceResponse {

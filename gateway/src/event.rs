@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use shopstream_command_handlers::coordinator::{Duty, LeaseSeen};
 use shopstream_command_handlers::{Location, PartitionState, PartitionStatus};
-use shopstream_eventlog::{Offset, Reader};
+use shopstream_eventlog::Offset;
 use shopstream_proto::Validate;
 use shopstream_proto::event::v1 as wire;
 use shopstream_proto::event::v1::event_service_server::EventService;
@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 
 use crate::failure::Failure;
 use crate::follow::{Follow, unreadable};
+use crate::live::Scan;
 use crate::positions::{CORE, partition};
 use crate::shop::Shop;
 use crate::stream::{Messages, messages};
@@ -118,7 +119,7 @@ impl Events {
         Ok(ranges)
     }
 
-    async fn reader(&self, ranges: &[Range]) -> Result<Option<Reader>, Failure> {
+    async fn reader(&self, ranges: &[Range]) -> Result<Option<Scan>, Failure> {
         let wanted = (0..).zip(ranges).filter(|(_, range)| range.from < range.to);
         let landmarks = self.shop.live.landmarks();
         let cursors: Vec<_> =
@@ -126,7 +127,7 @@ impl Events {
         if cursors.is_empty() {
             return Ok(None);
         }
-        Ok(Some(self.shop.means.log.reader(&cursors).await.map_err(unreadable)?))
+        Ok(Some(self.shop.live.scan(&cursors).await?))
     }
 
     async fn status(&self) -> GetLogStatusResponse {

@@ -1,5 +1,7 @@
 //! Why a call is not answered as asked, before it is put into the words of gRPC ([`crate::status`]).
 
+use std::fmt;
+
 use shopstream_command_handlers::CommandError;
 use shopstream_domain::text::TextError;
 use shopstream_domain::{Partition, Refusal, RefusalFamily, Refused};
@@ -8,8 +10,7 @@ use shopstream_projections::{DatabaseError, ReleaseError};
 
 use crate::reservations::ReservationError;
 
-/// How many wrong fields one answer names at most; ten thousand bad lines must not become ten thousand details.
-pub const VIOLATIONS_MAX: usize = 20;
+pub use shopstream_proto::VIOLATIONS_MAX;
 
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -92,6 +93,18 @@ pub enum Failure {
     /// The client of a stream reads more slowly than things happen.
     #[error("the stream was read too slowly: go on from its last token")]
     SlowReader,
+    /// There is no room for another one of these.
+    #[error("{0}: come again in a moment")]
+    Crowded(Crowd),
+    /// The client took too long to send its message.
+    #[error("the message did not arrive in time")]
+    TooSlow,
+    /// What a call says outside its message is too long.
+    #[error("{bytes} bytes of metadata are more than 16384")]
+    MetadataTooLarge {
+        /// How long it is.
+        bytes: usize,
+    },
     /// The node carries out as many calls as it can.
     #[error("this node has as much to do as it can: come again in a moment")]
     Busy,
@@ -112,6 +125,50 @@ pub enum Failure {
     /// A bug or a broken machine. The detail is for our log only.
     #[error("{0}")]
     Internal(String),
+}
+
+/// What there is no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crowd {
+    /// Streams of all clients.
+    Streams,
+    /// Streams of one address.
+    StreamsOfPeer,
+    /// Calls of one address, while there are others.
+    CallsOfPeer,
+    /// Streams that read the log from an earlier place on.
+    LogReaders,
+    /// Comparisons of read models with their replay.
+    Replays,
+    /// Messages that arrive.
+    Arriving,
+}
+
+impl Crowd {
+    /// For `ErrorInfo`.
+    pub(crate) const fn reason(self) -> &'static str {
+        match self {
+            Self::Streams => "TOO_MANY_STREAMS",
+            Self::StreamsOfPeer => "TOO_MANY_STREAMS_OF_PEER",
+            Self::CallsOfPeer => "TOO_MANY_CALLS_OF_PEER",
+            Self::LogReaders => "TOO_MANY_LOG_READERS",
+            Self::Replays => "REPLAY_RUNNING",
+            Self::Arriving => "NODE_BUSY",
+        }
+    }
+}
+
+impl fmt::Display for Crowd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Streams => "as many streams are open on this node as may be",
+            Self::StreamsOfPeer => "as many streams are open from this address as may be",
+            Self::CallsOfPeer => "as many calls are under way from this address as may be while there are others",
+            Self::LogReaders => "as many streams read the log from an earlier place as may do so at once",
+            Self::Replays => "read models are being compared already",
+            Self::Arriving => "as much is arriving at this node as it can hold",
+        })
+    }
 }
 
 /// One wrong field.
@@ -244,17 +301,64 @@ impl From<shopstream_proto::ValidationError> for Failure {
             named
                 .map(|violation| Violation {
                     field: violation.field_path(),
-                    description: violation.message().to_owned(),
+                    description: in_words(violation.message()),
                 })
                 .collect(),
         )
     }
 }
 
+/// What a validation rule says, for people: they know ids, not expressions.
+fn in_words(message: &str) -> String {
+    let pattern = message.strip_prefix("does not match regex pattern `").and_then(|rest| rest.strip_suffix('`'));
+    let Some(pattern) = pattern else { return message.to_owned() };
+    let id = |prefix: &str| format!("must be `{prefix}_` and 1 to 60 letters, digits, `_` or `-`");
+    let known = pattern.strip_prefix('^').and_then(|rest| rest.strip_suffix('$')).unwrap_or(pattern);
+    match known.split_once("_[A-Za-z0-9_-]{1,60}") {
+        Some(("(chk|ret)", "")) => id("chk_` or `ret"),
+        Some((prefix, "")) => id(prefix),
+        Some((prefix, "\\.[0-9]{1,4}")) => format!("{}, then `.` and the number of the attempt", id(prefix)),
+        Some((prefix, "(\\.2)?")) => format!("{}, with `.2` behind it for an order's second one", id(prefix)),
+        _ if known == "[A-Z]{3}" => "must be an ISO 4217 code in capitals, such as `EUR`".to_owned(),
+        _ if known == "[A-Za-z0-9][A-Za-z0-9._-]{0,63}" => {
+            "must be 1 to 64 letters, digits, `.`, `_` or `-`, beginning with a letter or digit".to_owned()
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// How many fields the text for people names; the rest is in the details.
+const NAMED: usize = 5;
+
 fn summary(violations: &[Violation]) -> String {
-    match violations {
-        [] => "the request is not valid".to_owned(),
-        [one] => format!("{}: {}", one.field, one.description),
-        [first, rest @ ..] => format!("{}: {} (and {} more)", first.field, first.description, rest.len()),
+    let named = violations.iter().take(NAMED).map(|one| format!("{}: {}", one.field, one.description));
+    let named = named.collect::<Vec<_>>().join("; ");
+    match violations.len() {
+        0 => "the request is not valid".to_owned(),
+        1..=NAMED => named,
+        all => format!("{named} (and {} more)", all - NAMED),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pattern_of_the_protos_has_words() {
+        for pattern in shopstream_proto::patterns() {
+            let words = in_words(&format!("does not match regex pattern `{pattern}`"));
+            assert!(words.starts_with("must be") && !words.contains('^'), "{pattern}: {words}");
+        }
+    }
+
+    #[test]
+    fn the_text_for_people_names_the_fields() {
+        let violations = |count: usize| {
+            let one = |i| Violation { field: format!("f{i}"), description: "no".to_owned() };
+            summary(&(0..count).map(one).collect::<Vec<_>>())
+        };
+        assert_eq!(violations(2), "f0: no; f1: no");
+        assert_eq!(violations(7), "f0: no; f1: no; f2: no; f3: no; f4: no (and 2 more)");
     }
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use shopstream_eventlog::{CommitRecord, Offset, ReadError, Reader};
+use shopstream_eventlog::{CommitRecord, Offset, ReadError};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::failure::Failure;
-use crate::live::{BATCH_BYTES, Batch, Listener, Live};
+use crate::live::{BATCH_BYTES, Batch, Listener, Live, Scan};
 use crate::token::Resume;
 
 /// How often one that falls behind the live feed while it still catches up may begin again.
@@ -16,7 +16,7 @@ const CATCH_UPS: u32 = 3;
 pub(crate) struct Follow {
     live: Live,
     listener: Listener,
-    catching_up: Option<Reader>,
+    catching_up: Option<Scan>,
     catch_ups: u32,
     /// By partition, the first offset not yet delivered.
     next: Vec<Offset>,
@@ -77,7 +77,7 @@ impl Follow {
                 self.catching_up = None;
             }
             let batch = match &mut self.catching_up {
-                Some(reader) => self.live.read(reader).await?,
+                Some(scan) => self.live.read(scan).await?,
                 None => match self.listener.feed.recv().await {
                     Ok(batch) => {
                         self.catch_ups = 0;
@@ -115,20 +115,20 @@ impl Follow {
 }
 
 /// A reader of what lies between the two, if anything does.
-async fn reader_between(live: &Live, next: &[Offset], until: &[Offset]) -> Result<Option<Reader>, Failure> {
+async fn reader_between(live: &Live, next: &[Offset], until: &[Offset]) -> Result<Option<Scan>, Failure> {
     let behind = (0..).zip(next.iter().zip(until)).filter(|(_, (next, until))| next < until);
     let cursors: Vec<_> =
         behind.filter_map(|(partition, (next, _))| live.landmarks().before(partition, *next)).collect();
     if cursors.is_empty() {
         return Ok(None);
     }
-    Ok(Some(live.log().reader(&cursors).await.map_err(unreadable)?))
+    Ok(Some(live.scan(&cursors).await?))
 }
 
 impl Live {
     /// The next batch of a reader of one's own.
-    pub(crate) async fn read(&self, reader: &mut Reader) -> Result<Arc<Batch>, Failure> {
-        let batch = reader.next(BATCH_BYTES).await.map_err(unreadable)?;
+    pub(crate) async fn read(&self, scan: &mut Scan) -> Result<Arc<Batch>, Failure> {
+        let batch = scan.reader.next(BATCH_BYTES).await.map_err(unreadable)?;
         batch.cursors.iter().for_each(|cursor| self.landmarks().passed(cursor));
         let next = batch.cursors.iter().map(|cursor| (cursor.partition, cursor.next)).collect();
         Ok(Arc::new(Batch { commits: batch.commits, next }))

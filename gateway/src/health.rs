@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shopstream_command_handlers::{Commands, PartitionState};
-use shopstream_proto::{catalog, event, inventory, order, payment, returns};
+use shopstream_proto::{admin, catalog, event, inventory, order, payment, process, returns};
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -16,13 +16,18 @@ const INTERVAL: Duration = Duration::from_millis(250);
 pub type ReadSide = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// The services that change and show the shop: they need every partition and the projections.
-const SHOP: [&str; 5] = [
+const SHOP: [&str; 6] = [
     catalog::v1::product_service_server::SERVICE_NAME,
     inventory::v1::inventory_service_server::SERVICE_NAME,
     order::v1::order_service_server::SERVICE_NAME,
     payment::v1::payment_service_server::SERVICE_NAME,
+    process::v1::process_service_server::SERVICE_NAME,
     returns::v1::return_service_server::SERVICE_NAME,
 ];
+
+/// Those that can be asked in every state: that is what they are for.
+const LOOKED_AT: [&str; 2] =
+    [admin::v1::admin_service_server::SERVICE_NAME, event::v1::event_service_server::SERVICE_NAME];
 
 /// Keeps the health service told, until `stop`; then nothing serves.
 pub(crate) async fn watch(
@@ -31,8 +36,9 @@ pub(crate) async fn watch(
     read_side: ReadSide,
     stop: CancellationToken,
 ) {
-    // The log can be looked at in every state; that is what its service is for.
-    health.set_service_status(event::v1::event_service_server::SERVICE_NAME, ServingStatus::Serving).await;
+    for service in LOOKED_AT {
+        health.set_service_status(service, ServingStatus::Serving).await;
+    }
     let mut told = None;
     loop {
         let serving = serves(&commands) && read_side();
@@ -46,7 +52,9 @@ pub(crate) async fn watch(
         }
     }
     tell(&health, false).await;
-    health.set_service_status(event::v1::event_service_server::SERVICE_NAME, ServingStatus::NotServing).await;
+    for service in LOOKED_AT {
+        health.set_service_status(service, ServingStatus::NotServing).await;
+    }
 }
 
 async fn tell(health: &HealthReporter, serving: bool) {

@@ -61,9 +61,11 @@ impl InventoryService for Inventory {
         request: Request<UpdateStockRequest>,
     ) -> Result<Response<UpdateStockResponse>, Status> {
         let call = Call::of(request.metadata())?;
+        let change = change_of(request.get_ref());
         let (sku, command) = update(request.into_inner(), &call)?;
         self.check_sku(&call, &sku).await?;
-        let reply = self.shop.submit(&call, command).await?;
+        // The stock names a field of the change, and the request has that inside.
+        let reply = self.shop.submit(&call, command).await.map_err(|failure| failure.inside(change))?;
         Ok(Response::new(UpdateStockResponse {
             version: int(reply.version),
             position: Some(position(reply.position)),
@@ -181,6 +183,16 @@ impl Inventory {
 /// The location that a request names; `main` where it names none.
 pub(crate) fn location(name: &str) -> Result<LocationId, Failure> {
     if name.is_empty() { Ok(LocationId::main()) } else { id(LocationId::new(name), "location") }
+}
+
+/// The name of the field that says what changed.
+fn change_of(request: &UpdateStockRequest) -> &'static str {
+    match request.change {
+        Some(Change::Receive(_)) => "receive",
+        Some(Change::Adjust(_)) => "adjust",
+        Some(Change::Count(_)) => "count",
+        None => "change",
+    }
 }
 
 fn update(mut request: UpdateStockRequest, call: &Call) -> Result<(Sku, CommandEnvelope), Failure> {

@@ -5,11 +5,14 @@
 //! one address; the server gives it its [`Means`].
 
 mod admin;
+mod answer;
 mod call;
 mod command;
+mod connections;
 mod failure;
 mod follow;
 mod health;
+mod intake;
 mod landmarks;
 mod live;
 mod node;
@@ -22,6 +25,7 @@ mod recent;
 mod reservations;
 mod rpc;
 mod server;
+mod shares;
 mod shop;
 mod status;
 mod stream;
@@ -43,11 +47,13 @@ mod process;
 mod returns;
 
 pub use call::Call;
-pub use failure::{Failure, Violation};
+pub use connections::CONNECTION_WINDOW;
+pub use failure::{Crowd, Failure, Violation};
 pub use health::ReadSide;
 pub use peers::GrpcPeers;
 pub use positions::CORE;
 pub use reservations::{Hold, ReservationError, StockReservations};
-pub use server::{CONNECTION_WINDOW, Gateway, GatewayError, MESSAGE_MAX};
+pub use server::{Gateway, GatewayError, MESSAGE_MAX};
+pub use shares::Limits;
 pub use shop::{Means, Policy};
 pub use status::DOMAIN;

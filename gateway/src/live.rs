@@ -6,21 +6,29 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use metrics::counter;
 use shopstream_domain::Partition;
 use shopstream_eventlog::writer::Fenced;
-use shopstream_eventlog::{CommitRecord, Cursor, Halt, Journal, Log, Offset, ReadError};
-use tokio::sync::{broadcast, watch};
+use shopstream_eventlog::{CommitRecord, Cursor, Halt, Journal, Log, Offset, ReadError, Reader};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::failure::Failure;
+use crate::connections::ON;
+use crate::failure::{Crowd, Failure};
+use crate::follow::unreadable;
+use crate::shares::SCANS_MAX;
 use crate::landmarks::Landmarks;
 use crate::positions::LogName;
 
-/// How many bytes of records one batch holds at most, about.
-pub(crate) const BATCH_BYTES: usize = 256 * 1024;
+/// How many bytes of records one batch holds at most, about. A stream makes messages of one batch at a time, so this is
+/// also what one holds whose client does not read.
+pub(crate) const BATCH_BYTES: usize = 64 * 1024;
 /// How many batches a listener may be behind.
 const RING: usize = 256;
+/// How long one waits for its turn.
+const SCAN_PATIENCE: Duration = Duration::from_secs(20);
 /// Between two tries to read a log or a journal that is away.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -47,6 +55,7 @@ struct Shared {
     name: LogName,
     on_claim: OnClaim,
     landmarks: Landmarks,
+    scans: Arc<Semaphore>,
     stop: CancellationToken,
     feed: Mutex<Feed>,
     started: watch::Sender<bool>,
@@ -66,6 +75,13 @@ enum FeedState {
     Halted(Partition, Halt),
 }
 
+/// A reader of the log, and its place among those that there may be.
+pub(crate) struct Scan {
+    pub(crate) reader: Reader,
+    /// Of its address, and of all.
+    _places: (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit),
+}
+
 /// A place in the feed.
 pub(crate) struct Listener {
     pub(crate) feed: broadcast::Receiver<Arc<Batch>>,
@@ -81,7 +97,18 @@ impl Live {
         let feed = Mutex::new(Feed { sender, state: FeedState::Starting });
         let started = watch::Sender::new(false);
         let name = LogName::of(log.topology());
-        let live = Self { shared: Arc::new(Shared { log, name, on_claim, landmarks, stop, feed, started }) };
+        let live = Self {
+            shared: Arc::new(Shared {
+                log,
+                name,
+                on_claim,
+                landmarks,
+                scans: Arc::new(Semaphore::new(SCANS_MAX)),
+                stop,
+                feed,
+                started,
+            }),
+        };
         let runner = live.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -123,9 +150,26 @@ impl Live {
         self.shared.stop.cancelled().await;
     }
 
-    /// The log under the feed.
-    pub fn log(&self) -> &Log {
-        &self.shared.log
+    /// A reader of one's own from these places on, once it is one's turn.
+    ///
+    /// # Errors
+    /// The log cannot be read, or too many read it for too long.
+    pub(crate) async fn scan(&self, from: &[Cursor]) -> Result<Scan, Failure> {
+        let on = ON.try_with(Arc::clone).ok();
+        let turn = async {
+            // One address waits for its own turns, so that the others come to theirs.
+            let own = match &on {
+                Some(connection) => connection.scan().await,
+                None => None,
+            };
+            (own, self.shared.scans.clone().acquire_owned().await)
+        };
+        let Ok((own, Ok(place))) = timeout(SCAN_PATIENCE, turn).await else {
+            counter!("shopstream_refused_total", "what" => "stream", "why" => "log_readers").increment(1);
+            return Err(Failure::Crowded(Crowd::LogReaders));
+        };
+        let reader = self.shared.log.reader(from).await.map_err(unreadable)?;
+        Ok(Scan { reader, _places: (own, place) })
     }
 
     /// Its name in positions.

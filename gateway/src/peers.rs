@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::server::CONNECTION_WINDOW;
+use crate::connections::CONNECTION_WINDOW;
 
 /// The largest message between two nodes: what one message of a client becomes.
 pub(crate) const NODE_MESSAGE_MAX: usize = 64 * 1024 * 1024;

@@ -4,16 +4,16 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::{HeaderMap, Request, Response};
-use http_body::{Body as HttpBody, Frame};
+use http::{Request, Response};
+use http_body::Body as HttpBody;
 use metrics::{counter, gauge, histogram};
 use prost::Message;
 use prost_types::FileDescriptorSet;
@@ -21,13 +21,29 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use crate::answer::{AnswerBody, OnEnd, Outgoing};
+use crate::call::parse_timeout;
+use crate::connections::{Busy, Connection, ON};
 use crate::failure::Failure;
+use crate::intake::{Arriving, Intake};
 use crate::places::Places;
 use crate::positions::LogName;
+use crate::shares::Share;
 use crate::status;
 
+/// Bytes of metadata of one call, counted as HTTP/2 does.
+const METADATA_MAX: usize = 16 * 1024;
 /// The paths of what nodes say to each other.
 const BETWEEN_NODES: &str = "/shopstream.node.";
+/// The paths of our own services.
+const OURS: &str = "/shopstream.";
+
+/// How many places a stream takes: those that go through the log, or take in orders by the thousand, hold more memory
+/// than those that tell what happens.
+fn weight(path: &str) -> usize {
+    const HEAVY: [&str; 3] = ["EventService/Read", "AdminService/VerifyReadModels", "OrderService/ProcessBulkOrders"];
+    if HEAVY.iter().any(|heavy| path.ends_with(heavy)) { 8 } else { 1 }
+}
 
 /// The words for methods in metrics: those of our own protos, everything else is `unknown`, so that nobody can make
 /// labels by asking for methods that do not exist.
@@ -40,24 +56,28 @@ struct Method {
     /// One request, one answer, from a client: streams have bounds of their own, and what another node passes on has
     /// had its place there.
     is_call: bool,
+    /// How many places it takes among the streams.
+    stream: Option<usize>,
 }
 
 impl Methods {
-    /// All methods of `descriptors`, an encoded `FileDescriptorSet`.
+    /// All methods of `descriptors`, each an encoded `FileDescriptorSet`.
     ///
     /// # Errors
-    /// It is none.
-    pub fn of(descriptors: &[u8]) -> Result<Self, prost::DecodeError> {
-        let set = FileDescriptorSet::decode(descriptors)?;
+    /// One of them is none.
+    pub fn of(descriptors: &[&[u8]]) -> Result<Self, prost::DecodeError> {
         let mut paths = HashMap::new();
-        for file in &set.file {
+        let sets = descriptors.iter().map(|set| FileDescriptorSet::decode(*set));
+        for file in sets.collect::<Result<Vec<_>, _>>()?.iter().flat_map(|set| &set.file) {
             for service in &file.service {
                 for method in &service.method {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                     let streams = method.client_streaming() || method.server_streaming();
-                    let is_call = !streams && !path.starts_with(BETWEEN_NODES);
+                    // Whoever asks how we are is answered however much there is to do.
+                    let is_call = !streams && path.starts_with(OURS) && !path.starts_with(BETWEEN_NODES);
+                    let stream = streams.then(|| weight(&path));
                     // Once per process and method: the metrics library wants words that live for ever.
-                    paths.insert(path.clone(), Method { word: String::leak(path), is_call });
+                    paths.insert(path.clone(), Method { word: String::leak(path), is_call, stream });
                 }
             }
         }
@@ -65,7 +85,7 @@ impl Methods {
     }
 
     fn of_path(&self, path: &str) -> Method {
-        self.0.get(path).copied().unwrap_or(Method { word: "unknown", is_call: false })
+        self.0.get(path).copied().unwrap_or(Method { word: "unknown", is_call: false, stream: None })
     }
 
     /// Every path, in no order.
@@ -82,6 +102,8 @@ pub struct Watch {
     pub methods: Methods,
     /// A place for each call that is carried out.
     pub places: Arc<Places>,
+    /// What of requests is still on its way.
+    pub(crate) arriving: Arc<Arriving>,
     /// The log that answers speak of.
     pub log: LogName,
 }
@@ -103,8 +125,10 @@ pub struct Watched<S> {
 
 impl<S, B> Service<Request<B>> for Watched<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<tonic::codegen::StdError>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -115,23 +139,56 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Method { word, is_call } = self.watch.methods.of_path(request.uri().path());
-        let mut seen = Seen::begin(word);
+        let Method { word, is_call, stream } = self.watch.methods.of_path(request.uri().path());
+        let connection = request.extensions().get::<Arc<Connection>>().cloned();
+        let mut seen = Seen::begin(word, connection.unwrap_or_else(|| Connection::new(None)).begin());
+        let metadata: usize =
+            request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+        if metadata > METADATA_MAX {
+            return answered(seen.refuse(Failure::MetadataTooLarge { bytes: metadata }.into()));
+        }
+        if is_call || stream.is_some() {
+            match seen.on.connection().share(stream) {
+                Ok(share) => seen.share = share,
+                Err(refused) => return answered(seen.refuse(refused.into())),
+            }
+        }
         let places = &self.watch.places;
         let Some(place) = (if is_call { places.take() } else { Some(places.beside()) }) else {
-            seen.code = Code::ResourceExhausted;
-            return Box::pin(std::future::ready(Ok(Status::from(Failure::Busy).into_http())));
+            return answered(seen.refuse(Failure::Busy.into()));
         };
+        let timeout = request.headers().get("grpc-timeout").and_then(|text| parse_timeout(text.to_str().ok()?));
+        let arriving = &self.watch.arriving;
+        // A stream of requests takes as long as its client wants.
+        let request = request.map(|body| match is_call {
+            true => Body::new(Intake::new(body, arriving)),
+            false => Body::new(body),
+        });
         // A handler that panicked is dropped whole; what it shared is behind locks that survive poisoning.
         let call = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         let call = self.watch.log.clone().name_in(place.carry_out(call));
+        let call = ON.scope(seen.on.connection().clone(), call);
         Box::pin(async move {
-            let response = match call.await {
-                Ok(Ok(response)) => response,
-                Err(_panic) => status::panicked(seen.method).into_http(),
+            // Whoever has set a deadline has left then.
+            let call = within(timeout, call).await;
+            let response = match call {
+                Some(Ok(Ok(response))) => response,
+                Some(Err(_panic)) => status::panicked(seen.method).into_http(),
+                None => Status::deadline_exceeded("not answered within the caller's deadline").into_http(),
             };
             Ok(seen.watch(response))
         })
+    }
+}
+
+fn answered(response: Response<Body>) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
+    Box::pin(std::future::ready(Ok(response)))
+}
+
+async fn within<T>(timeout: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match timeout {
+        Some(timeout) => tokio::time::timeout(timeout, work).await.ok(),
+        None => Some(work.await),
     }
 }
 
@@ -141,79 +198,57 @@ struct Seen {
     begun: Instant,
     /// What it came to; a caller that leaves early cancels.
     code: Code,
+    on: Busy,
+    /// Its part of what its client may have, until the answer is taken.
+    share: Option<Share>,
+    answer: Option<Arc<Outgoing>>,
 }
 
 impl Seen {
-    fn begin(method: &'static str) -> Self {
+    fn begin(method: &'static str, on: Busy) -> Self {
         gauge!("shopstream_rpc_in_flight", "method" => method).increment(1.0);
-        Self { method, begun: Instant::now(), code: Code::Cancelled }
+        Self { method, begun: Instant::now(), code: Code::Cancelled, on, share: None, answer: None }
+    }
+
+    fn refuse(mut self, status: Status) -> Response<Body> {
+        self.code = status.code();
+        status.into_http()
     }
 
     fn watch(mut self, response: Response<Body>) -> Response<Body> {
         // A status in the headers is a call that ended before its first message.
         let Some(status) = Status::from_header_map(response.headers()) else {
-            return response.map(|inner| Body::new(WatchedBody { inner, seen: self }));
+            return response.map(|inner| {
+                let outgoing = Outgoing::new(inner);
+                self.on.connection().look_after(outgoing.clone());
+                self.answer = Some(outgoing.clone());
+                Body::new(AnswerBody::new(outgoing, self))
+            });
         };
-        self.code = status.code();
         match status::explain(&status) {
-            Some(explained) => explained.into_http(),
-            None => response,
+            Some(explained) => self.refuse(explained),
+            None => {
+                self.code = status.code();
+                response
+            }
         }
+    }
+}
+
+impl OnEnd for Seen {
+    fn ended(&mut self, code: Code) {
+        self.code = code;
     }
 }
 
 impl Drop for Seen {
     fn drop(&mut self) {
+        if let Some(answer) = &self.answer {
+            self.on.connection().forget(answer);
+        }
         let (method, code) = (self.method, status::code_name(self.code));
         gauge!("shopstream_rpc_in_flight", "method" => method).decrement(1.0);
         counter!("shopstream_rpc_total", "method" => method, "code" => code).increment(1);
         histogram!("shopstream_rpc_seconds", "method" => method, "code" => code).record(self.begun.elapsed());
     }
-}
-
-/// A response that is still being sent; its status is in the trailers.
-struct WatchedBody {
-    inner: Body,
-    seen: Seen,
-}
-
-impl HttpBody for WatchedBody {
-    type Data = bytes::Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
-        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.inner).poll_frame(context)));
-        let frame = match polled {
-            Ok(polled) => ready!(polled),
-            Err(_panic) => {
-                self.inner = Body::empty();
-                Some(Err(status::panicked(self.seen.method)))
-            }
-        };
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(trailers) = frame.trailers_ref() {
-                    self.seen.code = code_of(trailers);
-                }
-            }
-            Some(Err(status)) => self.seen.code = status.code(),
-            None => {}
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-fn code_of(trailers: &HeaderMap) -> Code {
-    Status::from_header_map(trailers).map_or(Code::Unknown, |status| status.code())
 }

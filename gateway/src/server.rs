@@ -1,7 +1,6 @@
 //! The door: all services behind one address, with the limits that keep a stranger from taking more than a share.
 
-use std::future::Future;
-use std::time::Duration;
+use std::sync::Arc;
 
 use shopstream_domain::Context;
 use shopstream_proto::admin::v1::admin_service_server::AdminServiceServer;
@@ -15,11 +14,11 @@ use shopstream_proto::process::v1::process_service_server::ProcessServiceServer;
 use shopstream_proto::returns::v1::return_service_server::ReturnServiceServer;
 use tokio::net::TcpListener;
 use tonic::service::{Routes, RoutesBuilder};
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tower::Layer;
 
 use crate::admin::Admin;
 use crate::catalog::Catalog;
+use crate::connections;
 use crate::event::Events;
 use crate::inventory::Inventory;
 use crate::live::Live;
@@ -32,27 +31,13 @@ use crate::positions::LogName;
 use crate::process::Processes;
 use crate::returns::Returns;
 use crate::rpc::{Methods, Watch};
+use crate::shares::Shares;
 use crate::shop::{Means, Shop};
 
 /// The largest message that is taken, in bytes.
 pub const MESSAGE_MAX: usize = 4 * 1024 * 1024;
 /// The largest message that is sent, in bytes: an order of 1,000 lines is far below it.
 const ANSWER_MAX: usize = 16 * 1024 * 1024;
-/// Calls at once on one connection.
-const STREAMS_MAX: u32 = 1024;
-/// Bytes of metadata of one call.
-const METADATA_MAX: u32 = 16 * 1024;
-/// Streams that a client opened and reset before they were taken up (CVE-2023-44487).
-const RESETS_MAX: usize = 64;
-/// Bytes that a client may send on one connection before they are read. The library allows as many small messages to be unread
-/// as fit into half of it at 256 bytes each, and ends the connection beyond: there must be room for one of every call
-/// (`docs/decisions/0007`). A window that adapts begins too small for that.
-pub const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
-/// Of which one call may have so many.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-/// Between two pings of a connection on which nothing moves.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-
 /// The limits that every service has, whatever its type.
 macro_rules! limited {
     ($service:expr) => {
@@ -71,9 +56,6 @@ pub enum GatewayError {
     /// Reflection cannot be offered.
     #[error("reflection does not start")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The network.
-    #[error("the gateway ended")]
-    Transport(#[from] tonic::transport::Error),
 }
 
 /// All services, ready to be served.
@@ -82,6 +64,7 @@ pub struct Gateway {
     methods: Methods,
     means: Means,
     live: Live,
+    shares: Arc<Shares>,
 }
 
 impl Gateway {
@@ -107,44 +90,30 @@ impl Gateway {
             node.max_decoding_message_size(NODE_MESSAGE_MAX).max_encoding_message_size(NODE_MESSAGE_MAX),
         );
         add_health(&mut routes, &means);
-        let methods = Methods::of(shopstream_proto::FILE_DESCRIPTOR_SET)?;
-        Ok(Self { routes: routes.routes().prepare(), methods, means, live })
+        let methods = Methods::of(&[
+            shopstream_proto::FILE_DESCRIPTOR_SET,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ])?;
+        let shares = Arc::new(Shares::new(means.policy.limits()));
+        Ok(Self { routes: routes.routes().prepare(), methods, means, live, shares })
     }
 
     /// Serves until the means' `stop`, then finishes the calls that are under way: streams end by themselves then,
     /// and whoever waits for this should do so with patience of his own.
-    ///
-    /// # Errors
-    /// [`GatewayError::Transport`].
-    pub async fn serve(self, listener: TcpListener) -> Result<(), GatewayError> {
-        let stop = self.means.stop.clone();
-        self.serve_until(listener, async move { stop.cancelled().await }).await
-    }
-
-    async fn serve_until(
-        self,
-        listener: TcpListener,
-        stop: impl Future<Output = ()>,
-    ) -> Result<(), GatewayError> {
+    pub async fn serve(self, listener: TcpListener) {
         tokio::select! {
             () = self.live.started() => {}
-            () = self.means.stop.cancelled() => return Ok(()),
+            () = self.means.stop.cancelled() => return,
         }
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let server = Server::builder()
-            .layer(Watch {
-                methods: self.methods,
-                places: Places::new(self.means.policy.calls_max),
-                log: LogName::of(self.means.log.topology()),
-            })
-            .max_concurrent_streams(STREAMS_MAX)
-            .http2_max_header_list_size(METADATA_MAX)
-            .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .add_routes(self.routes);
-        Ok(server.serve_with_incoming_shutdown(incoming, stop).await?)
+        let watch = Watch {
+            methods: self.methods,
+            places: Places::new(self.means.policy.calls_max),
+            arriving: Arc::default(),
+            log: LogName::of(self.means.log.topology()),
+        };
+        connections::serve(listener, watch.layer(self.routes), self.shares, self.means.stop.clone()).await;
     }
 }
 
@@ -168,6 +137,8 @@ fn add_reflection(routes: &mut RoutesBuilder) -> Result<(), GatewayError> {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(shopstream_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // What the details of every error are made of: without it nobody's tools can show them.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     routes.add_service(builder().build_v1()?);
     routes.add_service(builder().build_v1alpha()?);

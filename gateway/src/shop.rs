@@ -9,6 +9,8 @@ use shopstream_domain::{Sku, StreamId, Timestamp};
 use shopstream_eventlog::writer::Fenced;
 use shopstream_eventlog::{CommitRecord, Journal, Log, Position};
 use shopstream_projections::catalog::ProductStatus;
+use shopstream_projections::inventory::StockLevel;
+use shopstream_projections::order::OrderSummary;
 use shopstream_projections::{Behind, Database, Projection, ReadModels};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -21,6 +23,8 @@ use crate::live::Live;
 use crate::offers::{ListPrice, Offer, Offers};
 use crate::recent::{About, Recent};
 use crate::reservations::StockReservations;
+use crate::shares::Limits;
+use crate::updates::Folded;
 
 mod reading;
 
@@ -65,11 +69,35 @@ pub struct Policy {
     pub hold_seconds_max: u32,
     /// Calls that are carried out at once; more are refused with the advice to come again.
     pub calls_max: usize,
+    /// Connections at once; more are closed as they come.
+    pub connections_max: usize,
+    /// Streams at once; one that reads the log or takes in orders counts for eight.
+    pub streams_max: usize,
+    /// How much of connections and streams, and of calls while others are connected, one address may have, in percent.
+    pub peer_percent: usize,
+}
+
+impl Policy {
+    pub(crate) const fn limits(&self) -> Limits {
+        Limits {
+            connections: self.connections_max,
+            streams: self.streams_max,
+            calls: self.calls_max,
+            peer_percent: self.peer_percent,
+        }
+    }
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { hold_seconds: 30 * 60, hold_seconds_max: 24 * 60 * 60, calls_max: 1024 }
+        Self {
+            hold_seconds: 30 * 60,
+            hold_seconds_max: 24 * 60 * 60,
+            calls_max: 1024,
+            connections_max: 4096,
+            streams_max: 1024,
+            peer_percent: 50,
+        }
     }
 }
 
@@ -81,6 +109,12 @@ pub(crate) struct Shop {
     offers: Arc<Offers>,
     recent: Arc<Recent>,
     ends: Arc<Semaphore>,
+    /// For all streams of order updates.
+    pub(crate) order_rows: Arc<Folded<OrderSummary>>,
+    /// For all streams of stock updates.
+    pub(crate) stock_rows: Arc<Folded<StockLevel>>,
+    /// One comparison of read models at a time.
+    pub(crate) replays: Arc<Semaphore>,
 }
 
 impl Shop {
@@ -94,7 +128,16 @@ impl Shop {
         tokio::spawn(offers.clone().follow(live.clone()));
         let recent = Arc::new(Recent::new(means.log.partitions()));
         let ends = Arc::new(Semaphore::new(reading::ENDS_ASKED));
-        Self { means: Arc::new(means), live, offers, recent, ends }
+        Self {
+            means: Arc::new(means),
+            live,
+            offers,
+            recent,
+            ends,
+            order_rows: Arc::default(),
+            stock_rows: Arc::default(),
+            replays: Arc::new(Semaphore::new(1)),
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

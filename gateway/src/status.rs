@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use shopstream_command_handlers::CommandError;
 use shopstream_domain::{RefusalFamily, Refused};
+use shopstream_proto::codec::FIELD_KEY;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 use uuid::Uuid;
@@ -97,6 +98,13 @@ impl From<Failure> for Answer {
                 Self::new(Code::Unavailable, "WISH_WAITS", message).retry(LATER).with("projection", keeper)
             }
             Failure::SlowReader => Self::new(Code::ResourceExhausted, "SLOW_READER", message).retry(SOON),
+            Failure::Crowded(crowd) => {
+                Self::new(Code::ResourceExhausted, crowd.reason(), message).retry(LATER)
+            }
+            Failure::TooSlow => Self::new(Code::DeadlineExceeded, "MESSAGE_TOO_SLOW", message),
+            Failure::MetadataTooLarge { bytes } => {
+                Self::new(Code::ResourceExhausted, "METADATA_TOO_LARGE", message).with("bytes", bytes)
+            }
             Failure::Busy => Self::new(Code::ResourceExhausted, "NODE_BUSY", message).retry(SOON),
             Failure::TooManyWait => {
                 Self::new(Code::ResourceExhausted, "TOO_MANY_WAITING", message).retry(LATER)
@@ -178,8 +186,36 @@ impl From<Failure> for Status {
     }
 }
 
+/// Bytes of a message in its header. What a client sent is echoed within it at most, and stock clients take 8 kB of headers.
+const MESSAGE_BYTES: usize = 1_200;
+/// Bytes of the description of one field.
+const DESCRIPTION_BYTES: usize = 300;
+/// Bytes of the descriptions of all fields.
+const DESCRIPTIONS_BYTES: usize = 2_400;
+
+/// A text that takes so many bytes at most in a header, where what is not ASCII takes three for one.
+fn fit(text: String, bytes_max: usize) -> String {
+    let mut bytes = 0;
+    let end = text.char_indices().find_map(|(at, character)| {
+        bytes += if matches!(character, ' '..='~') { 1 } else { 3 * character.len_utf8() };
+        (bytes > bytes_max).then_some(at)
+    });
+    match end {
+        Some(end) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
 impl From<Answer> for Status {
-    fn from(answer: Answer) -> Self {
+    fn from(mut answer: Answer) -> Self {
+        answer.message = fit(answer.message, MESSAGE_BYTES);
+        let mut bytes = 0;
+        answer.violations.retain_mut(|Violation { field, description }| {
+            *field = fit(std::mem::take(field), DESCRIPTION_BYTES);
+            *description = fit(std::mem::take(description), DESCRIPTION_BYTES);
+            bytes += field.len() + description.len();
+            bytes <= DESCRIPTIONS_BYTES
+        });
         let mut details = ErrorDetails::with_error_info(answer.reason.as_str(), DOMAIN, answer.metadata);
         if answer.code == Code::FailedPrecondition {
             let subject = answer.violations.first().map_or("", |violation| &violation.field);
@@ -202,7 +238,14 @@ pub(crate) fn explain(status: &Status) -> Option<Status> {
     if status.code() == Code::Ok || !status.details().is_empty() {
         return None;
     }
-    let reason = match status.code() {
+    let code = match status.code() {
+        // Ours have details: what the library calls internal is what it could not read of the request.
+        Code::Internal => Code::InvalidArgument,
+        code => code,
+    };
+    let reason = match code {
+        Code::InvalidArgument if status.metadata().contains_key(FIELD_KEY) => "REQUEST_INVALID",
+        Code::InvalidArgument => "REQUEST_MALFORMED",
         // Tonic says this of a message beyond the limit, and of nothing else.
         Code::OutOfRange => "MESSAGE_TOO_LARGE",
         Code::Unimplemented => "METHOD_UNKNOWN",
@@ -211,11 +254,17 @@ pub(crate) fn explain(status: &Status) -> Option<Status> {
         Code::Unavailable => "NOT_AVAILABLE",
         _ => "PROTOCOL_ERROR",
     };
-    let message = match (status.code(), status.message()) {
+    let message = match (code, status.message()) {
         (Code::Unimplemented, "") => "this server has no such method: see its reflection service",
         (_, message) => message,
     };
-    Some(Answer::new(status.code(), reason, message).into())
+    let field = status.metadata().get(FIELD_KEY).and_then(|field| field.to_str().ok());
+    let violation = |field: &str| Violation {
+        field: field.to_owned(),
+        description: message.strip_prefix(field).map_or(message, |rest| rest.trim_start_matches(": ")).to_owned(),
+    };
+    let violations = field.map(violation).into_iter().collect();
+    Some(Answer { violations, ..Answer::new(code, reason, message) }.into())
 }
 
 /// The answer to a call whose handler panicked.
@@ -252,6 +301,7 @@ mod tests {
     use shopstream_eventlog::Position;
 
     use super::*;
+    use crate::failure::Crowd;
 
     fn stream() -> StreamId {
         "default/order/ord_1".parse().expect("a stream")
@@ -351,6 +401,9 @@ mod tests {
             (Failure::Away { what: "it" }, Code::Unavailable, "NOT_AVAILABLE", true),
             (Failure::SlowReader, Code::ResourceExhausted, "SLOW_READER", true),
             (Failure::Busy, Code::ResourceExhausted, "NODE_BUSY", true),
+            (Failure::Crowded(Crowd::Streams), Code::ResourceExhausted, "TOO_MANY_STREAMS", true),
+            (Failure::MetadataTooLarge { bytes: 1 }, Code::ResourceExhausted, "METADATA_TOO_LARGE", false),
+            (Failure::TooSlow, Code::DeadlineExceeded, "MESSAGE_TOO_SLOW", false),
             (Failure::Stopping, Code::Unavailable, "NODE_STOPPING", true),
             (Failure::LogHalted { partition: 1, detail: detail() }, Code::DataLoss, "LOG_HALTED", false),
             (Failure::Internal(detail()), Code::Internal, "INTERNAL", false),
@@ -397,6 +450,19 @@ mod tests {
         assert_eq!(named.as_deref(), Some("lines[2].sku"));
     }
 
+    /// Stock clients give up on 8 kB of headers, and then nobody reads what was wrong.
+    #[test]
+    fn an_answer_fits_into_headers_whatever_is_echoed() {
+        let violations = (0..40).map(|i| Violation { field: format!("lines[{i}].sku"), description: "☃".repeat(4_000) });
+        for failure in [Failure::Invalid(violations.collect()), Failure::not_found("X", "x".repeat(100_000))] {
+            let status = Status::from(failure);
+            let response: http::Response<()> = status.into_http();
+            let bytes: usize =
+                response.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+            assert!(bytes <= 8_000, "{bytes}");
+        }
+    }
+
     #[test]
     fn what_went_wrong_inside_is_never_shown() {
         let status = Status::from(Failure::Internal("password=secret".to_owned()));
@@ -421,5 +487,18 @@ mod tests {
         let unknown = explain(&Status::unimplemented("")).expect("bare");
         assert_eq!(reason(&unknown).as_deref(), Some("METHOD_UNKNOWN"));
         assert!(explain(&too_large).is_none(), "explained already");
+        let unread = explain(&Status::internal("failed to decode Protobuf message: buffer underflow"));
+        let unread = unread.expect("bare");
+        assert_eq!(
+            (unread.code(), reason(&unread).as_deref()),
+            (Code::InvalidArgument, Some("REQUEST_MALFORMED"))
+        );
+        let mut counted = Status::invalid_argument("lines: must have at most 1000 items");
+        counted.metadata_mut().insert(FIELD_KEY, "lines".parse().expect("ASCII"));
+        let counted = explain(&counted).expect("bare");
+        assert_eq!(reason(&counted).as_deref(), Some("REQUEST_INVALID"));
+        let bad = counted.get_error_details().bad_request().cloned().expect("a field");
+        let named: Vec<_> = bad.field_violations.iter().map(|v| (&*v.field, &*v.description)).collect();
+        assert_eq!(named, [("lines", "must have at most 1000 items")]);
     }
 }

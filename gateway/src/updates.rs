@@ -9,10 +9,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 use shopstream_domain::{StreamId, TenantId, Version};
-use shopstream_eventlog::{CommitRecord, Offset};
+use shopstream_eventlog::{CommitRecord, Offset, Position};
 use shopstream_projections::{DatabaseError, Projection, ReadModels, StreamRow};
 use shopstream_proto::{Beginning, Resumable, Validate};
 use tokio::time::{Instant, timeout_at};
@@ -25,10 +26,39 @@ use crate::shop::Shop;
 use crate::stream::{HEARTBEAT, Messages, Source, messages};
 use crate::token::{Resume, Scope};
 
-/// Rows per query.
-const PAGE: u32 = 500;
-/// How many rows one stream keeps in memory; what is not among them is folded from the journal again.
+/// Rows per query. The messages of one page are what a stream holds whose client does not read.
+const PAGE: u32 = 100;
+/// How many rows are kept in memory for all streams together; what is not among them is folded from the journal again.
 const FOLDED: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
+
+/// Rows as they were after a commit, for all streams of updates: whoever comes to the same commit needs them too. A
+/// stream that keeps none of its own costs next to nothing while it is idle, however many there are.
+pub(crate) struct Folded<R>(Mutex<LruCache<(StreamId, Version), Arc<R>>>);
+
+impl<R> Default for Folded<R> {
+    fn default() -> Self {
+        // A cache with its bound would take the memory of all its rows at once.
+        Self(Mutex::new(LruCache::unbounded()))
+    }
+}
+
+impl<R: StreamRow> Folded<R> {
+    fn get(&self, stream: &StreamId, version: Version) -> Option<Arc<R>> {
+        self.rows().get(&(stream.clone(), version)).cloned()
+    }
+
+    fn keep(&self, stream: &StreamId, row: Arc<R>) {
+        let mut rows = self.rows();
+        rows.put((stream.clone(), row.version()), row);
+        if rows.len() > FOLDED.get() {
+            rows.pop_lru();
+        }
+    }
+
+    fn rows(&self) -> MutexGuard<'_, LruCache<(StreamId, Version), Arc<R>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// What a stream of updates is about, as one request wants it.
 pub(crate) trait Subject: Sized + Send + Sync + 'static {
@@ -51,6 +81,9 @@ pub(crate) trait Subject: Sized + Send + Sync + 'static {
     /// # Errors
     /// What validation let through and we do not take.
     fn of(request: &Self::Request) -> Result<Self, Failure>;
+
+    /// Where such rows are kept.
+    fn folded(shop: &Shop) -> &Folded<Self::Row>;
 
     /// The key of a row.
     fn key(row: &Self::Row) -> Self::Key;
@@ -122,7 +155,6 @@ pub(crate) async fn stream<S: Subject>(
         from,
         follow,
         shown: HashMap::new(),
-        folded: LruCache::new(FOLDED),
         ready: VecDeque::new(),
     };
     Ok(messages(&shop.live, updates))
@@ -138,9 +170,9 @@ struct Updates<S: Subject> {
     /// By partition, the offset behind what was made into messages.
     from: Vec<Offset>,
     follow: Follow,
-    /// Rows that were sent with a version which the log will show again. Few: those that changed meanwhile.
-    shown: HashMap<StreamId, Version>,
-    folded: LruCache<StreamId, S::Row>,
+    /// Rows that were sent with a version which the log will show again, and where it does. Few: those that changed
+    /// meanwhile.
+    shown: HashMap<StreamId, (Version, Position)>,
     /// Made of one page or one delivery.
     ready: VecDeque<S::Message>,
 }
@@ -155,6 +187,8 @@ impl<S: Subject> Source for Updates<S> {
             if let Some(message) = self.ready.pop_front() {
                 return Ok(Some(message));
             }
+            // What it grew to once is not kept while nothing happens.
+            self.ready = VecDeque::new();
             if let Some(after) = self.present.take() {
                 self.show_present(after.as_ref()).await?;
                 continue;
@@ -182,7 +216,7 @@ impl<S: Subject> Updates<S> {
             let message = S::message(Some(row), "", self.token(stream.id()));
             self.ready.push_back(message);
             if self.from.get(usize::from(position.partition)).is_some_and(|from| position.offset >= *from) {
-                self.shown.insert(stream, row.version());
+                self.shown.insert(stream, (row.version(), position));
             }
         }
         Ok(())
@@ -195,6 +229,11 @@ impl<S: Subject> Updates<S> {
             }
         }
         self.from = self.follow.resume().next;
+        let from = &self.from;
+        let is_ahead = |position: &Position| {
+            from.get(usize::from(position.partition)).is_some_and(|from| position.offset >= *from)
+        };
+        self.shown.retain(|_, (_, position)| is_ahead(position));
         Ok(())
     }
 
@@ -214,14 +253,14 @@ impl<S: Subject> Updates<S> {
                 // Only the last message of a commit leads behind it; a resume must not lose the others.
                 self.from[usize::from(record.position.partition)] = record.position.offset + 1;
             }
-            let shown = self.shown.get(stream).copied().unwrap_or(0);
+            let shown = self.shown.get(stream).map_or(0, |(version, _)| *version);
             if let Some(row) = row.as_ref().filter(|row| row.version() > shown && self.subject.wants(row)) {
                 let message = S::message(Some(row), &data.event_type, self.token(""));
                 self.ready.push_back(message);
             }
         }
         if let Some(row) = row {
-            self.folded.put(stream.clone(), row);
+            S::folded(&self.shop).keep(stream, Arc::new(row));
         }
         Ok(())
     }
@@ -229,9 +268,11 @@ impl<S: Subject> Updates<S> {
     /// The row just before `record`; `None` where its stream begins there.
     async fn before(&mut self, record: &CommitRecord) -> Result<Option<S::Row>, Failure> {
         let wanted = record.commit.first_version - 1;
-        let folded = self.folded.pop(&record.commit.stream).filter(|row| row.version() == wanted);
-        if wanted == 0 || folded.is_some() {
-            return Ok(folded);
+        if wanted == 0 {
+            return Ok(None);
+        }
+        if let Some(folded) = S::folded(&self.shop).get(&record.commit.stream, wanted) {
+            return Ok(Some(S::Row::clone(&folded)));
         }
         let mut row = None;
         for earlier in self.shop.history_before(record).await? {

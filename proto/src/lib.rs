@@ -17,16 +17,22 @@ mod validation {
     include!(concat!(env!("OUT_DIR"), "/validate_impl.rs"));
 }
 
+pub mod codec;
+mod descriptors;
 mod request;
 
 #[cfg(test)]
 mod tests;
 
 pub use prost_protovalidate::{Validate, ValidationError, Violation};
+pub use descriptors::{Bound, bound_of, patterns};
 pub use request::{AskedPage, Beginning, Command, Paged, Query, Resumable};
 pub use shopstream::{
     admin, catalog, event, inventory, node, order, payment, process, provider, returns, r#type,
 };
+
+/// How many violations one validation collects before it stops looking at further elements, about: what an answer names.
+pub const VIOLATIONS_MAX: usize = 20;
 
 /// The descriptors of all packages and of what they import, as protoc wrote them (a `google.protobuf.FileDescriptorSet`
 /// with comments and with the validation rules). For reflection; decode it with a library that keeps custom options if

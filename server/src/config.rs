@@ -55,6 +55,13 @@ pub struct Config {
     pub queue: usize,
     /// Calls that are carried out at once before more are refused.
     pub calls: usize,
+    /// Connections of clients at once before more are closed as they come.
+    pub connections: usize,
+    /// Streams at once before more are refused; one that reads the log or takes in orders counts for eight.
+    pub streams: usize,
+    /// How much of connections and streams, and of calls while others are connected, one address may have, in percent.
+    /// 100 behind a proxy, where all clients have one address.
+    pub peer_percent: usize,
     /// Seconds between two looks whether the topic is still the one that was read, with the settings it needs.
     pub log_watch_seconds: u64,
     /// Seconds for which a checkout holds its stock.
@@ -188,6 +195,9 @@ impl Default for Config {
             snapshot_events: SNAPSHOT_EVERY,
             queue: 4096,
             calls: 1024,
+            connections: 4096,
+            streams: 1024,
+            peer_percent: 50,
             log_watch_seconds: 60,
             hold_seconds: 30 * 60,
             hold_max_seconds: 2 * 60 * 60,
@@ -231,6 +241,8 @@ impl Config {
         let apart = config.is_shared() && !config.roles.is_empty();
         ensure!(whole || apart, ConfigError::value(&settings, "roles"));
         ensure!((1..=1024).contains(&config.partitions), ConfigError::value(&settings, "partitions"));
+        let share = (1..=100).contains(&config.peer_percent);
+        ensure!(share, ConfigError::value(&settings, "peer_percent"));
         let watch = (1..=86_400).contains(&config.log_watch_seconds);
         ensure!(watch, ConfigError::value(&settings, "log_watch_seconds"));
         let snapshots = (1..=1_000_000).contains(&config.snapshot_events);

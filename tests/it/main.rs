@@ -3,6 +3,7 @@
 mod attack;
 mod attention;
 mod bad_input;
+mod bounds;
 mod catalog;
 mod crash;
 mod import;

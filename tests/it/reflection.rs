@@ -1,4 +1,5 @@
-//! The API as a stranger finds it, by reflection alone: list, describe, create, get, an error with its details.
+//! The API as a stranger finds it, by reflection: list, describe, create, get. That errors are shown by descriptors alone is shown
+//! in the tests of the gateway.
 
 use std::collections::BTreeSet;
 

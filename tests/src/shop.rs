@@ -38,6 +38,7 @@ pub struct Setup {
     snapshot_events: Option<u64>,
     machine: Option<Machine>,
     log_folder: Option<PathBuf>,
+    descriptors: Option<u32>,
 }
 
 impl Setup {
@@ -118,6 +119,11 @@ impl Setup {
         Self { log_folder: Some(folder.to_owned()), ..self }
     }
 
+    /// With so many file descriptors and no more.
+    pub fn with_descriptors(self, descriptors: u32) -> Self {
+        Self { descriptors: Some(descriptors), ..self }
+    }
+
     /// On this machine; else where the caller is.
     pub fn placed_on(self, machine: &Machine) -> Self {
         Self { machine: Some(machine.clone()), ..self }
@@ -138,7 +144,14 @@ impl Setup {
                 command.args(inside.get_args());
                 command
             }
-            None => tied(program()),
+            None => match self.descriptors {
+                Some(descriptors) => {
+                    let mut command = tied("sh");
+                    command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]).arg(program());
+                    command
+                }
+                None => tied(program()),
+            },
         }
     }
 

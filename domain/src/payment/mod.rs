@@ -26,4 +26,4 @@ pub use events::{
 pub use intent::PaymentIntent;
 pub use operation::{Operation, OperationState, ProviderOperation, provider_key};
 pub use status::PaymentStatus;
-pub use token::is_method_token;
+pub use token::{METHOD_TOKEN_MAX, is_method_token};

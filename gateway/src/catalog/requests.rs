@@ -3,14 +3,14 @@
 use shopstream_command_handlers::CommandEnvelope;
 use shopstream_domain::catalog::{ProductCommand, SkuClaimCommand, Variant};
 use shopstream_domain::pricing::PriceCommand;
-use shopstream_domain::{Currency, ProductId, Sku, Timestamp};
+use shopstream_domain::{Currency, ProductId, Sku};
 use shopstream_proto::catalog::v1 as wire;
 use shopstream_proto::catalog::v1::{
     CreateProductRequest, DeleteProductRequest, ProductStatus, SetPriceRequest, UpdateProductRequest,
 };
 
 use crate::call::Call;
-use crate::command::{Asked, effective_time};
+use crate::command::Asked;
 use crate::failure::Failure;
 use crate::offers::Offer;
 use crate::wire::{id, money_of};
@@ -104,6 +104,9 @@ fn claim(asked: &Asked, call: &Call, sku: &Sku, product_id: &ProductId) -> Comma
     asked.further(call, sku.claim_stream(&call.tenant), 0, command)
 }
 
+/// What a mask may name.
+const WHOLE: [&str; 4] = ["title", "description", "variants", "status"];
+
 /// What an update changes.
 #[derive(Debug)]
 pub(super) struct Update {
@@ -119,6 +122,12 @@ impl Update {
     pub(super) fn of(mut request: UpdateProductRequest) -> Result<Self, Failure> {
         let asked = Asked::of(&mut request)?;
         let mask = request.update_mask.take().unwrap_or_default();
+        // What the rules let through as a part of one of these would otherwise be nothing.
+        if let Some(part) = mask.paths.iter().find(|path| !WHOLE.contains(&path.as_str())) {
+            let part: String = part.chars().take(80).collect();
+            let description = format!("{part:?} is none of {}", WHOLE.join(", "));
+            return Err(Failure::invalid("update_mask", description));
+        }
         let named = |field: &str| mask.paths.iter().any(|path| path == field);
         if named("title") && request.title.is_empty() {
             return Err(Failure::invalid("title", "a title cannot be cleared"));
@@ -197,15 +206,17 @@ pub(super) struct NewPrice {
 }
 
 impl NewPrice {
-    pub(super) fn of(mut request: SetPriceRequest, call: &Call, now: Timestamp) -> Result<Self, Failure> {
+    pub(super) fn of(mut request: SetPriceRequest, call: &Call) -> Result<Self, Failure> {
         let asked = Asked::of(&mut request)?;
         let sku = id(Sku::new(&request.sku), "sku")?;
         let (currency, amount_minor) = money_of(&request.price.unwrap_or_default(), "price")?;
-        let effective_at = effective_time(request.effective_time.as_ref(), now)?;
+        if request.effective_time.is_some() {
+            let description = "a list price holds from when it is recorded: leave this out";
+            return Err(Failure::invalid("effective_time", description));
+        }
         let stream = sku.price_stream(&call.tenant, currency);
         let set = PriceCommand::Set { sku: sku.clone(), amount_minor, currency, reason: None };
-        let command = CommandEnvelope { effective_at, ..asked.envelope(call, stream, set) };
-        Ok(Self { sku, currency, command })
+        Ok(Self { sku, currency, command: asked.envelope(call, stream, set) })
     }
 
     pub(super) fn allowed_by(&self, offer: Option<&Offer>) -> Result<(), Failure> {

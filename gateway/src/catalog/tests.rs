@@ -10,7 +10,7 @@ use tonic::Code;
 
 use super::*;
 use crate::offers::{ListPrice, Offer};
-use crate::testing::{NOW, call, refusal};
+use crate::testing::{call, refusal};
 
 fn variant(sku: &str, price: Option<i64>) -> wire::NewVariant {
     let gbp = |amount_minor| Money { currency_code: "GBP".to_owned(), amount_minor };
@@ -135,7 +135,7 @@ fn set_price_is_for_a_sku_in_its_currency() {
     let price = |currency: &str| {
         let price = Some(Money { currency_code: currency.to_owned(), amount_minor: 300 });
         let (request_id, sku) = ("r".to_owned(), "A1".to_owned());
-        NewPrice::of(SetPriceRequest { request_id, sku, price, ..Default::default() }, &call(), NOW)
+        NewPrice::of(SetPriceRequest { request_id, sku, price, ..Default::default() }, &call())
             .expect("valid")
     };
     let gbp = ListPrice { currency: Currency::GBP, amount_minor: 250, version: 1 };

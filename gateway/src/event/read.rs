@@ -3,13 +3,14 @@
 use std::collections::{HashSet, VecDeque};
 
 use shopstream_domain::Partition;
-use shopstream_eventlog::{Commit, CommitRecord, Offset, Reader};
+use shopstream_eventlog::{Commit, CommitRecord, Offset};
 use shopstream_proto::event::v1 as wire;
 use shopstream_proto::event::v1::{PartitionOffset, ReadRequest, ReadResponse};
 use tokio::time::{Instant, timeout_at};
 
 use crate::failure::Failure;
 use crate::follow::Follow;
+use crate::live::Scan;
 use crate::positions::{log_id, position};
 use crate::shop::Shop;
 use crate::stream::{HEARTBEAT, Source};
@@ -18,7 +19,7 @@ use crate::wire::{int, time};
 /// Events per message.
 const EVENTS_MAX: usize = 500;
 /// Bytes of payload per message, about.
-const BYTES_MAX: usize = 256 * 1024;
+const BYTES_MAX: usize = 32 * 1024;
 
 /// A part of one partition: from ≤ offset < to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl Range {
 /// Where the commits come from.
 pub(super) enum Feed {
     /// The log, up to where it ended when the call came; `None` where there is nothing to read.
-    Read(Option<Reader>),
+    Read(Option<Scan>),
     /// The log, and then the live feed.
     Follow(Box<Follow>),
 }
@@ -71,8 +72,8 @@ impl Source for Read {
             }
             match &mut self.source {
                 Feed::Read(None) => return Ok(None),
-                Feed::Read(Some(reader)) => {
-                    let batch = self.shop.live.read(reader).await?;
+                Feed::Read(Some(scan)) => {
+                    let batch = self.shop.live.read(scan).await?;
                     self.take(batch.commits.iter(), &batch.next);
                 }
                 Feed::Follow(follow) => match timeout_at(heartbeat, follow.next()).await {

@@ -9,7 +9,8 @@ use shopstream_proto::inventory::v1::{StreamStockUpdatesRequest, StreamStockUpda
 
 use super::view;
 use crate::failure::Failure;
-use crate::updates::Subject;
+use crate::shop::Shop;
+use crate::updates::{Folded, Subject};
 use crate::wire::id;
 
 /// The stock that one request names.
@@ -40,6 +41,10 @@ impl Subject for StockUpdates {
             skus,
             locations: locations.collect::<Result<_, _>>()?,
         })
+    }
+
+    fn folded(shop: &Shop) -> &Folded<StockLevel> {
+        &shop.stock_rows
     }
 
     fn key(row: &StockLevel) -> (Sku, LocationId) {

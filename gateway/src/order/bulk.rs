@@ -24,6 +24,8 @@ use crate::status::Answer;
 /// How many messages of the stream are worked on at once; together with the size of a message this bounds what a
 /// stream holds in memory.
 const IN_FLIGHT: usize = 4;
+/// How many orders are checked in one go.
+const BREATH: usize = 32;
 /// How many failures the answer lists.
 const LISTED: usize = 1_000;
 
@@ -50,7 +52,14 @@ impl Orders {
     async fn chunk(&self, call: &Call, orders: Vec<CreateOrderRequest>) -> Result<Vec<Done>, Status> {
         let now = self.shop.now();
         let request_ids: Vec<String> = orders.iter().map(|order| order.request_id.clone()).collect();
-        let wanted: Vec<_> = orders.into_iter().map(|order| Wanted::of(order, call, now)).collect();
+        let mut wanted = Vec::with_capacity(orders.len());
+        for order in orders {
+            // Checking a thousand orders of many lines takes its time; others have theirs in between.
+            if wanted.len() % BREATH == BREATH - 1 {
+                tokio::task::yield_now().await;
+            }
+            wanted.push(Wanted::of(order, call, now));
+        }
         let mut outcomes = self.priced(call, &wanted).await;
 
         let commands: Vec<CommandEnvelope> =

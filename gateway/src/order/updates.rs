@@ -9,7 +9,8 @@ use shopstream_proto::order::v1::{StreamOrderUpdatesRequest, StreamOrderUpdatesR
 
 use super::view;
 use crate::failure::Failure;
-use crate::updates::Subject;
+use crate::shop::Shop;
+use crate::updates::{Folded, Subject};
 use crate::wire::id;
 
 /// The orders that one request names.
@@ -38,6 +39,10 @@ impl Subject for OrderUpdates {
             names: request.order_ids.iter().cloned().collect(),
             customer: customer.map(|name| id(CustomerId::new(name), "customer_id")).transpose()?,
         })
+    }
+
+    fn folded(shop: &Shop) -> &Folded<OrderSummary> {
+        &shop.order_rows
     }
 
     fn key(row: &OrderSummary) -> OrderId {

@@ -1,9 +1,11 @@
 //! The gateway over the network.
 
 mod bad_input;
+mod bounds;
 mod claims;
 mod orders;
 mod reads;
+mod reflection;
 mod shop;
 mod streams;
 mod updates;

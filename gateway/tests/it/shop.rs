@@ -1,5 +1,6 @@
 //! A gateway on a real port, over real shards, a log in memory and a real Postgres. Only the sagas are missing.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The shop, and the way to it.
 pub struct TestShop {
     pub channel: Channel,
+    pub address: SocketAddr,
     pub sim: SimLog,
     log: Log,
     database: TestDatabase,
@@ -57,18 +59,23 @@ impl TestShop {
 
     /// With room for so many calls at once.
     pub async fn start_with_places(calls_max: usize) -> Self {
+        Self::with(Policy { calls_max, ..Policy::default() }).await
+    }
+
+    /// With other bounds than a node has by default.
+    pub async fn with(policy: Policy) -> Self {
         let sim = SimLog::new(PARTITIONS);
         let raw: Arc<dyn RawLog> = Arc::new(sim.clone());
         let log = Log::create(raw, LogId(Uuid::new_v4()), 1).await.expect("a log in memory");
-        Self::with(sim, log, Policy { calls_max, ..Policy::default() }).await
+        Self::over_with(sim, log, policy).await
     }
 
     /// On a log that has a history already, whose writers are gone.
     pub async fn over(sim: SimLog, log: Log) -> Self {
-        Self::with(sim, log, Policy::default()).await
+        Self::over_with(sim, log, Policy::default()).await
     }
 
-    async fn with(sim: SimLog, log: Log, policy: Policy) -> Self {
+    async fn over_with(sim: SimLog, log: Log, policy: Policy) -> Self {
         let database = database().await;
         let now = || SystemClock.now();
         let projector = Projector::start(log.clone(), database.database.clone(), now).await.expect("tables");
@@ -102,6 +109,7 @@ impl TestShop {
         let channel = Endpoint::from_shared(format!("http://{address}")).expect("a URL").connect().await;
         Self {
             channel: channel.expect("the gateway listens"),
+            address,
             sim,
             log,
             database,

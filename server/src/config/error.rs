@@ -132,8 +132,9 @@ pub(super) fn allowed(key: &str) -> &'static str {
         "hold_max_seconds" => "a whole number from hold_seconds on",
         "provider_timeout_seconds" => "a whole number from 1 to 600",
         "answer_timeout_seconds" => "a whole number from 1 to 3600",
+        "peer_percent" => "a whole number from 1 to 100",
         "tries_max" => "a whole number from 0 to 100",
-        "cache_mb" | "tail_mb" | "queue" | "calls" => "a whole number",
+        "cache_mb" | "tail_mb" | "queue" | "calls" | "connections" | "streams" => "a whole number",
         _ => "another value",
     }
 }

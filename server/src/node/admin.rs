@@ -1,16 +1,32 @@
 //! What an operator's tools ask over HTTP: metrics and health.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::health::Health;
+
+/// Connections of tools at once.
+const CONNECTIONS_MAX: usize = 64;
+/// How long a question may take to arrive, and how long a connection may wait for the next one.
+const HEADER: Duration = Duration::from_secs(5);
+/// How long a connection may last, whatever is asked over it.
+const LIFE: Duration = Duration::from_secs(60);
+/// How long nobody is let in where there is no descriptor left.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// Serves `/metrics`, `/health/live` and `/health/ready` until `stop`; answers where.
 ///
@@ -35,11 +51,31 @@ pub(super) async fn serve(
         .route("/metrics", get(move || async move { metrics.render() }))
         .route("/health/live", get(|| async { "" }))
         .route("/health/ready", get(ready));
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
-    tokio::spawn(async move {
-        if let Err(error) = served.await {
-            tracing::error!(%error, "metrics are served no more");
-        }
-    });
+    tokio::spawn(take(listener, router, stop));
     Ok(address)
+}
+
+/// Lets tools in until `stop`. Those who say nothing are closed and their number is bounded, so that whoever asks how the
+/// node is finds it open.
+async fn take(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(BREATH).await;
+            continue;
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            metrics::counter!("shopstream_refused_total", "what" => "connection", "why" => "admin").increment(1);
+            continue;
+        };
+        let (service, stop) = (TowerToHyperService::new(router.clone()), stop.clone());
+        tokio::spawn(async move {
+            let mut server = Builder::new(TokioExecutor::new()).http1_only();
+            server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER);
+            let served = server.serve_connection(TokioIo::new(stream), service);
+            // Whoever keeps a connection comes back over a new one; how it ends is the client's affair.
+            let _ = stop.run_until_cancelled(timeout(LIFE, served)).await;
+            drop(place);
+        });
+    }
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod database;
+mod descriptors;
 mod duty;
 mod folder;
 mod health;
@@ -30,7 +31,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use self::duty::{Driving, Reading};
@@ -112,6 +113,7 @@ impl Node {
     /// # Errors
     /// What is missing or in use, with the way out.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let descriptors = descriptors::raise();
         let folder = folder::hold(&config.data)?;
         // Ports first: what is taken is told before anything long begins.
         let listener = TcpListener::bind(config.listen)
@@ -173,6 +175,9 @@ impl Node {
             policy: Policy {
                 hold_seconds: config.hold_seconds,
                 calls_max: config.calls,
+                connections_max: descriptors::for_clients(config.connections, descriptors),
+                streams_max: config.streams,
+                peer_percent: config.peer_percent,
                 ..Policy::default()
             },
             takes_calls: config.roles.contains(&Role::Gateway),
@@ -180,11 +185,7 @@ impl Node {
             stop: stop_calls.clone(),
         })?;
         // Before the others hear of this node: they will send commands to it.
-        let calls = tokio::spawn(async move {
-            if let Err(error) = gateway.serve(listener).await {
-                error!(%error, "no calls are taken any more");
-            }
-        });
+        let calls = tokio::spawn(gateway.serve(listener));
         if let Some(leases) = &leases {
             leases.join().await?;
         }
