@@ -123,7 +123,7 @@ async fn verify(
     projection: Projection,
     reports: &mpsc::Sender<Result<VerifyReadModelsResponse, Status>>,
 ) -> Result<ReplayVerdict, Failure> {
-    let database = &shop.means.database;
+    let database = shop.database()?;
     // What an interrupted comparison left behind.
     database.drop_epoch(projection, SCRATCH).await?;
     let active = database.active_epoch(projection).await?;

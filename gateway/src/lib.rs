@@ -46,6 +46,7 @@ pub use health::ReadSide;
 pub use peers::GrpcPeers;
 pub use positions::CORE;
 pub use reservations::{Hold, ReservationError, StockReservations};
+pub use rpc::Watched;
 pub use server::{CONNECTION_WINDOW, Gateway, GatewayError, MESSAGE_MAX};
 pub use shop::{Means, Policy};
 pub use status::DOMAIN;

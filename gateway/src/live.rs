@@ -82,8 +82,9 @@ impl Live {
         let runner = live.clone();
         tokio::spawn(async move {
             tokio::select! {
-                () = runner.run(&*journal) => {}
+                biased;
                 () = runner.stopped() => {}
+                () = runner.run(&*journal) => {}
             }
         });
         live

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tower::Layer as _;
 
 use crate::admin::Admin;
 use crate::catalog::Catalog;
@@ -31,7 +32,7 @@ use crate::payment::Payments;
 use crate::peers::NODE_MESSAGE_MAX;
 use crate::process::Processes;
 use crate::returns::Returns;
-use crate::rpc::{Methods, Watch};
+use crate::rpc::{Methods, Watch, Watched};
 use crate::shop::{Means, Shop};
 
 /// The largest message that is taken, in bytes.
@@ -111,6 +112,14 @@ impl Gateway {
         Ok(Self { routes: routes.routes().prepare(), methods, means, live })
     }
 
+    /// All services for a caller in this process, who needs no connection: the way of a call from its metadata on is the
+    /// same. Answers once there is a live feed to listen to.
+    pub async fn in_process(self) -> Watched<Routes> {
+        self.live.started().await;
+        let places = Arc::new(Semaphore::new(self.means.policy.calls_max));
+        Watch { methods: self.methods, places }.layer(self.routes)
+    }
+
     /// Serves until the means' `stop`, then finishes the calls that are under way: streams end by themselves then,
     /// and whoever waits for this should do so with patience of his own.
     ///
@@ -127,8 +136,9 @@ impl Gateway {
         stop: impl Future<Output = ()>,
     ) -> Result<(), GatewayError> {
         tokio::select! {
-            () = self.live.started() => {}
+            biased;
             () = self.means.stop.cancelled() => return Ok(()),
+            () = self.live.started() => {}
         }
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = Server::builder()

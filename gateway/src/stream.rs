@@ -32,8 +32,9 @@ pub(crate) trait Source: Send + 'static {
 pub(crate) fn messages<S: Source>(live: &Live, source: S) -> Messages<S::Message> {
     Box::pin(try_unfold((source, live.clone()), |(mut source, live)| async move {
         let message = tokio::select! {
-            message = source.next() => message?,
+            biased;
             () = live.stopped() => return Err(Failure::Stopping.into()),
+            message = source.next() => message?,
         };
         Ok(message.map(|message| (message, (source, live))))
     }))

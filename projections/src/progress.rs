@@ -1,12 +1,13 @@
 //! How far each projection is, as this process knows it: because it projects, or because it follows who does.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use shopstream_domain::Partition;
 use shopstream_eventlog::{Offset, Position};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
@@ -25,6 +26,9 @@ pub struct Progress(Arc<Shared>);
 
 struct Shared {
     next: [watch::Sender<Vec<Offset>>; Projection::ALL.len()],
+    /// Tells those who wait for a position, in the order in which they came: a watch tells its receivers in a random
+    /// one, which no simulation could make again.
+    moved: [Notify; Projection::ALL.len()],
     /// How many wait for a projection to come further.
     waiting: watch::Sender<usize>,
 }
@@ -33,7 +37,8 @@ impl Progress {
     /// Nothing read yet of a log of `partitions` partitions.
     pub fn new(partitions: u16) -> Self {
         let next = Projection::ALL.map(|_| watch::Sender::new(vec![0; partitions.into()]));
-        Self(Arc::new(Shared { next, waiting: watch::Sender::new(0) }))
+        let moved = Projection::ALL.map(|_| Notify::new());
+        Self(Arc::new(Shared { next, moved, waiting: watch::Sender::new(0) }))
     }
 
     /// Follows one projection.
@@ -94,12 +99,8 @@ impl Progress {
     }
 
     /// Notes that a projection's rows now hold everything before these offsets.
-    pub(crate) fn advance(
-        &self,
-        projection: Projection,
-        next: impl IntoIterator<Item = (Partition, Offset)>,
-    ) {
-        self.0.next[projection.index()].send_if_modified(|offsets| {
+    pub fn advance(&self, projection: Projection, next: impl IntoIterator<Item = (Partition, Offset)>) {
+        let moved = self.0.next[projection.index()].send_if_modified(|offsets| {
             let mut news = false;
             for (partition, offset) in next {
                 if let Some(known) = offsets.get_mut(usize::from(partition)) {
@@ -108,6 +109,9 @@ impl Progress {
             }
             news
         });
+        if moved {
+            self.0.moved[projection.index()].notify_waiters();
+        }
     }
 
     /// Waits until a projection's rows hold the records at all of these positions.
@@ -126,14 +130,25 @@ impl Progress {
                 (next <= wanted.offset).then_some(Behind { projection, wanted: *wanted, next })
             })
         };
-        let mut offsets = self.watch(projection);
-        if missing(&offsets.borrow()).is_none() {
+        let (next, moved) = (&self.0.next[projection.index()], &self.0.moved[projection.index()]);
+        if missing(&next.borrow()).is_none() {
             return Ok(());
         }
         let _waiting = Waiting::begin(&self.0);
-        // At the deadline, and where the projector has stopped, what is there decides.
-        drop(timeout_at(deadline, offsets.wait_for(|offsets| missing(offsets).is_none())).await);
-        let now_missing = missing(&offsets.borrow());
+        let arrived = async {
+            loop {
+                let mut news = pin!(moved.notified());
+                // From here on nothing is missed: what moves after the look is heard of.
+                news.as_mut().enable();
+                if missing(&next.borrow()).is_none() {
+                    return;
+                }
+                news.await;
+            }
+        };
+        // At the deadline what is there decides.
+        drop(timeout_at(deadline, arrived).await);
+        let now_missing = missing(&next.borrow());
         now_missing.map_or(Ok(()), Err)
     }
 }

@@ -6,6 +6,7 @@ use shopstream_eventlog::Position;
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
+use crate::memory::{MemoryViews, ViewStore};
 use crate::table::{Row, columns, read};
 use crate::{Behind, Database, DatabaseError, Progress, Projection, epoch};
 
@@ -15,9 +16,15 @@ use crate::{Behind, Database, DatabaseError, Progress, Projection, epoch};
 /// ask [`ReadModels::wait_for`] where the caller has to see its own writes.
 #[derive(Clone)]
 pub struct ReadModels {
-    database: Database,
-    schemas: Arc<[String]>,
+    source: Source,
     progress: Progress,
+}
+
+/// Where the rows are.
+#[derive(Clone)]
+enum Source {
+    Postgres { database: Database, schemas: Arc<[String]> },
+    Memory(Arc<dyn ViewStore>),
 }
 
 impl ReadModels {
@@ -28,7 +35,12 @@ impl ReadModels {
     pub async fn open(database: Database, progress: Progress) -> Result<Self, DatabaseError> {
         let epochs = epoch::active(&database).await?;
         let schemas = Projection::ALL.map(|projection| projection.schema(epochs[projection.index()])).into();
-        Ok(Self { database, schemas, progress })
+        Ok(Self { source: Source::Postgres { database, schemas }, progress })
+    }
+
+    /// The read models of a store in memory, whose owner tells `progress` how far they are.
+    pub fn in_memory(store: Arc<dyn ViewStore>, progress: Progress) -> Self {
+        Self { source: Source::Memory(store), progress }
     }
 
     /// Waits until a view holds the records at all of these positions. Nothing to wait for: answers at once.
@@ -53,20 +65,57 @@ impl ReadModels {
         &self.progress
     }
 
-    /// The schema of a view's tables.
-    pub(crate) fn schema(&self, projection: Projection) -> &str {
-        &self.schemas[projection.index()]
+    /// The rows of `R`, aliased `t`, that `rest` selects: joins, conditions, order, limit. `in_memory` selects the
+    /// same where there is no database.
+    pub(crate) async fn select<R: Row>(
+        &self,
+        projection: Projection,
+        rest: &str,
+        params: &[&(dyn ToSql + Sync)],
+        in_memory: impl Fn(&MemoryViews) -> Vec<R>,
+    ) -> Result<Vec<R>, DatabaseError> {
+        match self.source() {
+            SourceOf::Memory(store) => look(store, in_memory),
+            SourceOf::Postgres(tables) => tables.select(projection, rest, params).await,
+        }
     }
 
-    /// The rows of `R`, aliased `t`, that `rest` selects: joins, conditions, order, limit.
+    /// Where the rows are, for queries that one table does not answer.
+    pub(crate) fn source(&self) -> SourceOf<'_> {
+        match &self.source {
+            Source::Memory(store) => SourceOf::Memory(&**store),
+            Source::Postgres { database, schemas } => SourceOf::Postgres(Tables { database, schemas }),
+        }
+    }
+}
+
+/// Where the rows are, to be asked.
+pub(crate) enum SourceOf<'a> {
+    Postgres(Tables<'a>),
+    Memory(&'a dyn ViewStore),
+}
+
+/// The tables of the active epochs.
+pub(crate) struct Tables<'a> {
+    database: &'a Database,
+    schemas: &'a [String],
+}
+
+impl Tables<'_> {
+    /// The full name of a table of a view.
+    pub(crate) fn table(&self, projection: Projection, name: &str) -> String {
+        format!("{}.{name}", self.schemas[projection.index()])
+    }
+
+    /// The rows of `R`, aliased `t`, that `rest` selects.
     pub(crate) async fn select<R: Row>(
         &self,
         projection: Projection,
         rest: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<R>, DatabaseError> {
-        let sql =
-            format!("SELECT {} FROM {}.{} AS t {rest}", columns::<R>("t."), self.schema(projection), R::NAME);
+        let from = self.table(projection, R::NAME);
+        let sql = format!("SELECT {} FROM {from} AS t {rest}", columns::<R>("t."));
         self.query(&sql, params).await?.iter().map(|row| read(row, 0)).collect()
     }
 
@@ -77,4 +126,14 @@ impl ReadModels {
     ) -> Result<Vec<tokio_postgres::Row>, DatabaseError> {
         self.database.reader().query(sql, params).await
     }
+}
+
+/// What `with` finds in a store.
+pub(crate) fn look<T>(store: &dyn ViewStore, with: impl Fn(&MemoryViews) -> T) -> Result<T, DatabaseError> {
+    let mut found = None;
+    store.look(&mut |views| found = Some(with(views)))?;
+    found.ok_or(DatabaseError::Unavailable {
+        target: "memory".to_owned(),
+        detail: "the store showed nothing".to_owned(),
+    })
 }

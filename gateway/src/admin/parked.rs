@@ -58,7 +58,7 @@ pub(super) async fn list(
     let after = page.after.as_ref().map(PageToken::place).transpose()?;
     let after = after.as_ref().map(|(keeper, stream)| (*keeper, stream));
 
-    let found = async { Ok(shop.means.database.parked(keeper, after, page.look()).await?) };
+    let found = async { Ok(shop.database()?.parked(keeper, after, page.look()).await?) };
     let mut rows = call.read_within(found).await?;
     let next_page_token = page.cut(&mut rows, |last| PageToken {
         projection: last.keeper.name().to_owned(),
@@ -80,7 +80,7 @@ pub(super) async fn skipped(
         page.after.as_ref().map(|last| last.place().map(|place| (place, last.version))).transpose()?;
     let after = after.as_ref().map(|((keeper, stream), version)| (*keeper, stream, *version));
 
-    let found = async { Ok(shop.means.database.skipped(keeper, after, page.look()).await?) };
+    let found = async { Ok(shop.database()?.skipped(keeper, after, page.look()).await?) };
     let mut rows = call.read_within(found).await?;
     let next_page_token = page.cut(&mut rows, |last| PageToken {
         projection: last.keeper.name().to_owned(),
@@ -97,7 +97,7 @@ pub(super) async fn explain(
 ) -> Result<ExplainParkedAggregateResponse, Failure> {
     request.validate()?;
     let (keeper, stream) = (named(&request.projection)?, stream(&request.stream_id)?);
-    let database = &shop.means.database;
+    let database = shop.database()?;
     let found = async {
         let Some(parked) = database.parked_one(keeper, &stream).await? else { return Ok(None) };
         let obstacle = &parked.obstacle;
@@ -123,7 +123,7 @@ pub(super) async fn retry(
 ) -> Result<RetryParkedAggregateResponse, Failure> {
     request.validate()?;
     let (keeper, stream) = (named(&request.projection)?, stream(&request.stream_id)?);
-    let parked = shop.means.database.release(keeper, &stream, Wish::Retry, deadline(call)).await?;
+    let parked = shop.database()?.release(keeper, &stream, Wish::Retry, deadline(call)).await?;
     Ok(RetryParkedAggregateResponse { parked: parked.as_ref().map(aggregate) })
 }
 
@@ -152,7 +152,7 @@ pub(super) async fn skip(
     // Validation has seen that it is above zero.
     let version = request.version.unsigned_abs();
     let wish = Wish::Skip { version, reason: request.reason, by: request.skipped_by };
-    let parked = shop.means.database.release(keeper, &stream, wish, deadline(call)).await?;
+    let parked = shop.database()?.release(keeper, &stream, wish, deadline(call)).await?;
     Ok(SkipParkedEventResponse { parked: parked.as_ref().map(aggregate) })
 }
 
