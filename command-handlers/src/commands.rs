@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::{join, join_all, select_all};
 use metrics::counter;
 use shopstream_domain::Partition;
-use shopstream_eventlog::Position;
+use shopstream_eventlog::{Offset, Position};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
@@ -161,6 +161,12 @@ impl Commands {
             }
         }
         Ok(status.confirmed.checked_sub(1).map(|offset| Position { partition, offset }))
+    }
+
+    /// The first offset of a partition behind everything that this node wrote or found there when it claimed it. Others may
+    /// have written more.
+    pub fn written_here(&self, partition: Partition) -> Offset {
+        self.shared.shards.get(usize::from(partition)).map_or(0, |shard| shard.status.borrow().confirmed)
     }
 
     /// Every partition as this node sees it, in order.

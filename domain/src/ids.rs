@@ -94,7 +94,7 @@ id!(/// A product: `prd_…`.
     ProductId, "prd_", is_root, "a product id (prd_ and 1 to 60 letters, digits, '_' or '-')");
 id!(/// An order: `ord_…`.
     OrderId, "ord_", is_root, "an order id (ord_ and 1 to 60 letters, digits, '_' or '-')");
-id!(/// A hold on stock: `res_…`, or `res_….n` for one that replaces another.
+id!(/// A hold on stock: `res_…` where a client asked for it, `res_….n` where an order's checkout did.
     ReservationId, "res_", is_numbered, "a reservation id (res_ and 1 to 60 letters, digits, '_' or '-')");
 id!(/// One attempt to pay: `pay_….n`.
     PaymentId, "pay_", is_numbered, "a payment id (pay_, 1 to 60 letters, digits, '_' or '-', and .n)");
@@ -119,8 +119,14 @@ impl OrderId {
         &self.0["ord_".len()..]
     }
 
-    /// The reservation that holds this order's stock.
+    /// The reservation that holds this order's stock. Numbered, for numbers are the system's: a client can ask for no
+    /// such id, so no hold of a client can pass for an order's (see [`ReservationId::is_of_an_order`]).
     pub fn reservation(&self) -> ReservationId {
+        ReservationId(format!("res_{}.1", self.root()).into())
+    }
+
+    /// The reservation that held this order's stock before holds of orders were numbered.
+    pub fn reservation_of_old(&self) -> ReservationId {
         ReservationId(format!("res_{}", self.root()).into())
     }
 
@@ -129,10 +135,11 @@ impl OrderId {
         ReservationId(format!("res_{}.2", self.root()).into())
     }
 
-    /// The order that the reservation with this id is for, if it is for one.
+    /// The order whose story the reservation with this id is part of. Orders of old held their stock under `res_X`,
+    /// without a number.
     pub fn of_reservation(reservation_id: &str) -> Option<Self> {
         let rest = reservation_id.strip_prefix("res_")?;
-        let root = rest.strip_suffix(".2").unwrap_or(rest);
+        let root = rest.strip_suffix(".1").or_else(|| rest.strip_suffix(".2")).unwrap_or(rest);
         Self::new(&format!("ord_{root}")).ok()
     }
 
@@ -165,6 +172,11 @@ impl ProductId {
 }
 
 impl ReservationId {
+    /// Whether only an order's checkout takes holds under this id.
+    pub fn is_of_an_order(&self) -> bool {
+        self.0.contains('.')
+    }
+
     /// The stream of this reservation.
     pub fn stream(&self, tenant: &TenantId) -> StreamId {
         stream(tenant, StreamKind::Reservation, &self.0)
@@ -276,5 +288,14 @@ mod tests {
             assert!(ReservationId::new(text).is_err(), "{text}");
         }
         assert_eq!(OrderId::of_reservation("res_1.3"), None);
+    }
+
+    #[test]
+    fn the_hold_of_an_order_is_known_by_its_number() {
+        let order_id = OrderId::new("ord_1").unwrap();
+        assert!(order_id.reservation().is_of_an_order() && order_id.second_reservation().is_of_an_order());
+        assert!(!ReservationId::new("res_1").unwrap().is_of_an_order());
+        let of_old = OrderId::of_reservation("res_1");
+        assert_eq!(of_old, Some(order_id));
     }
 }

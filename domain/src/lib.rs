@@ -13,6 +13,7 @@ mod money;
 mod refusal;
 mod stream;
 pub mod testing;
+pub mod text;
 mod time;
 
 pub mod catalog;

@@ -1,5 +1,6 @@
 //! Where history is kept: stream ids, their kinds, and the partition each belongs to.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
@@ -194,9 +195,31 @@ impl StreamId {
         &self.text[usize::from(self.tenant_len) + self.kind.name().len() + 2..]
     }
 
+    /// What the commits of this stream share with those of every other stream of the same order: the order's id. Its own
+    /// id, where it belongs to no order.
+    pub fn correlation(&self) -> Cow<'_, str> {
+        let is_an_orders = match self.kind {
+            StreamKind::Order | StreamKind::Checkout | StreamKind::Payment => true,
+            // Without a number it is a client's own hold.
+            StreamKind::Reservation => self.id().contains('.'),
+            StreamKind::Product
+            | StreamKind::Sku
+            | StreamKind::Price
+            | StreamKind::Stock
+            | StreamKind::Return => false,
+        };
+        if is_an_orders { format!("ord_{}", self.kind.root(self.id())).into() } else { self.id().into() }
+    }
+
     /// The partition of this stream in a log of `partitions` partitions.
     pub fn partition(&self, partitions: u16) -> Partition {
-        partition_of(self.tenant_str(), self.kind.root(self.id()), partitions)
+        partition_of(self.tenant_str(), self.root(), partitions)
+    }
+
+    /// What it shares with the other streams of the same thing: those of an order, its checkout, its reservation and its
+    /// payments have one root.
+    pub fn root(&self) -> &str {
+        self.kind.root(self.id())
     }
 }
 

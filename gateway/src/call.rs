@@ -13,7 +13,9 @@ use crate::failure::Failure;
 
 /// How long a unary call that names no deadline may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The longest deadline that is honoured: beyond it arithmetic on instants could overflow.
+/// How long it may take whatever deadline its caller names: who waits must not wait here for ever.
+const CEILING: Duration = Duration::from_secs(60);
+/// The longest deadline that is honoured for a call that may last: beyond it arithmetic on instants could overflow.
 const PATIENCE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// An answer leaves this long before the caller's deadline, or a tenth of its time where that is shorter, so that it
 /// arrives while somebody listens (`rulings.md` 11).
@@ -30,8 +32,10 @@ pub struct Call {
     pub actor: Arc<str>,
     /// W3C trace context, or empty.
     pub traceparent: Arc<str>,
-    /// When an answer must leave; `None` where the caller set no limit.
-    answer_by: Option<Instant>,
+    /// When an answer must leave.
+    answer_by: Instant,
+    /// The same as the caller has it; `None` where it set no limit.
+    wanted_by: Option<Instant>,
 }
 
 impl Call {
@@ -67,8 +71,14 @@ impl Call {
         // A trace context that is not one is nobody's error: it is left out.
         let traceparent =
             text("traceparent").ok().flatten().filter(|text| is_traceparent(text)).unwrap_or("");
-        let answer_by = text("grpc-timeout").ok().flatten().and_then(parse_timeout).map(answer_by);
-        Ok(Self { tenant, actor: actor.into(), traceparent: traceparent.into(), answer_by })
+        let timeout = text("grpc-timeout").ok().flatten().and_then(parse_timeout);
+        Ok(Self {
+            tenant,
+            actor: actor.into(),
+            traceparent: traceparent.into(),
+            answer_by: answer_by(timeout.unwrap_or(PATIENCE).min(CEILING)),
+            wanted_by: timeout.map(answer_by),
+        })
     }
 
     /// Where the commands of this call come from, `about` being what the conversation shares, such as an order id.
@@ -100,13 +110,13 @@ impl Call {
 
     /// This call without patience of our own: it may last as long as its caller wants.
     pub fn unhurried(mut self) -> Self {
-        self.answer_by.get_or_insert_with(|| answer_by(PATIENCE_MAX));
+        self.answer_by = self.wanted_by.unwrap_or_else(|| answer_by(PATIENCE_MAX));
         self
     }
 
-    /// When a unary call must be answered.
+    /// When the call must be answered, reckoned from when it came.
     pub fn answer_by(&self) -> Instant {
-        self.answer_by.unwrap_or_else(|| answer_by(PATIENCE))
+        self.answer_by
     }
 }
 
@@ -206,5 +216,14 @@ mod tests {
         let answer = call.within(std::future::pending::<Result<(), Failure>>()).await;
         assert_eq!(answer, Err(Failure::OutcomeUnknown));
         assert_eq!(started.elapsed(), Duration::from_millis(1900));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_longer_than_a_minute_unless_the_call_may_last() {
+        let call = Call::of(&metadata(&[("grpc-timeout", "24H")])).expect("fine");
+        let left = |call: &Call| call.answer_by().duration_since(Instant::now());
+        assert!(left(&call) <= CEILING, "{:?}", left(&call));
+        let hours = left(&call.unhurried());
+        assert!(hours > Duration::from_secs(23 * 3600), "{hours:?}");
     }
 }

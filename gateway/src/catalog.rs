@@ -119,9 +119,11 @@ impl Catalog {
     async fn product(&self, call: &Call, request: &GetProductRequest) -> Result<wire::Product, Failure> {
         request.validate()?;
         let product_id = id(ProductId::new(&request.product_id), "product_id")?;
-        self.shop.see(call, Projection::ProductView, &request.min_position).await?;
-        let found = async { Ok(self.shop.reads().product(&call.tenant, &product_id).await?) };
-        match call.read_within(found).await? {
+        // A product is shown with its prices, which have streams of their own.
+        self.shop.see_own_offers(call).await?;
+        let stream = product_id.stream(&call.tenant);
+        let read = || async { Ok(self.shop.reads().product(&call.tenant, &product_id).await?) };
+        match self.shop.find(call, &[Projection::ProductView], &stream, &request.min_position, read).await? {
             Some(product) => Ok(view::product(product)),
             None => Err(Failure::not_found("PRODUCT_NOT_FOUND", format!("there is no product {product_id}"))),
         }

@@ -66,6 +66,7 @@ impl Events {
     async fn open(&self, request: ReadRequest) -> Result<Messages<ReadResponse>, Failure> {
         request.validate()?;
         check_log(&request.log)?;
+        self.shop.live.log_name().check(&request.log_id, || "log_id".to_owned())?;
         let ranges = self.ranges(&request).await?;
         let from: Vec<Offset> = ranges.iter().map(|range| range.from).collect();
         let source = if request.follow {
@@ -80,6 +81,8 @@ impl Events {
             ranges,
             source,
             left: (request.max_events > 0).then_some(request.max_events.unsigned_abs()),
+            sent: false,
+            ended: false,
             ready: VecDeque::new(),
         };
         Ok(messages(&self.shop.live, read))
@@ -100,6 +103,11 @@ impl Events {
             let (from, to) = (given.from_offset.unsigned_abs(), given.to_offset.map(i64::unsigned_abs));
             *range = Range { from, to: to.unwrap_or(Offset::MAX) };
         }
+        // Whoever begins behind the end has read from something else, and would be told nothing of what comes here now.
+        let given = request.partitions.iter();
+        let begins: Vec<_> =
+            given.map(|given| (given.partition as u16, given.from_offset.unsigned_abs())).collect();
+        self.shop.check_begins(&begins, |i| format!("partitions[{i}].from_offset")).await?;
         if !request.follow {
             for (partition, range) in (0..).zip(&mut ranges) {
                 if range.from < range.to {

@@ -51,6 +51,28 @@ pub enum Failure {
         /// The next offset that the read model wants there.
         reached: u64,
     },
+    /// The caller names a place on another log.
+    #[error("{field}: of the log {given}, and this is the log {here}: forget it, and read again")]
+    AnotherLog {
+        /// Where it stands in the request.
+        field: String,
+        /// The log that gave it out.
+        given: String,
+        /// This one.
+        here: String,
+    },
+    /// The caller names a place that the log has not reached.
+    #[error(
+        "{field}: the log has not reached {wanted}, its partition ends before offset {end}: forget it, and read again"
+    )]
+    BeyondEnd {
+        /// Where it stands in the request.
+        field: String,
+        /// The place.
+        wanted: Position,
+        /// The end of its partition.
+        end: u64,
+    },
     /// Something that the answer needs is away.
     #[error("{what} is not available now")]
     Away {
@@ -72,6 +94,9 @@ pub enum Failure {
     /// The node carries out as many calls as it can.
     #[error("this node has as much to do as it can: come again in a moment")]
     Busy,
+    /// As many calls wait for something as may.
+    #[error("as many calls wait on this node as may wait: come again in a moment, or name no min_position")]
+    TooManyWait,
     /// This node is stopping.
     #[error("this node is stopping: go on with another, or with this one in a moment")]
     Stopping,

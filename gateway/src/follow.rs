@@ -64,7 +64,7 @@ impl Follow {
 
     /// How far it is.
     pub(crate) fn resume(&self) -> Resume {
-        Resume { next: self.next.clone(), present_after: String::new() }
+        Resume { next: self.next.clone(), ..Resume::default() }
     }
 
     /// The next commits; waits for some. Cancel-safe.

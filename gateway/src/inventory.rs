@@ -23,6 +23,7 @@ use tonic::{Request, Response, Status};
 use crate::call::Call;
 use crate::command::Asked;
 use crate::failure::Failure;
+use crate::places::{Wait, waiting};
 use crate::positions::position;
 use crate::reservations::Hold;
 use crate::shop::{Policy, Shop};
@@ -104,9 +105,9 @@ impl Inventory {
     async fn stock(&self, call: &Call, request: &GetStockRequest) -> Result<wire::StockLevel, Failure> {
         request.validate()?;
         let (sku, location) = (id(Sku::new(&request.sku), "sku")?, location(&request.location)?);
-        self.shop.see(call, Projection::StockLevel, &request.min_position).await?;
-        let found = async { Ok(self.shop.reads().stock(&call.tenant, &sku, &location).await?) };
-        match call.read_within(found).await? {
+        let stream = sku.stock_stream(&call.tenant, &location);
+        let read = || async { Ok(self.shop.reads().stock(&call.tenant, &sku, &location).await?) };
+        match self.shop.find(call, &[Projection::StockLevel], &stream, &request.min_position, read).await? {
             Some(level) => Ok(view::stock_level(&level)),
             None => {
                 let detail = format!("nothing was ever recorded for {sku} at {location}");
@@ -132,8 +133,11 @@ impl Inventory {
         let origin = wanted.request.origin.clone();
         let reservation_id = wanted.hold.reservation_id.clone();
         self.shop.submit(call, wanted.request).await?;
+        let held: Vec<_> =
+            wanted.hold.keys.iter().map(|key| key.sku.stock_stream(&call.tenant, &key.location)).collect();
         let reserved = async { Ok(self.shop.means.reservations.reserve(wanted.hold, origin).await?) };
-        let allocation = call.within(reserved).await?;
+        let allocation = waiting(Wait::Command, call.answer_by(), call.within(reserved)).await?;
+        self.shop.note_changed(&held);
         self.shop.catch_up_on(call, Projection::ReservationView, &stream).await?;
         let found = async { Ok(self.shop.reads().reservation(&call.tenant, &reservation_id).await?) };
         let row = call.within(found).await?;
@@ -149,7 +153,8 @@ impl Inventory {
         let followed =
             self.shop.means.reservations.release(call.tenant.clone(), reservation_id, reason, origin);
         // Decided is enough: if the stock items do not follow in time, the process sees to it.
-        if let Ok(Err(error)) = call.within(async { Ok(followed.await) }).await {
+        let followed = waiting(Wait::Command, call.answer_by(), call.within(async { Ok(followed.await) }));
+        if let Ok(Err(error)) = followed.await {
             tracing::warn!(cause = %error, "a decided release has not been followed yet");
         }
         Ok(ReleaseStockResponse { version: int(reply.version), position: Some(position(reply.position)) })

@@ -15,6 +15,7 @@ use tracing::{error, warn};
 
 use crate::failure::Failure;
 use crate::landmarks::Landmarks;
+use crate::positions::LogName;
 
 /// How many bytes of records one batch holds at most, about.
 pub(crate) const BATCH_BYTES: usize = 256 * 1024;
@@ -43,6 +44,7 @@ pub(crate) type OnClaim = Arc<dyn Fn(Partition, Fenced) + Send + Sync>;
 
 struct Shared {
     log: Log,
+    name: LogName,
     on_claim: OnClaim,
     landmarks: Landmarks,
     stop: CancellationToken,
@@ -78,7 +80,8 @@ impl Live {
         let (sender, _) = broadcast::channel(RING);
         let feed = Mutex::new(Feed { sender, state: FeedState::Starting });
         let started = watch::Sender::new(false);
-        let live = Self { shared: Arc::new(Shared { log, on_claim, landmarks, stop, feed, started }) };
+        let name = LogName::of(log.topology());
+        let live = Self { shared: Arc::new(Shared { log, name, on_claim, landmarks, stop, feed, started }) };
         let runner = live.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -124,6 +127,19 @@ impl Live {
     /// The log under the feed.
     pub fn log(&self) -> &Log {
         &self.shared.log
+    }
+
+    /// Its name in positions.
+    pub(crate) fn log_name(&self) -> &LogName {
+        &self.shared.name
+    }
+
+    /// The first offset of a partition that the feed has not brought; 0 where it has not begun.
+    pub(crate) fn next(&self, partition: Partition) -> Offset {
+        match &self.feed().state {
+            FeedState::Running(next) => next.get(usize::from(partition)).copied().unwrap_or(0),
+            FeedState::Starting | FeedState::Halted(..) => 0,
+        }
     }
 
     /// Where readers of this log can begin.

@@ -97,8 +97,11 @@ impl PaymentService for Payments {
         let request = request.into_inner();
         request.validate().map_err(Failure::from)?;
         let payment_id = id(PaymentId::new(&request.payment_id), "payment_id")?;
-        self.shop.see(&call, Projection::PaymentView, &request.min_position).await?;
-        let found = self.find(&call, &payment_id).await?.ok_or_else(|| not_found(&payment_id))?;
+        let stream = payment_id.stream(&call.tenant);
+        let read = || self.find(&call, &payment_id);
+        let found =
+            self.shop.find(&call, &[Projection::PaymentView], &stream, &request.min_position, read).await?;
+        let found = found.ok_or_else(|| not_found(&payment_id))?;
         Ok(Response::new(GetPaymentResponse { payment: Some(view(&found)) }))
     }
 

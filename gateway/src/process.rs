@@ -72,9 +72,7 @@ impl Processes {
         request.validate()?;
         let min_position = std::mem::take(&mut request.min_position);
         let page = Page::<PageToken>::asked("ListStoppedProcesses", &call.tenant, &mut request)?;
-        for projection in [Projection::SagaBoard, Projection::ReturnView] {
-            self.shop.see(call, projection, &min_position).await?;
-        }
+        self.shop.see_all(call, &[Projection::SagaBoard, Projection::ReturnView], &min_position).await?;
         let after = page.after.as_ref().map_or("", |last| &last.process_id);
         let mut processes = self.stopped(call, after, page.look()).await?;
         let next_page_token =

@@ -61,9 +61,10 @@ impl ReturnService for Returns {
         let request = request.into_inner();
         request.validate().map_err(Failure::from)?;
         let return_id = id(ReturnId::new(&request.return_id), "return_id")?;
-        self.shop.see(&call, Projection::ReturnView, &request.min_position).await?;
-        let found = async { Ok(self.shop.reads().goods_return(&call.tenant, &return_id).await?) };
-        let found = call.read_within(found).await?;
+        let stream = return_id.stream(&call.tenant);
+        let read = || async { Ok(self.shop.reads().goods_return(&call.tenant, &return_id).await?) };
+        let found =
+            self.shop.find(&call, &[Projection::ReturnView], &stream, &request.min_position, read).await?;
         let found = found.ok_or_else(|| {
             Failure::not_found("RETURN_NOT_FOUND", format!("there is no return {return_id}"))
         })?;

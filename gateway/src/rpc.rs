@@ -17,12 +17,13 @@ use http_body::{Body as HttpBody, Frame};
 use metrics::{counter, gauge, histogram};
 use prost::Message;
 use prost_types::FileDescriptorSet;
-use tokio::sync::Semaphore;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use crate::failure::Failure;
+use crate::places::Places;
+use crate::positions::LogName;
 use crate::status;
 
 /// The paths of what nodes say to each other.
@@ -80,7 +81,9 @@ pub struct Watch {
     /// The methods that may become labels.
     pub methods: Methods,
     /// A place for each call that is carried out.
-    pub places: Arc<Semaphore>,
+    pub places: Arc<Places>,
+    /// The log that answers speak of.
+    pub log: LogName,
 }
 
 impl<S> Layer<S> for Watch {
@@ -114,19 +117,19 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Method { word, is_call } = self.watch.methods.of_path(request.uri().path());
         let mut seen = Seen::begin(word);
-        let place = is_call.then(|| self.watch.places.clone().try_acquire_owned()).transpose();
-        let Ok(place) = place else {
+        let places = &self.watch.places;
+        let Some(place) = (if is_call { places.take() } else { Some(places.beside()) }) else {
             seen.code = Code::ResourceExhausted;
             return Box::pin(std::future::ready(Ok(Status::from(Failure::Busy).into_http())));
         };
         // A handler that panicked is dropped whole; what it shared is behind locks that survive poisoning.
         let call = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        let call = self.watch.log.clone().name_in(place.carry_out(call));
         Box::pin(async move {
             let response = match call.await {
                 Ok(Ok(response)) => response,
                 Err(_panic) => status::panicked(seen.method).into_http(),
             };
-            drop(place);
             Ok(seen.watch(response))
         })
     }

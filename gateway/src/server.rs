@@ -1,7 +1,6 @@
 //! The door: all services behind one address, with the limits that keep a stranger from taking more than a share.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use shopstream_domain::Context;
@@ -15,7 +14,6 @@ use shopstream_proto::payment::v1::payment_service_server::PaymentServiceServer;
 use shopstream_proto::process::v1::process_service_server::ProcessServiceServer;
 use shopstream_proto::returns::v1::return_service_server::ReturnServiceServer;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -30,6 +28,8 @@ use crate::node::Node;
 use crate::order::Orders;
 use crate::payment::Payments;
 use crate::peers::NODE_MESSAGE_MAX;
+use crate::places::Places;
+use crate::positions::LogName;
 use crate::process::Processes;
 use crate::returns::Returns;
 use crate::rpc::{Methods, Watch, Watched};
@@ -116,8 +116,9 @@ impl Gateway {
     /// same. Answers once there is a live feed to listen to.
     pub async fn in_process(self) -> Watched<Routes> {
         self.live.started().await;
-        let places = Arc::new(Semaphore::new(self.means.policy.calls_max));
-        Watch { methods: self.methods, places }.layer(self.routes)
+        let places = Places::new(self.means.policy.calls_max);
+        let log = LogName::of(self.means.log.topology());
+        Watch { methods: self.methods, places, log }.layer(self.routes)
     }
 
     /// Serves until the means' `stop`, then finishes the calls that are under way: streams end by themselves then,
@@ -144,7 +145,8 @@ impl Gateway {
         let server = Server::builder()
             .layer(Watch {
                 methods: self.methods,
-                places: Arc::new(Semaphore::new(self.means.policy.calls_max)),
+                places: Places::new(self.means.policy.calls_max),
+                log: LogName::of(self.means.log.topology()),
             })
             .max_concurrent_streams(STREAMS_MAX)
             .http2_max_header_list_size(METADATA_MAX)

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shopstream_command_handlers::{Clock, CommandEnvelope, Commands, Reply};
-use shopstream_domain::{Partition, Sku, StreamId, Timestamp};
+use shopstream_domain::{Sku, StreamId, Timestamp};
 use shopstream_eventlog::writer::Fenced;
 use shopstream_eventlog::{CommitRecord, Journal, Log, Position};
 use shopstream_projections::catalog::ProductStatus;
 use shopstream_projections::{Behind, Database, Projection, ReadModels};
-use shopstream_proto::r#type::v1 as wire;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -19,8 +19,10 @@ use crate::failure::Failure;
 use crate::health::ReadSide;
 use crate::live::Live;
 use crate::offers::{ListPrice, Offer, Offers};
-use crate::positions::min_positions;
+use crate::recent::{About, Recent};
 use crate::reservations::StockReservations;
+
+mod reading;
 
 /// What the gateway stands on; made by the server.
 #[derive(Clone)]
@@ -77,6 +79,8 @@ pub(crate) struct Shop {
     pub(crate) means: Arc<Means>,
     pub(crate) live: Live,
     offers: Arc<Offers>,
+    recent: Arc<Recent>,
+    ends: Arc<Semaphore>,
 }
 
 impl Shop {
@@ -88,7 +92,9 @@ impl Shop {
         let live = Live::start(means.log.clone(), means.journal.clone(), on_claim, means.stop.clone());
         let offers = Arc::new(Offers::new(means.log.partitions()));
         tokio::spawn(offers.clone().follow(live.clone()));
-        Self { means: Arc::new(means), live, offers }
+        let recent = Arc::new(Recent::new(means.log.partitions()));
+        let ends = Arc::new(Semaphore::new(reading::ENDS_ASKED));
+        Self { means: Arc::new(means), live, offers, recent, ends }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -107,7 +113,28 @@ impl Shop {
     /// Carries one command out.
     pub(crate) async fn submit(&self, call: &Call, envelope: CommandEnvelope) -> Result<Reply, Failure> {
         let commands = self.means.commands.until(call.answer_by());
-        call.within(async { Ok(commands.submit(envelope).await?) }).await
+        let about = About::stream(&envelope.stream);
+        let reply = call.within(async { Ok(commands.submit(envelope).await?) }).await?;
+        self.note(about, reply.position);
+        Ok(reply)
+    }
+
+    /// What comes of `about` is read from now on with everything up to `position`, of which somebody is told.
+    pub(crate) fn note(&self, about: About, position: Position) {
+        let progress = self.reads().progress();
+        let slowest = || Projection::views().map(|view| progress.next(view, position.partition)).min();
+        self.recent.note(about, position, || slowest().unwrap_or(0));
+    }
+
+    /// As [`Shop::note`], where a process of this node changed these streams and only knows that it did.
+    pub(crate) fn note_changed(&self, streams: &[StreamId]) {
+        let commands = &self.means.commands;
+        for stream in streams {
+            let partition = stream.partition(commands.partitions());
+            if let Some(offset) = commands.written_here(partition).checked_sub(1) {
+                self.note(About::stream(stream), Position { partition, offset });
+            }
+        }
     }
 
     /// As [`Shop::submit`], for what an offer is made of.
@@ -129,56 +156,14 @@ impl Shop {
         all: Vec<CommandEnvelope>,
     ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
         let commands = self.means.commands.until(call.answer_by());
+        let about: Vec<_> = all.iter().map(|envelope| About::stream(&envelope.stream)).collect();
         let replies = call.within(async { Ok(commands.submit_all(all).await) }).await?;
-        Ok(replies.into_iter().map(|reply| reply.map_err(Failure::from)).collect())
-    }
-
-    /// Waits until a view has what the caller has seen.
-    pub(crate) async fn see(
-        &self,
-        call: &Call,
-        projection: Projection,
-        min_position: &[wire::Position],
-    ) -> Result<(), Failure> {
-        let positions = min_positions(min_position, self.means.commands.partitions())?;
-        self.wait_for(call, projection, &positions).await
-    }
-
-    /// Waits until a view has everything that was confirmed when this is called, by whichever node: what it does not
-    /// show afterwards did not happen before.
-    pub(crate) async fn catch_up(&self, call: &Call, projection: Projection) -> Result<(), Failure> {
-        let confirmed = self.confirmed(call, 0..self.means.commands.partitions()).await?;
-        self.wait_for(call, projection, &confirmed).await
-    }
-
-    /// As [`Shop::catch_up`], for what this stream's partition holds.
-    pub(crate) async fn catch_up_on(
-        &self,
-        call: &Call,
-        projection: Projection,
-        stream: &StreamId,
-    ) -> Result<(), Failure> {
-        let partition = stream.partition(self.means.commands.partitions());
-        let confirmed = self.confirmed(call, [partition]).await?;
-        self.wait_for(call, projection, &confirmed).await
-    }
-
-    async fn confirmed(
-        &self,
-        call: &Call,
-        partitions: impl IntoIterator<Item = Partition>,
-    ) -> Result<Vec<Position>, Failure> {
-        let commands = self.means.commands.until(call.answer_by());
-        call.read_within(async { Ok(commands.confirmed(partitions).await?) }).await
-    }
-
-    pub(crate) async fn wait_for(
-        &self,
-        call: &Call,
-        projection: Projection,
-        positions: &[Position],
-    ) -> Result<(), Failure> {
-        Ok(self.reads().wait_for(projection, positions, call.answer_by()).await?)
+        let answered = replies.into_iter().zip(about).map(|(reply, about)| {
+            let reply = reply?;
+            self.note(about, reply.position);
+            Ok(reply)
+        });
+        Ok(answered.collect())
     }
 
     /// What came before `record` on its stream, from the journal.
@@ -223,6 +208,11 @@ impl Shop {
         self.catch_up(call, Projection::ProductView).await?;
         let found = self.read_offers(call, skus.to_vec()).await?;
         Ok(skus.iter().map(|sku| found.get(sku).cloned()).collect())
+    }
+
+    /// Waits until the catalogue has every change that this node knows of.
+    pub(crate) async fn see_own_offers(&self, call: &Call) -> Result<(), Failure> {
+        self.see_unasked(call, &[Projection::ProductView], &self.offers.changes()).await
     }
 
     async fn read_offers(

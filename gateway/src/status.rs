@@ -75,12 +75,29 @@ impl From<Failure> for Answer {
                     .with("wanted_offset", wanted.offset)
                     .with("next_offset", reached)
             }
+            // Both of no use again, whenever: what the caller has is not of this log's history.
+            Failure::AnotherLog { field, given, here } => Self {
+                violations: vec![Violation { field, description: message.clone() }],
+                ..Self::new(Code::InvalidArgument, "POSITION_OF_ANOTHER_LOG", message)
+            }
+            .with("given_log_id", given)
+            .with("log_id", here),
+            Failure::BeyondEnd { field, wanted, end } => Self {
+                violations: vec![Violation { field, description: message.clone() }],
+                ..Self::new(Code::OutOfRange, "POSITION_BEYOND_END", message)
+            }
+            .with("partition", wanted.partition)
+            .with("wanted_offset", wanted.offset)
+            .with("end_offset", end),
             Failure::Away { .. } => Self::new(Code::Unavailable, "NOT_AVAILABLE", message).retry(LATER),
             Failure::WishWaits { keeper } => {
                 Self::new(Code::Unavailable, "WISH_WAITS", message).retry(LATER).with("projection", keeper)
             }
             Failure::SlowReader => Self::new(Code::ResourceExhausted, "SLOW_READER", message).retry(SOON),
             Failure::Busy => Self::new(Code::ResourceExhausted, "NODE_BUSY", message).retry(SOON),
+            Failure::TooManyWait => {
+                Self::new(Code::ResourceExhausted, "TOO_MANY_WAITING", message).retry(LATER)
+            }
             Failure::Stopping => Self::new(Code::Unavailable, "NODE_STOPPING", message).retry(LATER),
             Failure::LogHalted { partition, .. } => {
                 Self::new(Code::DataLoss, "LOG_HALTED", message).with("partition", partition)
@@ -304,6 +321,19 @@ mod tests {
                 "READ_MODEL_BEHIND",
                 true,
             ),
+            (
+                Failure::AnotherLog { field: detail(), given: detail(), here: detail() },
+                Code::InvalidArgument,
+                "POSITION_OF_ANOTHER_LOG",
+                false,
+            ),
+            (
+                Failure::BeyondEnd { field: detail(), wanted, end: 3 },
+                Code::OutOfRange,
+                "POSITION_BEYOND_END",
+                false,
+            ),
+            (Failure::TooManyWait, Code::ResourceExhausted, "TOO_MANY_WAITING", true),
             (Failure::Away { what: "it" }, Code::Unavailable, "NOT_AVAILABLE", true),
             (Failure::SlowReader, Code::ResourceExhausted, "SLOW_READER", true),
             (Failure::Busy, Code::ResourceExhausted, "NODE_BUSY", true),

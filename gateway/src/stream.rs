@@ -31,10 +31,11 @@ pub(crate) trait Source: Send + 'static {
 /// The messages of `source`, until it ends or this node stops.
 pub(crate) fn messages<S: Source>(live: &Live, source: S) -> Messages<S::Message> {
     Box::pin(try_unfold((source, live.clone()), |(mut source, live)| async move {
+        let named = live.log_name().clone();
         let message = tokio::select! {
             biased;
             () = live.stopped() => return Err(Failure::Stopping.into()),
-            message = source.next() => message?,
+            message = named.name_in(source.next()) => message?,
         };
         Ok(message.map(|message| (message, (source, live))))
     }))

@@ -11,6 +11,7 @@ use shopstream_domain::TenantId;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::failure::Failure;
+use crate::positions::LogName;
 
 const CHECKSUM: usize = 8;
 
@@ -71,18 +72,27 @@ pub(crate) struct Resume {
     /// The present state is still being sent, and this came last of it. Empty otherwise.
     #[prost(string, tag = "2")]
     pub(crate) present_after: String,
+    /// Which log the offsets are of. Tokens of earlier programs do not say.
+    #[prost(string, tag = "3")]
+    pub(crate) log_id: String,
 }
 
 impl Resume {
-    /// The token of a stream over a log of `partitions`, or `None` where the stream only begins.
+    /// The token of a stream over the log `here` of `partitions`, or `None` where the stream only begins.
     ///
     /// # Errors
-    /// See [`Scope::open`].
-    pub(crate) fn of(token: &str, scope: Scope, partitions: u16) -> Result<Option<Self>, Failure> {
+    /// See [`Scope::open`]; and where the token is of another log.
+    pub(crate) fn of(
+        token: &str,
+        scope: Scope,
+        here: &LogName,
+        partitions: u16,
+    ) -> Result<Option<Self>, Failure> {
         if token.is_empty() {
             return Ok(None);
         }
         let resume: Self = scope.open(token)?;
+        here.check(&resume.log_id, || scope.field.to_owned())?;
         if resume.next.len() == usize::from(partitions) {
             Ok(Some(resume))
         } else {
@@ -108,7 +118,11 @@ mod tests {
 
     #[test]
     fn a_token_opens_for_its_own_request_only() {
-        let sealed = Resume { next: vec![0, 7, u64::MAX], present_after: "ord_1".to_owned() };
+        let sealed = Resume {
+            next: vec![0, 7, u64::MAX],
+            present_after: "ord_1".to_owned(),
+            log_id: "00000007.1".to_owned(),
+        };
         let token = scope("acme", "c1").seal(&sealed);
         assert_eq!(scope("acme", "c1").open::<Resume>(&token), Ok(sealed));
         assert!(refused(scope("acme", "c2"), &token));

@@ -15,11 +15,12 @@ use shopstream_domain::{StreamId, TenantId, Version};
 use shopstream_eventlog::{CommitRecord, Offset};
 use shopstream_projections::{DatabaseError, Projection, ReadModels, StreamRow};
 use shopstream_proto::{Beginning, Resumable, Validate};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::follow::{Delivery, Follow};
+use crate::positions::log_id;
 use crate::shop::Shop;
 use crate::stream::{HEARTBEAT, Messages, Source, messages};
 use crate::token::{Resume, Scope};
@@ -97,7 +98,12 @@ pub(crate) async fn stream<S: Subject>(
     shop.see(call, S::VIEW, &min_position).await?;
     let scope = Scope::new(S::METHOD, "resume_token", &call.tenant, &request);
     let subject = S::of(&request)?;
-    let resume = Resume::of(&resume_token, scope, shop.means.commands.partitions())?;
+    let partitions = shop.means.commands.partitions();
+    let resume = Resume::of(&resume_token, scope, shop.live.log_name(), partitions)?;
+    if let Some(resume) = &resume {
+        let begins: Vec<_> = (0..).zip(resume.next.iter().copied()).collect();
+        shop.check_begins(&begins, |_| "resume_token".to_owned()).await?;
+    }
     let present = match &resume {
         Some(resume) if resume.present_after.is_empty() => None,
         Some(resume) => Some(Some(S::key_of(&resume.present_after)?)),
@@ -143,6 +149,8 @@ impl<S: Subject> Source for Updates<S> {
     type Message = S::Message;
 
     async fn next(&mut self) -> Result<Option<S::Message>, Failure> {
+        // However much comes that nobody wants: a message is due all the same.
+        let heartbeat = Instant::now() + HEARTBEAT;
         loop {
             if let Some(message) = self.ready.pop_front() {
                 return Ok(Some(message));
@@ -151,9 +159,13 @@ impl<S: Subject> Source for Updates<S> {
                 self.show_present(after.as_ref()).await?;
                 continue;
             }
-            match timeout(HEARTBEAT, self.follow.next()).await {
+            match timeout_at(heartbeat, self.follow.next()).await {
                 Ok(delivery) => self.show_changes(&delivery?).await?,
-                Err(_) => return Ok(Some(S::message(None, "", self.token("")))),
+                Err(_) => return Ok(Some(self.heartbeat())),
+            }
+            // What was read from the log itself is there at once, and the timeout above never gets its turn.
+            if self.ready.is_empty() && Instant::now() >= heartbeat {
+                return Ok(Some(self.heartbeat()));
             }
         }
     }
@@ -230,9 +242,18 @@ impl<S: Subject> Updates<S> {
         Ok(row)
     }
 
+    /// A message without a row, whose token has moved on.
+    fn heartbeat(&self) -> S::Message {
+        S::message(None, "", self.token(""))
+    }
+
     /// The token of a message: of the present state, after the row of this stream, or of what follows it.
     fn token(&self, present_after: &str) -> String {
-        self.scope.seal(&Resume { next: self.from.clone(), present_after: present_after.to_owned() })
+        self.scope.seal(&Resume {
+            next: self.from.clone(),
+            present_after: present_after.to_owned(),
+            log_id: log_id(),
+        })
     }
 }
 

@@ -1,6 +1,9 @@
 //! Applies batches to one view: rows, parked aggregates and checkpoint in one transaction.
 
 mod release;
+mod settle;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use deadpool_postgres::Transaction;
 use rustc_hash::FxHashSet;
@@ -26,6 +29,8 @@ pub(crate) struct Applier {
     saved: Vec<Cursor>,
     parked: FxHashSet<StreamId>,
     left_out: LeftOut,
+    /// The server's session in which that was found out.
+    session: u64,
 }
 
 /// How many records a checkpoint may stay behind. Without this slack every view would pay a transaction for every
@@ -48,7 +53,9 @@ impl Applier {
         epoch: u32,
     ) -> Result<Self, DatabaseError> {
         let parts = views::parts(projection, &projection.schema(epoch));
-        let tables: String = parts.iter().map(|part| part.create()).collect();
+        let tables = views::tables(&parts);
+        // Before anything is read: what is lost after that is a loss in a later session.
+        let session = database.server().session();
         let mut client = database.client().await?;
         let transaction = client.transaction().await?;
         epoch::create(&transaction, projection, epoch, &tables).await?;
@@ -58,12 +65,22 @@ impl Applier {
         let parked = parked::streams(&*transaction, projection, epoch).await?;
         let left_out = LeftOut::load(&*transaction, projection).await?;
         transaction.commit().await?;
-        Ok(Self { projection, epoch, parts, saved: cursors.clone(), cursors, parked, left_out })
+        Ok(Self { projection, epoch, parts, saved: cursors.clone(), cursors, parked, left_out, session })
     }
 
     /// How many aggregates are parked.
     pub(crate) fn parked(&self) -> usize {
         self.parked.len()
+    }
+
+    /// The server's session in which was found out how far it is.
+    pub(crate) const fn session(&self) -> u64 {
+        self.session
+    }
+
+    /// How far its checkpoint is, as it was last moved or found.
+    pub(crate) fn saved(&self) -> &[Cursor] {
+        &self.saved
     }
 
     /// How far it is, in the order of partitions.
@@ -123,20 +140,38 @@ impl Applier {
         self.commit(database, &[], &cursors).await.map(drop)
     }
 
-    /// Folds `items` and moves the checkpoint to `cursors` in one transaction; answers how many rows it wrote.
+    /// Folds `items` and moves the checkpoint to `cursors` in one transaction; answers how many rows it wrote. Where the
+    /// server refuses some of the rows, it is done once more, and finds out which.
     async fn commit(
         &mut self,
         database: &Database,
         items: &[Item<'_>],
         cursors: &[Cursor],
     ) -> Result<u64, CheckpointError> {
+        match self.try_commit(database, items, cursors, Care::None).await {
+            Err(CommitError::Refused(_)) => {
+                Ok(self.try_commit(database, items, cursors, Care::FindRefused).await?)
+            }
+            done => Ok(done?),
+        }
+    }
+
+    async fn try_commit(
+        &mut self,
+        database: &Database,
+        items: &[Item<'_>],
+        cursors: &[Cursor],
+        care: Care,
+    ) -> Result<u64, CommitError> {
         let mut client = database.client().await?;
-        let transaction = client.transaction().await?;
+        let mut transaction = client.transaction().await?;
         // Rows and cursor are lost together in a crash, and folded again.
         transaction.batch_execute("SET LOCAL synchronous_commit TO off").await?;
-        self.load(&transaction, items).await?;
-        let parked = self.fold(items);
-        let rows = self.write(&transaction).await?;
+        let mut parked = Vec::new();
+        let rows = match care {
+            Care::None => self.fold_all(&transaction, items, &mut parked).await.map_err(CommitError::of)?,
+            Care::FindRefused => self.settle(&mut transaction, items, &mut parked).await?,
+        };
         for obstacle in &parked {
             let keeper = Keeper::View(self.projection);
             parked::insert(&*transaction, keeper, self.epoch, &obstacle.stream, obstacle).await?;
@@ -147,6 +182,20 @@ impl Applier {
         checkpoint.advance(&transaction, &steps).await?;
         transaction.commit().await?;
 
+        let waiting = items.iter().filter(|item| {
+            let stream = &item.record().commit.stream;
+            let behind = |it: &Obstacle| it.stream == *stream && it.version <= item.version();
+            self.parked.contains(stream) || parked.iter().any(behind)
+        });
+        metrics::counter!("shopstream_projection_parked_events_total", "projection" => self.projection.name())
+            .increment(waiting.count() as u64);
+        for obstacle in &parked {
+            let Obstacle { stream, version, position, reason } = obstacle;
+            error!(
+                %stream, version, %position, projection = %self.projection, reason,
+                "parked an aggregate: the projection goes on without it"
+            );
+        }
         self.parked.extend(parked.into_iter().map(|obstacle| obstacle.stream));
         self.saved = cursors.to_vec();
         Ok(rows)
@@ -197,21 +246,31 @@ impl Applier {
             && !self.left_out.has(item)
     }
 
-    /// Folds everything in order and answers where aggregates have to be parked from here on.
-    fn fold(&mut self, items: &[Item<'_>]) -> Vec<Obstacle> {
-        let mut parked: Vec<Obstacle> = Vec::new();
-        let mut waiting = 0;
+    /// Loads what the fold of `items` will look at, folds them in order, and writes what came of it; answers how many
+    /// rows that were. `parked` learns where aggregates have to be parked from here on.
+    async fn fold_all(
+        &mut self,
+        transaction: &Transaction<'_>,
+        items: &[Item<'_>],
+        parked: &mut Vec<Obstacle>,
+    ) -> Result<u64, Refused> {
+        self.load(transaction, items).await?;
+        // A fold that panics is a bug like one that fails, and parks what it was for; what it left half done is
+        // forgotten.
+        catch_unwind(AssertUnwindSafe(|| self.fold(items, parked))).map_err(|_| Refused::Panicked)?;
+        Ok(self.write(transaction).await?)
+    }
+
+    fn fold(&mut self, items: &[Item<'_>], parked: &mut Vec<Obstacle>) {
         for item in items {
             let stream = &item.record().commit.stream;
             if self.parked.contains(stream) || parked.iter().any(|obstacle| obstacle.stream == *stream) {
-                waiting += 1;
-            } else if let Err(obstacle) = self.fold_one(item) {
+                continue;
+            }
+            if let Err(obstacle) = self.fold_one(item) {
                 parked.push(obstacle);
             }
         }
-        metrics::counter!("shopstream_projection_parked_events_total", "projection" => self.projection.name())
-            .increment(waiting + parked.len() as u64);
-        parked
     }
 
     /// Folds one event; on an error nothing has changed.
@@ -223,13 +282,96 @@ impl Applier {
             Item::Fact(fact) => parts.try_for_each(|part| part.fold(fact)),
             Item::Undecodable { detail, .. } => Err(Poison::Undecodable { detail: (*detail).to_owned() }),
         };
-        folded.map_err(|poison| {
-            let (stream, version, position) = (record.commit.stream.clone(), item.version(), record.position);
-            error!(
-                %stream, version, %position, projection = %self.projection, %poison,
-                "parked an aggregate: the projection goes on without it"
-            );
-            Obstacle { stream, version, position, reason: poison.to_string() }
-        })
+        folded.map_err(|poison| obstacle(item, poison.to_string()))
+    }
+}
+
+/// The event of `item` as one that an aggregate cannot be taken past.
+fn obstacle(item: &Item<'_>, reason: String) -> Obstacle {
+    let record = item.record();
+    Obstacle {
+        stream: record.commit.stream.clone(),
+        version: item.version(),
+        position: record.position,
+        reason,
+    }
+}
+
+/// How a batch is committed.
+#[derive(Clone, Copy, Debug)]
+enum Care {
+    /// As one that has nothing wrong with it.
+    None,
+    /// As one of which something is refused.
+    FindRefused,
+}
+
+/// Why some rows were not written: for what is in them, or for another reason.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error("a bug: the fold panicked, see the lines before")]
+    Panicked,
+}
+
+impl From<tokio_postgres::Error> for Refused {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+impl Refused {
+    fn is_about_data(&self) -> bool {
+        match self {
+            Self::Database(error) => error.is_about_data(),
+            Self::Panicked => true,
+        }
+    }
+}
+
+/// Why a batch was not committed.
+#[derive(Debug)]
+enum CommitError {
+    /// Some of its rows are refused.
+    Refused(Refused),
+    /// Another reason.
+    Other(CheckpointError),
+}
+
+impl CommitError {
+    fn of(refused: Refused) -> Self {
+        match refused {
+            Refused::Database(error) if !error.is_about_data() => Self::Other(error.into()),
+            refused => Self::Refused(refused),
+        }
+    }
+}
+
+impl From<CheckpointError> for CommitError {
+    fn from(error: CheckpointError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<DatabaseError> for CommitError {
+    fn from(error: DatabaseError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<tokio_postgres::Error> for CommitError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<CommitError> for CheckpointError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Other(error) => error,
+            CommitError::Refused(Refused::Database(error)) => error.into(),
+            CommitError::Refused(Refused::Panicked) => Self::Panicked,
+        }
     }
 }

@@ -9,7 +9,7 @@ use shopstream_eventlog::Cursor;
 use tokio_postgres::GenericClient;
 use tokio_postgres::types::Json;
 
-use crate::{Database, DatabaseError};
+use crate::{Database, DatabaseError, Projection};
 
 /// The checkpoints of one reader in one epoch.
 #[derive(Clone, Copy, Debug)]
@@ -158,6 +158,22 @@ impl Checkpoint<'_> {
     }
 }
 
+/// Whether checkpoints that were `believed` to be somewhere, and are `found` elsewhere, are so because the database has lost
+/// how they moved: some are behind and none is where only somebody else can have moved it.
+pub(crate) fn is_set_back(believed: &[Cursor], found: &[Cursor]) -> bool {
+    let mut behind = false;
+    for (believed, found) in believed.iter().zip(found) {
+        if believed == found {
+            continue;
+        }
+        if found.next >= believed.next {
+            return false;
+        }
+        behind = true;
+    }
+    behind
+}
+
 /// Why a checkpoint did not move.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
@@ -169,9 +185,32 @@ pub enum CheckpointError {
         /// Which of its checkpoints, or the first of them.
         partition: Partition,
     },
+    /// A fold panicked, and did so again when it was tried with care.
+    #[error("a bug: the fold panicked, see the lines before")]
+    Panicked,
     /// The database did not do it.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+}
+
+impl CheckpointError {
+    /// As the reason why a view could not be opened.
+    pub(crate) fn into_database(self, projection: Projection) -> DatabaseError {
+        match self {
+            Self::Database(error) => error,
+            Self::Overtaken { .. } | Self::Panicked => {
+                DatabaseError::Rebuild { projection, detail: self.to_string() }
+            }
+        }
+    }
+
+    /// What the database said, if it said anything.
+    pub(crate) const fn database(&self) -> Option<&DatabaseError> {
+        match self {
+            Self::Database(error) => Some(error),
+            Self::Overtaken { .. } | Self::Panicked => None,
+        }
+    }
 }
 
 impl From<tokio_postgres::Error> for CheckpointError {

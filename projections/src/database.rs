@@ -1,22 +1,30 @@
 //! The way to Postgres: a pool for transactions, and shared pipelined connections for point reads.
 //!
+//! Every statement has a limit of time, which the server keeps: one that waits for a lock, or reads what nobody thought
+//! it would, ends by itself and does not stand before others for ever. A connection is kept only to a server that takes
+//! writes.
+//!
 //! Sixty-four tasks that share one pipelined connection read half as much again as from a pool of sixteen, because
 //! nobody waits for a connection (`crates.md` §6 of the design). A transaction needs a connection of its own.
 
 mod listener;
 mod reader;
+mod server;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{Host, TargetSessionAttrs};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
 use tracing::info;
 
 pub(crate) use self::reader::Reader;
+pub(crate) use self::server::Server;
 use crate::Projection;
 
 /// How a [`Database`] connects.
@@ -30,6 +38,32 @@ pub struct ConnectOptions {
     pub readers: usize,
     /// How long a Postgres that is not there yet is waited for.
     pub patience: Duration,
+    /// How long statements may take.
+    pub limits: Limits,
+}
+
+/// How long a statement may take, by what it is for. Beyond that the server ends it.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A point read. Who waits for it has gone by then.
+    pub read: Duration,
+    /// A statement of a transaction that writes a batch of rows.
+    pub batch: Duration,
+    /// A statement over whole tables: a comparison, a scan, the making of an index.
+    pub scan: Duration,
+    /// The wait for a lock, of any statement.
+    pub lock: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            read: Duration::from_secs(5),
+            batch: Duration::from_secs(60),
+            scan: Duration::from_secs(60 * 60),
+            lock: Duration::from_secs(10),
+        }
+    }
 }
 
 impl Default for ConnectOptions {
@@ -38,8 +72,10 @@ impl Default for ConnectOptions {
             application_name: "shopstream".into(),
             // One per projection at work, and some for queries that need a snapshot.
             pool_size: 16,
-            readers: 2,
+            // So many statements may be stuck, each on another table, before others feel it.
+            readers: 8,
             patience: Duration::from_secs(10),
+            limits: Limits::default(),
         }
     }
 }
@@ -51,6 +87,10 @@ pub struct Database {
     reader: Reader,
     config: Config,
     target: Arc<str>,
+    limits: Limits,
+    server: Server,
+    /// What watches the server; it ends with the last clone.
+    _watching: Arc<JoinSet<()>>,
 }
 
 /// Between two tries to reach a Postgres that is not there yet.
@@ -71,12 +111,17 @@ impl Database {
         config
             .application_name(&options.application_name)
             .connect_timeout(CONNECT_TIMEOUT)
-            .keepalives_idle(Duration::from_secs(30));
+            .keepalives_idle(Duration::from_secs(30))
+            // A standby, and a session that began while nothing might be written, would refuse to the end of their days.
+            .target_session_attrs(TargetSessionAttrs::ReadWrite);
+        let limits = options.limits;
         let target: Arc<str> = target_of(&config).into();
         await_server(&config, &target, options.patience).await?;
-        let reader = Reader::start(&config, &target, options.readers.max(1));
+        let server = Server::new();
+        let reader =
+            Reader::start(&limited(&config, limits.read, limits), &server, &target, options.readers.max(1));
         let manager = Manager::from_config(
-            config.clone(),
+            limited(&config, limits.batch, limits),
             NoTls,
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
@@ -90,13 +135,42 @@ impl Database {
                 target: target.to_string(),
                 detail: error.to_string(),
             })?;
+        let mut watching = JoinSet::new();
+        watching.spawn(server.clone().watch(limited(&config, limits.read, limits)));
         info!("connected to Postgres at {target}");
-        Ok(Self { pool, reader, config, target })
+        Ok(Self { pool, reader, config, target, limits, server, _watching: Arc::new(watching) })
     }
 
     /// Where this database is, for people: host and name, never a password.
     pub fn target(&self) -> &str {
         &self.target
+    }
+
+    /// Why the server does not answer; `None`: it does. Known within a second, whether or not anybody asks anything.
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.server.trouble()
+    }
+
+    /// What is known about the server.
+    pub(crate) const fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Whether `error` says that connections are of no use any more: the server ends them, or takes no writes on them.
+    /// Those that nobody uses are thrown away then.
+    pub(crate) fn heard(&self, error: &DatabaseError) {
+        if error.spoils_connections() {
+            self.pool.retain(|_, _| false);
+        }
+    }
+
+    /// Gives the statements of a transaction that reads whole tables the time for that.
+    pub(crate) async fn allow_scan(
+        &self,
+        transaction: &deadpool_postgres::Transaction<'_>,
+    ) -> Result<(), DatabaseError> {
+        let millis = self.limits.scan.as_millis();
+        Ok(transaction.batch_execute(&format!("SET LOCAL statement_timeout TO {millis}")).await?)
     }
 
     /// A connection of one's own, for a transaction.
@@ -112,9 +186,8 @@ impl Database {
     /// A connection that nobody else shares and whose commits do not wait for the disk: everybody sees them at once,
     /// and a crash of the server may forget the last of them. Within a tokio runtime.
     pub(crate) fn own_hasty_reader(&self) -> Reader {
-        let mut config = self.config.clone();
-        let options = [config.get_options().unwrap_or_default(), "-c synchronous_commit=off"].join(" ");
-        Reader::start(config.options(options), &self.target, 1)
+        let mut config = limited(&self.config, self.limits.read, self.limits);
+        Reader::start(with_option(&mut config, "synchronous_commit=off"), &self.server, &self.target, 1)
     }
 
     /// Counts what is told on `channel`, through a connection that only listens. Within a tokio runtime.
@@ -126,6 +199,20 @@ impl Database {
     pub(crate) const fn reader(&self) -> &Reader {
         &self.reader
     }
+}
+
+/// The way to a server that ends a statement after `statement`, and a transaction in which nobody says anything.
+fn limited(config: &Config, statement: Duration, limits: Limits) -> Config {
+    let mut config = config.clone();
+    with_option(&mut config, &format!("statement_timeout={}", statement.as_millis()));
+    with_option(&mut config, &format!("lock_timeout={}", limits.lock.min(statement).as_millis()));
+    with_option(&mut config, &format!("idle_in_transaction_session_timeout={}", limits.batch.as_millis()));
+    config
+}
+
+fn with_option<'a>(config: &'a mut Config, option: &str) -> &'a mut Config {
+    let options = format!("{} -c {option}", config.get_options().unwrap_or_default());
+    config.options(options.trim_start())
 }
 
 /// Tries until the server answers, or says that it never will.
@@ -208,10 +295,32 @@ pub enum DatabaseError {
         /// The log at hand.
         found: shopstream_eventlog::LogId,
     },
+    /// The server was started again, or another took its place, since it was known how far a view is.
+    #[error("Postgres has begun again: how far {projection} is has to be found out first")]
+    BegunAgain {
+        /// The view.
+        projection: Projection,
+    },
+    /// A view could not be filled again.
+    #[error("{projection} cannot be filled from the log: {detail}")]
+    Rebuild {
+        /// The view.
+        projection: Projection,
+        /// What was in the way.
+        detail: String,
+    },
+    /// Another process brings the tables up to date, and does not end.
+    #[error(
+        "another process ({holder}) brings the tables up to date and does not end: stop it, then start again"
+    )]
+    Migrating {
+        /// Who.
+        holder: String,
+    },
     /// A view's tables were made by a program whose tables look otherwise.
     #[error(
-        "the tables of {projection} were made by another version of this program: run that one, or name an empty \
-         database, which is filled from the log"
+        "the tables of {projection} were made by another version of this program; where that one has ended, a node that \
+         keeps the read models fills them again by itself when it starts"
     )]
     OtherShape {
         /// The view.
@@ -231,16 +340,57 @@ impl DatabaseError {
     /// Whether it may pass by itself: the server was away, or the transaction met another one.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unavailable { .. } => true,
+            Self::Unavailable { .. } | Self::BegunAgain { .. } => true,
             Self::Statement(error) => error.code().is_none_or(|code| {
                 // Connection lost, out of resources, operator intervention, system error, rollback.
                 ["08", "53", "57", "58", "40"].iter().any(|class| code.code().starts_with(class))
             }),
             Self::Url { .. }
             | Self::Migration(_)
+            | Self::Migrating { .. }
+            | Self::Rebuild { .. }
             | Self::OtherLog { .. }
             | Self::OtherShape { .. }
             | Self::Unreadable { .. } => false,
         }
     }
+
+    /// Whether the server will never keep this: what was to be written is at fault, or what was written, and not the
+    /// server or somebody else's transaction. So says the class: a row twice, data exceptions, broken constraints, program limits.
+    pub(crate) fn is_about_data(&self) -> bool {
+        match self {
+            Self::Unreadable { .. } => true,
+            Self::Statement(error) => match error.code() {
+                Some(code) => ["21", "22", "23", "54"].iter().any(|class| code.code().starts_with(class)),
+                // What could not even be written down for the server.
+                None => !error.is_closed() && std::error::Error::source(error).is_some_and(is_conversion),
+            },
+            Self::Url { .. }
+            | Self::Unavailable { .. }
+            | Self::Migration(_)
+            | Self::Migrating { .. }
+            | Self::Rebuild { .. }
+            | Self::OtherLog { .. }
+            | Self::BegunAgain { .. }
+            | Self::OtherShape { .. } => false,
+        }
+    }
+
+    /// See [`Database::heard`].
+    fn spoils_connections(&self) -> bool {
+        match self {
+            Self::Statement(error) => error.is_closed() || error.code().is_some_and(spoils),
+            _ => false,
+        }
+    }
+}
+
+/// Whether the server will say the same to everything that this connection asks: it takes no writes there, or ends it.
+fn spoils(code: &SqlState) -> bool {
+    *code == SqlState::READ_ONLY_SQL_TRANSACTION || code.code().starts_with("57P")
+}
+
+/// Whether a failure without an answer of the server was one of making the question, not of asking it.
+fn is_conversion(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.downcast_ref::<std::io::Error>().is_none()
 }

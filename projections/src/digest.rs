@@ -46,6 +46,7 @@ impl Database {
     pub async fn digest(&self, projection: Projection, epoch: u32) -> Result<Digest, DatabaseError> {
         let mut client = self.client().await?;
         let snapshot = snapshot(&mut client).await?;
+        self.allow_scan(&snapshot).await?;
         let cursors = Checkpoint { reader: projection.name(), epoch }.read(&*snapshot).await?;
         let mut tables = Vec::new();
         for (table, _) in keyed_tables(projection) {
@@ -66,6 +67,7 @@ impl Database {
     ) -> Result<Option<Difference>, DatabaseError> {
         let mut client = self.client().await?;
         let snapshot = snapshot(&mut client).await?;
+        self.allow_scan(&snapshot).await?;
         for (table, key) in keyed_tables(projection) {
             let (one, other) = (projection.table(one, table), projection.table(other, table));
             // Both have an index on the key, so that they can be walked side by side.

@@ -8,6 +8,9 @@ use crate::{Database, DatabaseError, Projection, journal};
 /// The epoch of a view that was never rebuilt.
 pub(crate) const FIRST: u32 = 1;
 
+/// From here on epochs are copies to compare with, which never answer queries.
+const SCRATCH: u32 = 1_000_000;
+
 /// The epoch of each projection that answers queries, in the order of [`Projection::ALL`].
 pub(crate) async fn active(database: &Database) -> Result<[u32; Projection::ALL.len()], DatabaseError> {
     let mut epochs = [FIRST; Projection::ALL.len()];
@@ -19,6 +22,27 @@ pub(crate) async fn active(database: &Database) -> Result<[u32; Projection::ALL.
         }
     }
     Ok(epochs)
+}
+
+/// An epoch of a view beside its active one, of this program's tables: one that was begun and not finished, or a new one.
+/// `tables` says how they are made in an epoch.
+pub(crate) async fn next(
+    database: &Database,
+    projection: Projection,
+    active: u32,
+    tables: impl Fn(u32) -> String,
+) -> Result<u32, DatabaseError> {
+    let sql =
+        "SELECT epoch, tables FROM read_model_epoch WHERE projection = $1 AND epoch < $2 ORDER BY epoch";
+    let mut highest = active;
+    for row in database.client().await?.query(sql, &[&projection.name(), &(SCRATCH as i32)]).await? {
+        let epoch = row.try_get::<_, i32>(0)?.unsigned_abs();
+        if epoch != active && row.try_get::<_, String>(1)? == tables(epoch) {
+            return Ok(epoch);
+        }
+        highest = highest.max(epoch);
+    }
+    Ok(highest + 1)
 }
 
 /// Makes `epoch` the one that answers queries, for whoever opens the read models from now on.

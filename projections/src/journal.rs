@@ -4,6 +4,7 @@
 //! follow, and no view may stall that. Its transactions are synchronous: what it has committed, the owners of the
 //! partitions forget.
 
+mod held;
 mod rows;
 mod snapshots;
 mod write;
@@ -18,6 +19,7 @@ use shopstream_eventlog::{
     CommandId, CommitRecord, Cursor, History, Journal, JournalError, Offset, Snapshot,
 };
 use tokio::sync::watch;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{GenericClient, Row};
 
 use self::rows::{COLUMNS, Collector};
@@ -57,11 +59,31 @@ impl PostgresJournal {
     }
 }
 
+impl PostgresJournal {
+    /// What `sql` answers, as long as the journal has all that it was ever said to have: the owners of the partitions
+    /// have forgotten it since, and would decide on what was before. A failover to a copy that lags takes some of it; it
+    /// is written again from the log.
+    async fn ask(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, JournalError> {
+        let answered = self.database.reader().ask(sql, params).await.map_err(unavailable)?;
+        if answered.session > self.progress.session(Projection::Journal) {
+            return Err(unavailable(DatabaseError::BegunAgain { projection: Projection::Journal }));
+        }
+        match self.progress.broken_promise() {
+            Some(partition) => Err(JournalError::Unavailable {
+                detail: format!(
+                    "the database has lost a part of partition {partition}, which is being written again"
+                ),
+            }),
+            None => Ok(answered.rows),
+        }
+    }
+}
+
 #[async_trait]
 impl Journal for PostgresJournal {
     async fn load(&self, streams: &[StreamId]) -> Result<Vec<Vec<CommitRecord>>, JournalError> {
         let names: Vec<&str> = streams.iter().map(StreamId::as_str).collect();
-        let rows = self.database.reader().query(&self.load, &[&names]).await.map_err(unavailable)?;
+        let rows = self.ask(&self.load, &[&names]).await?;
         let mut collector = Collector::default();
         for row in &rows {
             collector.push(row)?;
@@ -71,7 +93,7 @@ impl Journal for PostgresJournal {
     }
 
     async fn recall(&self, streams: &[StreamId]) -> Result<Vec<History>, JournalError> {
-        snapshots::recall(&self.database, streams).await
+        snapshots::recall(self, streams).await
     }
 
     async fn save(&self, snapshots: &[Snapshot]) -> Result<(), JournalError> {
@@ -83,8 +105,8 @@ impl Journal for PostgresJournal {
         stream: &StreamId,
         command: CommandId,
     ) -> Result<Option<CommitRecord>, JournalError> {
-        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&stream.as_str(), &command.0];
-        let rows = self.database.reader().query(&self.find, &params).await.map_err(unavailable)?;
+        let params: [&(dyn ToSql + Sync); 2] = [&stream.as_str(), &command.0];
+        let rows = self.ask(&self.find, &params).await?;
         Ok(collect(&rows)?.pop())
     }
 
@@ -97,11 +119,13 @@ impl Journal for PostgresJournal {
         partition: Partition,
         each: &mut (dyn for<'s> FnMut(&'s str) + Send),
     ) -> Result<(), JournalError> {
-        let client = self.database.client().await.map_err(unavailable)?;
+        let mut client = self.database.client().await.map_err(unavailable)?;
         let failed = |error: tokio_postgres::Error| unavailable(error.into());
+        let transaction = client.transaction().await.map_err(failed)?;
+        self.database.allow_scan(&transaction).await.map_err(unavailable)?;
         // Row by row: there may be millions, and the driver stops reading while nobody takes them.
         let sql = "SELECT stream_id FROM journal WHERE partition = $1 AND version = 1";
-        let rows = client.query_raw(sql, [i32::from(partition)]).await.map_err(failed)?;
+        let rows = transaction.query_raw(sql, [i32::from(partition)]).await.map_err(failed)?;
         pin_mut!(rows);
         while let Some(row) = rows.next().await {
             let row = row.map_err(failed)?;
@@ -125,8 +149,7 @@ pub(crate) async fn commits(
         "SELECT {COLUMNS} FROM {TABLE} AS j WHERE j.partition = $1 AND j.\"offset\" >= $2 AND j.\"offset\" < $3 \
          ORDER BY j.\"offset\", j.index_in_commit"
     );
-    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-        [&partition.wire(), &offsets.start.wire(), &offsets.end.wire()];
+    let params: [&(dyn ToSql + Sync); 3] = [&partition.wire(), &offsets.start.wire(), &offsets.end.wire()];
     collect(&database.reader().query(&sql, &params).await.map_err(unavailable)?)
 }
 

@@ -2,6 +2,8 @@
 //! it tried again or leaves one event out ([`Wish`]); everything else flows.
 //!
 //! The journal parks nothing: it keeps payloads as they are and decodes none.
+//!
+//! An event is also in the way where its rows are what the server refuses.
 
 mod skipped;
 mod wish;
@@ -9,6 +11,7 @@ mod wish;
 use std::fmt;
 
 use rustc_hash::FxHashSet;
+use shopstream_domain::text::ACCOUNT;
 use shopstream_domain::{StreamId, Timestamp, Version};
 use shopstream_eventlog::{CommitRecord, JournalError, Position};
 use tokio::sync::watch;
@@ -275,7 +278,8 @@ pub(crate) async fn insert(
                 &obstacle.version.wire(),
                 &obstacle.position.partition.wire(),
                 &obstacle.position.offset.wire(),
-                &obstacle.reason,
+                // It may repeat what could not be kept.
+                &ACCOUNT.tidy(&obstacle.reason),
             ],
         )
         .await?;

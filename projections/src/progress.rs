@@ -1,8 +1,8 @@
 //! How far each projection is, as this process knows it: because it projects, or because it follows who does.
 
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shopstream_domain::Partition;
@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
-use crate::{Database, DatabaseError, Projection};
+use crate::{Database, DatabaseError, Projection, epoch};
 
 /// Between two looks at what another process has projected.
 const LOOK: Duration = Duration::from_millis(50);
@@ -26,6 +26,12 @@ pub struct Progress(Arc<Shared>);
 
 struct Shared {
     next: [watch::Sender<Vec<Offset>>; Projection::ALL.len()],
+    /// Since which session of the server that is known, see [`crate::database::Server`].
+    sessions: [AtomicU64; Projection::ALL.len()],
+    /// In which epoch's tables it is.
+    epochs: [AtomicU32; Projection::ALL.len()],
+    /// How far the journal has ever been said to be: so much the owners of the partitions have forgotten.
+    promised: Mutex<Vec<Offset>>,
     /// Tells those who wait for a position, in the order in which they came: a watch tells its receivers in a random
     /// one, which no simulation could make again.
     moved: [Notify; Projection::ALL.len()],
@@ -38,7 +44,9 @@ impl Progress {
     pub fn new(partitions: u16) -> Self {
         let next = Projection::ALL.map(|_| watch::Sender::new(vec![0; partitions.into()]));
         let moved = Projection::ALL.map(|_| Notify::new());
-        Self(Arc::new(Shared { next, moved, waiting: watch::Sender::new(0) }))
+        let (sessions, epochs) = (Default::default(), std::array::from_fn(|_| AtomicU32::new(epoch::FIRST)));
+        let promised = Mutex::new(vec![0; partitions.into()]);
+        Self(Arc::new(Shared { next, moved, sessions, epochs, promised, waiting: watch::Sender::new(0) }))
     }
 
     /// Follows one projection.
@@ -81,10 +89,11 @@ impl Progress {
     /// Takes over what the checkpoints of the active epochs say.
     async fn look(&self, database: &Database) -> Result<(), DatabaseError> {
         let sql = "SELECT c.reader, array_agg(c.partition ORDER BY c.partition), \
-                   array_agg(c.next_offset ORDER BY c.partition) \
+                   array_agg(c.next_offset ORDER BY c.partition), c.epoch \
                    FROM checkpoint AS c LEFT JOIN read_model AS r ON r.projection = c.reader \
-                   WHERE c.epoch = coalesce(r.active_epoch, 1) GROUP BY c.reader";
-        for row in database.reader().query(sql, &[]).await? {
+                   WHERE c.epoch = coalesce(r.active_epoch, 1) GROUP BY c.reader, c.epoch";
+        let answered = database.reader().ask(sql, &[]).await?;
+        for row in answered.rows {
             let (name, partitions, next): (String, Vec<i32>, Vec<i64>) =
                 (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             // Another reader of the log, or a projection of a newer program.
@@ -93,9 +102,51 @@ impl Progress {
             let known = known.filter_map(|(partition, next)| {
                 Some((Partition::try_from(partition).ok()?, Offset::try_from(next).ok()?))
             });
-            self.advance(projection, known);
+            self.set_epoch(projection, row.try_get::<_, i32>(3)?.unsigned_abs());
+            self.begin(projection, answered.session, known);
         }
         Ok(())
+    }
+
+    /// Notes how far a projection is by what the server says in this session: it may be less than was known before.
+    pub(crate) fn begin(
+        &self,
+        projection: Projection,
+        session: u64,
+        next: impl IntoIterator<Item = (Partition, Offset)>,
+    ) {
+        self.advance(projection, next);
+        self.0.sessions[projection.index()].fetch_max(session, Ordering::AcqRel);
+    }
+
+    /// Since which session of the server it is known how far a projection is.
+    pub(crate) fn session(&self, projection: Projection) -> u64 {
+        self.0.sessions[projection.index()].load(Ordering::Acquire)
+    }
+
+    /// Notes in which epoch a projection is.
+    pub(crate) fn set_epoch(&self, projection: Projection, epoch: u32) {
+        self.0.epochs[projection.index()].store(epoch, Ordering::Release);
+    }
+
+    /// The epoch whose tables answer queries.
+    pub(crate) fn epoch(&self, projection: Projection) -> u32 {
+        self.0.epochs[projection.index()].load(Ordering::Acquire)
+    }
+
+    /// The first partition in which the journal has less than it was ever said to have, because the server has lost it.
+    pub(crate) fn broken_promise(&self) -> Option<Partition> {
+        let promised = self.0.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.0.next[Projection::Journal.index()].borrow();
+        let behind = next.iter().zip(promised.iter()).position(|(next, promised)| next < promised)?;
+        Partition::try_from(behind).ok()
+    }
+
+    fn promise(&self, next: &[Offset]) {
+        let mut promised = self.0.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        for (promised, next) in promised.iter_mut().zip(next) {
+            *promised = (*promised).max(*next);
+        }
     }
 
     /// Notes that a projection's rows now hold everything before these offsets.
@@ -106,6 +157,9 @@ impl Progress {
                 if let Some(known) = offsets.get_mut(usize::from(partition)) {
                     news |= std::mem::replace(known, offset) != offset;
                 }
+            }
+            if news && projection == Projection::Journal {
+                self.promise(offsets);
             }
             news
         });

@@ -23,19 +23,21 @@ pub struct ReadModels {
 /// Where the rows are.
 #[derive(Clone)]
 enum Source {
-    Postgres { database: Database, schemas: Arc<[String]> },
+    Postgres(Database),
     Memory(Arc<dyn ViewStore>),
 }
 
 impl ReadModels {
-    /// Opens the views in their active epochs, which stay the same until this is opened again.
+    /// Opens the views in their active epochs; another is followed as soon as `progress` hears of it.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn open(database: Database, progress: Progress) -> Result<Self, DatabaseError> {
         let epochs = epoch::active(&database).await?;
-        let schemas = Projection::ALL.map(|projection| projection.schema(epochs[projection.index()])).into();
-        Ok(Self { source: Source::Postgres { database, schemas }, progress })
+        for projection in Projection::ALL {
+            progress.set_epoch(projection, epochs[projection.index()]);
+        }
+        Ok(Self { source: Source::Postgres(database), progress })
     }
 
     /// The read models of a store in memory, whose owner tells `progress` how far they are.
@@ -84,7 +86,7 @@ impl ReadModels {
     pub(crate) fn source(&self) -> SourceOf<'_> {
         match &self.source {
             Source::Memory(store) => SourceOf::Memory(&**store),
-            Source::Postgres { database, schemas } => SourceOf::Postgres(Tables { database, schemas }),
+            Source::Postgres(database) => SourceOf::Postgres(Tables { database, progress: &self.progress }),
         }
     }
 }
@@ -98,13 +100,13 @@ pub(crate) enum SourceOf<'a> {
 /// The tables of the active epochs.
 pub(crate) struct Tables<'a> {
     database: &'a Database,
-    schemas: &'a [String],
+    progress: &'a Progress,
 }
 
 impl Tables<'_> {
     /// The full name of a table of a view.
     pub(crate) fn table(&self, projection: Projection, name: &str) -> String {
-        format!("{}.{name}", self.schemas[projection.index()])
+        format!("{}.{name}", projection.schema(self.progress.epoch(projection)))
     }
 
     /// The rows of `R`, aliased `t`, that `rest` selects.
@@ -116,15 +118,22 @@ impl Tables<'_> {
     ) -> Result<Vec<R>, DatabaseError> {
         let from = self.table(projection, R::NAME);
         let sql = format!("SELECT {} FROM {from} AS t {rest}", columns::<R>("t."));
-        self.query(&sql, params).await?.iter().map(|row| read(row, 0)).collect()
+        self.query(projection, &sql, params).await?.iter().map(|row| read(row, 0)).collect()
     }
 
+    /// What `sql` answers from tables of a view. An answer is never older than the view was said to be: where the server
+    /// has begun again, it is none until the view has found out where it is now.
     pub(crate) async fn query(
         &self,
+        projection: Projection,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<tokio_postgres::Row>, DatabaseError> {
-        self.database.reader().query(sql, params).await
+        let answered = self.database.reader().ask(sql, params).await?;
+        if answered.session > self.progress.session(projection) {
+            return Err(DatabaseError::BegunAgain { projection });
+        }
+        Ok(answered.rows)
     }
 }
 

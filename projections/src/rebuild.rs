@@ -75,6 +75,7 @@ impl Database {
     pub async fn drop_epoch(&self, projection: Projection, epoch: u32) -> Result<(), DatabaseError> {
         let mut client = self.client().await?;
         let transaction = client.transaction().await?;
+        self.allow_scan(&transaction).await?;
         epoch::drop_epoch(&*transaction, projection, epoch).await?;
         Ok(transaction.commit().await?)
     }

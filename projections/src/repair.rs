@@ -92,6 +92,7 @@ impl Database {
     ) -> Result<(), DatabaseError> {
         let mut client = self.client().await?;
         let transaction = client.transaction().await?;
+        self.allow_scan(&transaction).await?;
         for row in transaction.query("SELECT projection, epoch FROM read_model_epoch", &[]).await? {
             let (name, epoch): (String, i32) = (row.try_get(0)?, row.try_get(1)?);
             if let (Some(projection), Ok(epoch)) = (Projection::from_name(&name), u32::try_from(epoch)) {

@@ -6,6 +6,7 @@ mod follower;
 mod journal;
 mod meter;
 mod pace;
+mod renew;
 mod status;
 mod view;
 
@@ -24,8 +25,7 @@ pub use self::meter::Now;
 use self::status::Board;
 pub use self::status::{ProjectionState, ProjectionStatus};
 use self::view::View;
-use crate::applier::Applier;
-use crate::{Database, DatabaseError, Progress, Projection, epoch};
+use crate::{Database, DatabaseError, Progress, Projection};
 
 /// The running projections. Dropping it stops them wherever they are, which loses nothing: what was not committed
 /// is read again.
@@ -67,8 +67,7 @@ impl Projector {
         let meter = Meter::new(Arc::new(now));
         let mut tasks = JoinSet::new();
 
-        let cursors = JournalWriter::open(&database, &log).await?;
-        progress.advance(Projection::Journal, cursors.iter().map(|cursor| (cursor.partition, cursor.next)));
+        let cursors = JournalWriter::open(&database, &log, &progress).await?;
         let journal = JournalWriter {
             database: database.clone(),
             log: log.clone(),
@@ -78,12 +77,11 @@ impl Projector {
         };
         tasks.spawn(journal.run(cursors));
 
-        let epochs = epoch::active(&database).await?;
         let mut appliers = Vec::new();
         for projection in Projection::views() {
-            let epoch = epochs[projection.index()];
-            let applier = Applier::open(&database, &log, projection, epoch).await?;
-            progress.advance(projection, applier.next());
+            let (epoch, applier) = renew::open(&database, &log, projection).await?;
+            progress.set_epoch(projection, epoch);
+            progress.begin(projection, applier.session(), applier.next());
             appliers.push((projection, epoch, applier));
         }
         let furthest = furthest(appliers.iter().map(|(_, _, applier)| applier.cursors()));

@@ -80,8 +80,14 @@ impl Batch {
     }
 }
 
+/// What a batch leaves with the checkpointer.
+type Handed = (mpsc::Receiver<Lost>, Vec<Cursor>);
+
 /// The way to the checkpointer.
-pub(crate) struct Checkpoints(mpsc::Sender<(mpsc::Receiver<Lost>, Vec<Cursor>)>);
+pub(crate) struct Checkpoints(mpsc::Sender<Handed>);
+
+/// A place for one batch. Whoever reads must have it first, so no batch can be read that could not be handed over.
+pub(crate) struct Room<'a>(mpsc::Permit<'a, Handed>);
 
 impl Checkpoints {
     /// Starts to save. The other half ends with why it could not go on.
@@ -94,18 +100,22 @@ impl Checkpoints {
         (Self(queue_in), Checkpointer { store, saved }.run(queue))
     }
 
-    /// Whether one more batch may be read. The runner must not wait in [`Checkpoints::push`]: it is the one who
-    /// brings processes on until they confirm.
-    pub(crate) fn has_room(&self) -> bool {
-        self.0.capacity() > 0
+    /// Waits until one more batch may be read. The runner waits for this beside everything else, never instead of it: it
+    /// is the one who brings processes on until they confirm. Never, where the checkpointer has ended: it says why.
+    pub(crate) async fn room(&self) -> Room<'_> {
+        match self.0.reserve().await {
+            Ok(permit) => Room(permit),
+            Err(_ended) => std::future::pending().await,
+        }
     }
+}
 
+impl Room<'_> {
     /// The batch was handed out.
-    pub(crate) fn push(&self, batch: Batch) {
+    pub(crate) fn fill(self, batch: Batch) {
         let Batch { lost, done, cursors } = batch;
         drop(lost);
-        // Closed: the checkpointer ended and has said why. Full: it was asked before.
-        let _ = self.0.try_send((done, cursors));
+        self.0.send((done, cursors));
     }
 }
 
@@ -129,10 +139,7 @@ struct Checkpointer {
 }
 
 impl Checkpointer {
-    async fn run(
-        mut self,
-        mut queue: mpsc::Receiver<(mpsc::Receiver<Lost>, Vec<Cursor>)>,
-    ) -> CheckpointError {
+    async fn run(mut self, mut queue: mpsc::Receiver<Handed>) -> CheckpointError {
         let mut batches = Vec::with_capacity(BATCHES);
         loop {
             if queue.recv_many(&mut batches, BATCHES).await == 0 {

@@ -6,8 +6,27 @@ use std::time::Duration;
 use metrics::counter;
 use shopstream_command_handlers::{CommandEnvelope, CommandError, Commands, Origin, Reply, body_hash};
 use shopstream_domain::{Refused, StreamId, TenantId, model};
-use shopstream_eventlog::CommandId;
+use shopstream_eventlog::{CommandId, CommitRecord};
 use tracing::warn;
+
+/// What made a process act: an event, and the trace of whoever made that.
+#[derive(Clone, Debug)]
+pub(crate) struct Cause {
+    /// `stream@version`.
+    event: Arc<str>,
+    traceparent: Arc<str>,
+}
+
+impl Cause {
+    /// The last event of `record`.
+    pub(crate) fn of(record: &CommitRecord) -> Self {
+        let commit = &record.commit;
+        Self {
+            event: format!("{}@{}", commit.stream, commit.last_version()).into(),
+            traceparent: commit.traceparent.as_str().into(),
+        }
+    }
+}
 
 /// Which process instance a command comes from, and in the course of what.
 #[derive(Clone, Debug)]
@@ -20,21 +39,30 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// The process of this kind and id. `causation` is the event that began it, `stream@version`, or empty.
-    pub(crate) fn new(
-        tenant: TenantId,
-        kind: &'static str,
-        id: &str,
-        correlation: &str,
-        causation: &str,
-    ) -> Self {
+    /// The process of this kind and id. What set it off is said by [`Process::because_of`].
+    pub(crate) fn new(tenant: TenantId, kind: &'static str, id: &str, correlation: &str) -> Self {
         let origin = Origin {
             actor: format!("{}{kind}", Origin::PROCESS).into(),
             correlation_id: correlation.into(),
-            causation_id: causation.into(),
+            causation_id: "".into(),
             traceparent: "".into(),
         };
         Self { tenant, kind, id: id.into(), origin }
+    }
+
+    /// The same process, whose commits name `cause`.
+    pub(crate) fn because_of(mut self, cause: &Cause) -> Self {
+        self.origin.causation_id = cause.event.clone();
+        self.origin.traceparent = cause.traceparent.clone();
+        self
+    }
+
+    /// The same process, set off by what set `other` off.
+    pub(crate) fn like(mut self, other: &Self) -> Self {
+        self.origin.correlation_id = other.origin.correlation_id.clone();
+        self.origin.causation_id = other.origin.causation_id.clone();
+        self.origin.traceparent = other.origin.traceparent.clone();
+        self
     }
 
     /// The same process on somebody's behalf: the commits name who asked.

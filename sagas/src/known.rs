@@ -13,6 +13,7 @@ use shopstream_domain::{
 };
 use shopstream_eventlog::{CommandId, CommitRecord, Journal, JournalError, Position, schema};
 
+use crate::issue::Cause;
 use crate::ports::Obstacle;
 
 /// An aggregate at a version.
@@ -22,6 +23,8 @@ pub(crate) struct Known<A: Aggregate> {
     version: Version,
     /// The last commit that is known of.
     at: Option<Position>,
+    /// The last commit that was read, as what made somebody act.
+    cause: Option<Cause>,
     /// Something is on the stream that the state does not show.
     stale: bool,
     /// Which events are worth keeping beside the state, and the last of them.
@@ -37,7 +40,16 @@ impl<A: Aggregate> Known<A> {
 
     /// The same, and keeps the last event of those for which `marks` holds: what the state forgets.
     pub(crate) fn marking(stream: StreamId, marks: fn(&A::Event) -> bool) -> Self {
-        Self { stream, state: A::default(), version: 0, at: None, stale: false, marks, mark: None }
+        Self {
+            stream,
+            state: A::default(),
+            version: 0,
+            at: None,
+            cause: None,
+            stale: false,
+            marks,
+            mark: None,
+        }
     }
 
     pub(crate) fn state(&self) -> &A {
@@ -55,6 +67,11 @@ impl<A: Aggregate> Known<A> {
 
     pub(crate) fn set_stale(&mut self) {
         self.stale = true;
+    }
+
+    /// What happened last on the stream, as far as it was read.
+    pub(crate) fn cause(&self) -> Option<&Cause> {
+        self.cause.as_ref()
     }
 
     /// Counts what was recorded: the attempt of commands that may be given more than once.
@@ -132,6 +149,7 @@ impl<A: Aggregate<Event: FromModel>> Known<A> {
         }
         self.version = record.commit.last_version();
         self.at = Some(record.position);
+        self.cause = Some(Cause::of(record));
         Ok(())
     }
 }

@@ -103,7 +103,10 @@ impl Payments {
     ) -> Result<Rest, Stuck> {
         let mut payment = Known::empty(stream.clone());
         self.means.load(&mut payment, reached).await?;
-        let process = process(&stream.tenant(), stream.id()).announced();
+        let mut process = process(stream).announced();
+        if let Some(cause) = payment.cause() {
+            process = process.because_of(cause);
+        }
         match self.carry_out(&process, &mut payment, Seen::Perhaps).await? {
             Carried::Through => Ok(Rest::Ended),
             // Whoever has it in hand may have another operation in mind, one that is over by now.
@@ -159,9 +162,9 @@ impl Payments {
     }
 }
 
-/// The process that speaks for a payment.
-pub(crate) fn process(tenant: &TenantId, payment_id: &str) -> Process {
-    Process::new(tenant.clone(), "payment", payment_id, payment_id, "")
+/// The process that speaks for the payment with this stream.
+pub(crate) fn process(stream: &StreamId) -> Process {
+    Process::new(stream.tenant(), "payment", stream.id(), &stream.correlation())
 }
 
 /// The call that the operation stands for; `None` where the payment was never initiated, which cannot be.

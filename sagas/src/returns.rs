@@ -12,7 +12,7 @@ use shopstream_domain::inventory::{StockCommand, StockKey};
 use shopstream_domain::order::{Command as OrderCommand, Order, ReturnedLine};
 use shopstream_domain::payment::{Command as PaymentCommand, OperationState, PaymentIntent};
 use shopstream_domain::returns::{Command, Return, ReturnRequest, ReturnStatus};
-use shopstream_domain::{OrderId, Quantity, StreamId, TenantId};
+use shopstream_domain::{OrderId, Quantity, StreamId};
 use tracing::{error, warn};
 
 use crate::issue::{Process, Step};
@@ -88,7 +88,7 @@ impl Returns {
         let (Some(request), stream) = (goods.state().request(), goods.stream.clone()) else {
             return Err(Stuck::OutOfPlace { stream: goods.stream.clone() });
         };
-        let process = process(&stream, &request.order_id);
+        let process = process(goods, &request.order_id);
         error!(%stream, step, detail, "the return {stream} needs attention: {step}: {detail}");
         counter!("shopstream_saga_needs_attention_total", "saga" => "return").increment(1);
         let command = Command::RecordNeedsAttention { step: (*step).to_owned(), detail: detail.clone() };
@@ -99,7 +99,7 @@ impl Returns {
 
     async fn go_on(&self, goods: &mut Known<Return>, wake: &Wake) -> Result<Rest, Setback> {
         let Some(request) = goods.state().request().cloned() else { return Ok(Rest::Ended) };
-        let process = process(&goods.stream, &request.order_id);
+        let process = process(goods, &request.order_id);
         let Some(status) = goods.state().status() else { return Ok(Rest::Ended) };
         let (is_new, restocks, refunds) = match status {
             ReturnStatus::Requested => (true, true, true),
@@ -120,7 +120,7 @@ impl Returns {
         if refunds {
             let amount_minor = goods.state().refund_minor();
             if amount_minor > 0 {
-                self.refund(&process.tenant, wake, &request, amount_minor).await?;
+                self.refund(&process, wake, &request, amount_minor).await?;
             }
             let refunded = Command::RecordRefunded { amount_minor };
             self.record(&process, goods, "refunded", refunded).await.map_err(Setback::at("refund"))?;
@@ -180,15 +180,15 @@ impl Returns {
     /// Gives the money back, if it is not back yet.
     async fn refund(
         &self,
-        tenant: &TenantId,
+        process: &Process,
         wake: &Wake,
         request: &ReturnRequest,
         amount_minor: i64,
     ) -> Result<(), Setback> {
         let stuck = || Setback::at("refund");
-        let mut payment: Known<PaymentIntent> = Known::empty(request.payment_id.stream(tenant));
+        let mut payment: Known<PaymentIntent> = Known::empty(request.payment_id.stream(&process.tenant));
         self.means.load(&mut payment, &wake.reached).await.map_err(stuck())?;
-        let process = payments::process(tenant, request.payment_id.as_str());
+        let process = payments::process(&payment.stream).like(process);
         let refund_id = request.return_id.as_str();
         let seen = match payment.state().refund(refund_id).map(|refund| refund.state) {
             Some(OperationState::Succeeded) => return Ok(()),
@@ -236,8 +236,13 @@ impl Returns {
 }
 
 /// The process that speaks for a return.
-fn process(stream: &StreamId, order_id: &OrderId) -> Process {
-    Process::new(stream.tenant(), "return", stream.id(), order_id.as_str(), "")
+fn process(goods: &Known<Return>, order_id: &OrderId) -> Process {
+    let stream = &goods.stream;
+    let process = Process::new(stream.tenant(), "return", stream.id(), order_id.as_str());
+    match goods.cause() {
+        Some(cause) => process.because_of(cause),
+        None => process,
+    }
 }
 
 /// What goes back where, each SKU and location once.

@@ -12,8 +12,8 @@ use std::time::Duration;
 use metrics::{gauge, histogram};
 use rustc_hash::{FxHashMap, FxHashSet};
 use shopstream_command_handlers::{Clock, CommandError, Commands, PartitionState};
-use shopstream_domain::StreamId;
 use shopstream_domain::order::Stage;
+use shopstream_domain::{StreamId, Timestamp};
 use shopstream_eventlog::{Cursor, Journal, Log, Position, ReadError};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::Settings;
-use crate::checkpoint::{Batch, CheckpointError, Checkpoints};
+use crate::checkpoint::{Batch, CheckpointError, Checkpoints, Room};
 use crate::issue::Issuer;
 use crate::known::{Histories, Reached};
 use crate::means::Means;
@@ -224,6 +224,9 @@ struct Runner {
     tasks: JoinSet<Ran>,
     /// Processes that could not yet write their first record; they keep their place and their receipts.
     paused: FxHashMap<StreamId, Wake>,
+    /// When these try again. Apart from the others, for they need no place but their own: if all places are theirs,
+    /// nobody else could ever make one free.
+    again: Timers,
     /// Called, and waiting for a place.
     called: VecDeque<(StreamId, Wake)>,
     timers: Timers,
@@ -249,6 +252,7 @@ impl Runner {
             running: FxHashMap::default(),
             tasks: JoinSet::new(),
             paused: FxHashMap::default(),
+            again: Timers::default(),
             called: VecDeque::new(),
             timers: Timers::default(),
             parked: FxHashSet::default(),
@@ -280,17 +284,22 @@ impl Runner {
                     // Only a bug of the runner itself ends so; its receipts tell the checkpointer.
                     Err(error) => error!(%error, "a process broke off"),
                 },
-                () = tokio::time::sleep(nap), if runner.has_place() => {}
+                () = tokio::time::sleep(nap) => {}
                 // Beside everything else: a store that hangs must stop nobody.
                 Ok(()) = wishes.changed(), if looks.is_empty() => {
                     let store = parts.store.clone();
                     looks.spawn(async move { store.wished().await });
                 }
                 Some(looked) = looks.join_next() => runner.grant(looked),
-                batch = reader.next(parts.settings.read_bytes), if runner.reads() && checkpoints.has_room() => {
+                // The room is waited for here, not looked at before: whoever makes room must wake whoever reads. The
+                // other condition changes with what is heard and started in this loop, and so never unseen.
+                (room, batch) = async {
+                    let room = checkpoints.room().await;
+                    (room, reader.next(parts.settings.read_bytes).await)
+                }, if runner.reads() => {
                     match batch {
-                        Ok(batch) => runner.hear(batch, &checkpoints),
-                        // One fresh look; what is found twice is true (`rulings.md` 40).
+                        Ok(batch) => runner.hear(batch, room),
+                        // One fresh look; what is found twice is true.
                         Err(ReadError::Halt { .. }) if !looked_again => {
                             looked_again = true;
                             reader = parts.log.reader(&reader.cursors()).await?;
@@ -335,7 +344,7 @@ impl Runner {
     }
 
     /// Takes what the log says.
-    fn hear(&mut self, batch: shopstream_eventlog::Batch, checkpoints: &Checkpoints) {
+    fn hear(&mut self, batch: shopstream_eventlog::Batch, room: Room<'_>) {
         let receipts = Batch::new(batch.cursors);
         for record in batch.commits {
             let position = record.position;
@@ -356,7 +365,7 @@ impl Runner {
                 self.call(stream, Wake { begun_by: Some(record), ..wake });
             }
         }
-        checkpoints.push(receipts);
+        room.fill(receipts);
     }
 
     /// Tries parked processes for which that is wished.
@@ -380,13 +389,14 @@ impl Runner {
     /// Starts who is due and who was called, as far as there are places.
     fn start_what_fits(&mut self) {
         let now = self.processes.means.now();
+        while let Some(due) = self.again.due(now) {
+            self.start_due(due, now);
+        }
         while self.has_place() {
-            if let Some((stream, at, tries)) = self.timers.due(now) {
-                histogram!("shopstream_saga_timer_lag_seconds").record(now.since(at).micros() as f64 / 1e6);
-                let wake = self.paused.remove(&stream).unwrap_or_default();
-                self.start(stream, Wake { tries, ..wake });
+            if let Some(due) = self.timers.due(now) {
+                self.start_due(due, now);
             } else if let Some((stream, mut wake)) = self.called.pop_front() {
-                wake.tries = self.timers.clear(&stream);
+                wake.tries = self.timers.clear(&stream).max(self.again.clear(&stream));
                 if let Some(paused) = self.paused.remove(&stream) {
                     wake.add(paused);
                 }
@@ -396,6 +406,12 @@ impl Runner {
             }
         }
         gauge!("shopstream_sagas_in_flight").set(self.running.len() as f64);
+    }
+
+    fn start_due(&mut self, (stream, at, tries): (StreamId, Timestamp, u32), now: Timestamp) {
+        histogram!("shopstream_saga_timer_lag_seconds").record(now.since(at).micros() as f64 / 1e6);
+        let wake = self.paused.remove(&stream).unwrap_or_default();
+        self.start(stream, Wake { tries, ..wake });
     }
 
     fn start(&mut self, stream: StreamId, mut wake: Wake) {
@@ -426,9 +442,11 @@ impl Runner {
             }
             Rest::Later { tries } => {
                 let at = self.processes.means.look_again_at(tries);
-                self.timers.set(stream.clone(), at, tries);
                 if wake.receipts.are_owed() {
+                    self.again.set(stream.clone(), at, tries);
                     self.paused.insert(stream.clone(), wake);
+                } else {
+                    self.timers.set(stream.clone(), at, tries);
                 }
             }
         }
@@ -446,10 +464,12 @@ impl Runner {
         self.running.len() + self.paused.len() < self.processes.means.settings.in_flight_max
     }
 
-    /// How long until somebody is due.
+    /// How long until somebody is due who has a place.
     fn nap(&mut self) -> Duration {
         let now = self.processes.means.now();
-        let nap = self.timers.next().map_or(i64::MAX, |at| at.since(now).micros());
+        let timed = if self.has_place() { self.timers.next() } else { None };
+        let next = timed.into_iter().chain(self.again.next()).min();
+        let nap = next.map_or(i64::MAX, |at| at.since(now).micros());
         Duration::from_micros(u64::try_from(nap).unwrap_or_default()).min(SLEEP_MAX)
     }
 }

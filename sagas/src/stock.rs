@@ -67,14 +67,15 @@ pub(crate) struct Hold {
 
 impl Hold {
     /// A hold believed to be new.
-    pub(crate) fn new(tenant: &TenantId, id: ReservationId, correlation: &str) -> Self {
-        let process = Process::new(tenant.clone(), "stock", id.as_str(), correlation, "");
-        Self { process, reservation: Known::empty(id.stream(tenant)), id }
+    pub(crate) fn new(tenant: &TenantId, id: ReservationId) -> Self {
+        let stream = id.stream(tenant);
+        let process = Process::new(tenant.clone(), "stock", id.as_str(), &stream.correlation());
+        Self { process, reservation: Known::empty(stream), id }
     }
 
     /// The hold of a reservation stream.
     pub(crate) fn of(stream: &StreamId) -> Option<Self> {
-        Some(Self::new(&stream.tenant(), ReservationId::new(stream.id()).ok()?, ""))
+        Some(Self::new(&stream.tenant(), ReservationId::new(stream.id()).ok()?))
     }
 
     pub(crate) fn id(&self) -> &ReservationId {
@@ -97,7 +98,7 @@ impl StockFanOut {
     /// See [`StockError`].
     pub async fn reserve(&self, request: HoldRequest, origin: &Origin) -> Result<Allocation, StockError> {
         let (this, process) = (self.clone(), origin.clone());
-        let mut hold = Hold::new(&request.tenant, request.reservation_id.clone(), "");
+        let mut hold = Hold::new(&request.tenant, request.reservation_id.clone());
         hold.process = hold.process.asked_by(process);
         detached(async move {
             this.request(&mut hold, &request).await?;
@@ -109,7 +110,7 @@ impl StockFanOut {
         .await
     }
 
-    /// Gives everything back that the reservation holds, or ever would. Dropping the future stops nothing.
+    /// Gives everything back that the reservation holds, or ever would; refused where it was sold. Dropping the future stops nothing.
     ///
     /// # Errors
     /// See [`StockError`].
@@ -121,10 +122,11 @@ impl StockFanOut {
         origin: &Origin,
     ) -> Result<(), StockError> {
         let (this, process) = (self.clone(), origin.clone());
-        let mut hold = Hold::new(tenant, reservation_id.clone(), "");
+        let mut hold = Hold::new(tenant, reservation_id.clone());
         hold.process = hold.process.asked_by(process);
         detached(async move {
-            this.give_up(&mut hold, reason).await?;
+            let released = this.decide(&mut hold, "release", ReservationCommand::Release { reason }).await?;
+            released.map_err(|refused| Stuck::Refused { step: "release", refused })?;
             this.follow(&mut hold).await
         })
         .await
@@ -161,10 +163,10 @@ impl StockFanOut {
         self.decide(hold, "commit", ReservationCommand::Commit).await
     }
 
-    /// Gives the hold up, or what was sold under it.
+    /// Gives the hold up, or what was sold under it: for the checkout that took it.
     pub(crate) async fn give_up(&self, hold: &mut Hold, reason: ReleaseReason) -> Result<(), Stuck> {
-        let released = self.decide(hold, "release", ReservationCommand::Release { reason }).await?;
-        released.map_err(|refused| Stuck::Refused { step: "release", refused })
+        let reversed = self.decide(hold, "reverse", ReservationCommand::Reverse { reason }).await?;
+        reversed.map_err(|refused| Stuck::Refused { step: "reverse", refused })
     }
 
     /// Gives the hold up if its time is over. Refused where the time is not over, which leaves the hold as it is.
@@ -214,6 +216,9 @@ impl StockFanOut {
     /// Drives a reservation that has nobody else: after a restart, and when its time is over.
     pub(crate) async fn drive(&self, hold: &mut Hold, reached: &Reached, tries: u32) -> Result<Rest, Stuck> {
         self.means.load(&mut hold.reservation, reached).await?;
+        if let Some(cause) = hold.reservation.cause() {
+            hold.process = hold.process.clone().because_of(cause);
+        }
         let (status, until) = (hold.status(), hold.reservation.state().until());
         match status {
             ReservationStatus::Requested | ReservationStatus::Held if self.means.now() >= until => {

@@ -261,7 +261,7 @@ fn i9_stock_given_back_before_the_money() {
         let root = stream.trim_start_matches("pay_").rsplit_once('.').expect("an attempt").0.to_owned();
         let is_release = |entry: &Entry| {
             entry.counted().is_some_and(|commit| {
-                commit.stream.id() == format!("res_{root}")
+                commit.stream.id() == format!("res_{root}.1")
                     && commit.events[0].event_type == "ReservationReleased"
             })
         };

@@ -292,5 +292,6 @@ fn wire(answer: &Answer) -> WirePosition {
         log: "core".into(),
         partition: answer.position.partition.into(),
         offset: answer.position.offset as i64,
+        ..WirePosition::default()
     }
 }

@@ -482,6 +482,10 @@ impl Shard {
     /// These count: their callers are answered, their commits join the tail.
     fn confirmed(&mut self, confirmed: &[(u64, Offset)], partition: Partition, epoch: u64) {
         histogram!("shopstream_shard_group_size").record(confirmed.len() as f64);
+        // Before anybody is answered: whoever asks how far the partition is finds what it was told.
+        if let Some(&(_, offset)) = confirmed.last() {
+            self.note_confirmed(offset);
+        }
         for &(seq, offset) in confirmed {
             let Some(flight) = self.flights.take(seq) else { continue };
             let position = Position { partition, offset };
@@ -494,9 +498,6 @@ impl Shard {
             for waiter in flight.waiters {
                 waiter.send(position);
             }
-        }
-        if let Some(&(_, offset)) = confirmed.last() {
-            self.note_confirmed(offset);
         }
     }
 

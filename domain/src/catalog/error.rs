@@ -1,5 +1,6 @@
 //! Why the catalogue refuses.
 
+use crate::text::TextError;
 use crate::{ProductId, Refusal, RefusalFamily, Sku};
 
 /// The fact that stood in the way.
@@ -39,22 +40,9 @@ pub enum Error {
         /// Where the second one stands.
         index: usize,
     },
-    /// A text that must be there is empty.
-    #[error("{field} is empty")]
-    TextMissing {
-        /// Which text.
-        field: String,
-    },
-    /// A text is longer than anybody would read.
-    #[error("{field} has {found} characters, more than {limit}")]
-    TextTooLong {
-        /// Which text.
-        field: String,
-        /// Its length.
-        found: usize,
-        /// The longest allowed.
-        limit: usize,
-    },
+    /// A text that cannot be kept.
+    #[error(transparent)]
+    Text(#[from] TextError),
     /// Another product sells under this SKU.
     #[error("SKU {sku} belongs to {owner}")]
     SkuTaken {
@@ -75,8 +63,7 @@ impl Refusal for Error {
             Self::VariantsMissing => "VARIANTS_MISSING",
             Self::TooManyVariants { .. } => "TOO_MANY_VARIANTS",
             Self::DuplicateSku { .. } => "DUPLICATE_SKU",
-            Self::TextMissing { .. } => "TEXT_MISSING",
-            Self::TextTooLong { .. } => "TEXT_TOO_LONG",
+            Self::Text(error) => error.reason(),
             Self::SkuTaken { .. } => "SKU_TAKEN",
         }
     }
@@ -86,11 +73,10 @@ impl Refusal for Error {
             Self::NotFound => RefusalFamily::NotFound,
             Self::Exists { .. } | Self::SkuTaken { .. } => RefusalFamily::AlreadyExists,
             Self::Discontinued | Self::NoVariants => RefusalFamily::Precondition,
-            Self::VariantsMissing
-            | Self::TooManyVariants { .. }
-            | Self::DuplicateSku { .. }
-            | Self::TextMissing { .. }
-            | Self::TextTooLong { .. } => RefusalFamily::Invalid,
+            Self::VariantsMissing | Self::TooManyVariants { .. } | Self::DuplicateSku { .. } => {
+                RefusalFamily::Invalid
+            }
+            Self::Text(error) => error.family(),
         }
     }
 
@@ -100,7 +86,7 @@ impl Refusal for Error {
             Self::Exists { .. } => Some("product_id".to_owned()),
             Self::VariantsMissing | Self::TooManyVariants { .. } => Some("variants".to_owned()),
             Self::DuplicateSku { index, .. } => Some(format!("variants[{index}].sku")),
-            Self::TextMissing { field } | Self::TextTooLong { field, .. } => Some(field.clone()),
+            Self::Text(error) => error.field(),
             Self::SkuTaken { .. } => Some("sku".to_owned()),
         }
     }

@@ -9,10 +9,9 @@ use super::{
     ProductPublished, ProductUnpublished, Variant, VariantPut,
 };
 use crate::aggregate::cqrs_aggregate;
+use crate::text::{DESCRIPTION, TITLE};
 use crate::{Aggregate, ProductId, Sku, StreamKind, Timestamp};
 
-const TITLE_CHARS_MAX: usize = 300;
-const DESCRIPTION_CHARS_MAX: usize = 10_000;
 const VARIANTS_MAX: usize = 1_000;
 
 /// A product in the catalogue.
@@ -117,8 +116,8 @@ impl Product {
         if self.status != ProductStatus::Missing {
             return Err(Error::Exists { product_id: product_id.clone() });
         }
-        check_title(title)?;
-        check_length(description, "description", DESCRIPTION_CHARS_MAX)?;
+        TITLE.check_present("title", title)?;
+        DESCRIPTION.check("description", description)?;
         check_variants(variants)?;
         if publish && variants.is_empty() {
             return Err(Error::VariantsMissing);
@@ -139,8 +138,8 @@ impl Product {
         description: Option<&str>,
     ) -> Result<Vec<ProductEvent>, Error> {
         self.must_be_alive()?;
-        title.map_or(Ok(()), check_title)?;
-        description.map_or(Ok(()), |text| check_length(text, "description", DESCRIPTION_CHARS_MAX))?;
+        title.map_or(Ok(()), |title| TITLE.check_present("title", title))?;
+        description.map_or(Ok(()), |text| DESCRIPTION.check("description", text))?;
         let title = title.filter(|title| *title != self.title).map(str::to_owned);
         let description = description.filter(|text| *text != self.description).map(str::to_owned);
         if title.is_none() && description.is_none() {
@@ -151,7 +150,7 @@ impl Product {
 
     fn put_variant(&self, variant: &Variant) -> Result<Vec<ProductEvent>, Error> {
         self.must_be_alive()?;
-        check_length(&variant.title, "title", TITLE_CHARS_MAX)?;
+        TITLE.check("title", &variant.title)?;
         match self.variants.get(&variant.sku) {
             Some(title) if *title == variant.title => return Ok(vec![]),
             Some(_) => {}
@@ -199,20 +198,6 @@ impl Product {
     }
 }
 
-fn check_title(title: &str) -> Result<(), Error> {
-    if title.trim().is_empty() {
-        return Err(Error::TextMissing { field: "title".to_owned() });
-    }
-    check_length(title, "title", TITLE_CHARS_MAX)
-}
-
-fn check_length(text: &str, field: &str, limit: usize) -> Result<(), Error> {
-    match text.chars().count() {
-        found if found > limit => Err(Error::TextTooLong { field: field.to_owned(), found, limit }),
-        _ => Ok(()),
-    }
-}
-
 fn check_count(found: usize) -> Result<(), Error> {
     if found > VARIANTS_MAX { Err(Error::TooManyVariants { found, limit: VARIANTS_MAX }) } else { Ok(()) }
 }
@@ -224,7 +209,7 @@ fn check_variants(variants: &[Variant]) -> Result<(), Error> {
         if !seen.insert(&variant.sku) {
             return Err(Error::DuplicateSku { sku: variant.sku.clone(), index });
         }
-        check_length(&variant.title, &format!("variants[{index}].title"), TITLE_CHARS_MAX)?;
+        TITLE.check(&format!("variants[{index}].title"), &variant.title)?;
     }
     Ok(())
 }

@@ -84,8 +84,13 @@ pub enum ReservationCommand {
     },
     /// Sells what is held: from here on there is no quiet way back.
     Commit,
-    /// Gives it up.
+    /// Gives up what is held. Refused where it was sold.
     Release {
+        /// Why.
+        reason: ReleaseReason,
+    },
+    /// Gives it up, sold or not: the undo of the checkout that took it, and of nobody else.
+    Reverse {
         /// Why.
         reason: ReleaseReason,
     },

@@ -2,6 +2,7 @@
 //!
 //! A shortage is not here: somebody branches on it, so it is an event.
 
+use crate::text::TextError;
 use crate::{LocationId, Quantity, Refusal, RefusalFamily, ReservationId, ReturnId, Sku, Timestamp};
 
 use super::ReleaseReason;
@@ -29,22 +30,9 @@ pub enum Error {
         /// Units reserved or committed.
         held: i64,
     },
-    /// A text that must be there is empty.
-    #[error("{field} is empty")]
-    TextMissing {
-        /// Which text.
-        field: &'static str,
-    },
-    /// A text is longer than anybody would read.
-    #[error("{field} has {found} characters, more than {limit}")]
-    TextTooLong {
-        /// Which text.
-        field: &'static str,
-        /// Its length.
-        found: usize,
-        /// The longest allowed.
-        limit: usize,
-    },
+    /// A text that cannot be kept.
+    #[error(transparent)]
+    Text(#[from] TextError),
     /// The same reservation holds another quantity here.
     #[error("reservation {reservation_id} holds {held} here, not {requested}")]
     HeldDiffers {
@@ -137,7 +125,9 @@ pub enum Error {
     #[error("the reservation is held already")]
     AlreadyHeld,
     /// It was sold.
-    #[error("the reservation is committed already")]
+    #[error(
+        "the reservation is committed: its units are sold, and come back by cancelling or returning the order"
+    )]
     AlreadyCommitted,
     /// It was not to be had.
     #[error("the reservation was rejected")]
@@ -170,8 +160,7 @@ impl Refusal for Error {
         match self {
             Self::Overflow { .. } => "STOCK_OVERFLOW",
             Self::BelowHeld { .. } => "STOCK_BELOW_HELD",
-            Self::TextMissing { .. } => "TEXT_MISSING",
-            Self::TextTooLong { .. } => "TEXT_TOO_LONG",
+            Self::Text(error) => error.reason(),
             Self::HeldDiffers { .. } => "STOCK_HELD_DIFFERS",
             Self::NotReserved { .. } => "STOCK_NOT_RESERVED",
             Self::Finished { .. } => "STOCK_RESERVATION_FINISHED",
@@ -197,9 +186,8 @@ impl Refusal for Error {
 
     fn family(&self) -> RefusalFamily {
         match self {
-            Self::TextMissing { .. }
-            | Self::TextTooLong { .. }
-            | Self::KeysMissing
+            Self::Text(error) => error.family(),
+            Self::KeysMissing
             | Self::TooManyKeys { .. }
             | Self::DuplicateKey { .. }
             | Self::HoldLength { .. }
@@ -226,11 +214,10 @@ impl Refusal for Error {
 
     fn field(&self) -> Option<String> {
         let field = match self {
-            Self::Overflow { field, .. }
-            | Self::BelowHeld { field, .. }
-            | Self::TextMissing { field }
-            | Self::TextTooLong { field, .. }
-            | Self::HoldLength { field, .. } => field,
+            Self::Text(error) => return error.field(),
+            Self::Overflow { field, .. } | Self::BelowHeld { field, .. } | Self::HoldLength { field, .. } => {
+                field
+            }
             Self::HeldDiffers { .. } | Self::BeyondCommitted { .. } | Self::PutBackDiffers { .. } => {
                 "quantity"
             }

@@ -5,6 +5,8 @@
 //!      ↘        ↘         ↘
 //!       └────────┴─────────┴→ Released      (also from nothing: a release that came first)
 //! ```
+//!
+//! From `Committed` only the checkout that took it goes back, by a command of its own.
 
 use std::collections::BTreeSet;
 
@@ -72,7 +74,12 @@ impl Aggregate for Reservation {
             }
             ReservationCommand::Extend { until } => self.extend(*until, now),
             ReservationCommand::Commit => self.commit(now),
-            ReservationCommand::Release { reason } => Ok(self.release(*reason)),
+            ReservationCommand::Release { .. } if self.status == ReservationStatus::Committed => {
+                Err(Error::AlreadyCommitted)
+            }
+            ReservationCommand::Release { reason } | ReservationCommand::Reverse { reason } => {
+                Ok(self.release(*reason))
+            }
             ReservationCommand::Expire => self.expire(now),
             ReservationCommand::RecordSettled { decision } => self.record_settled(*decision),
         }

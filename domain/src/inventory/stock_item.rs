@@ -14,12 +14,12 @@ use super::{
     StockEvent, StockPutBack, StockReceived, StockReleased, StockReservationRejected, StockReserved,
 };
 use crate::aggregate::cqrs_aggregate;
+use crate::text::{REASON, REFERENCE};
 use crate::{Aggregate, Duration, LocationId, Quantity, ReservationId, ReturnId, Sku, StreamKind, Timestamp};
 
 /// How long a finished reservation is remembered, so that a late reserve is refused: the longest hold (a day) and the
 /// week for which a command may be repeated.
 const MEMORY: Duration = Duration::from_days(8);
-const TEXT_CHARS_MAX: usize = 500;
 
 /// A SKU at a location.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -141,17 +141,14 @@ impl StockItem {
         quantity: Quantity,
         reference: Option<&str>,
     ) -> Result<Vec<StockEvent>, Error> {
-        check_length(reference.unwrap_or_default(), "reference")?;
+        REFERENCE.check("reference", reference.unwrap_or_default())?;
         self.check_sum(quantity.get(), "quantity")?;
         let (sku, location, reference) = (sku.clone(), location.clone(), reference.map(str::to_owned));
         Ok(vec![StockEvent::Received(StockReceived { sku, location, quantity, reference })])
     }
 
     fn adjust(&self, delta: i64, reason: &str) -> Result<Vec<StockEvent>, Error> {
-        if reason.trim().is_empty() {
-            return Err(Error::TextMissing { field: "reason" });
-        }
-        check_length(reason, "reason")?;
+        REASON.check_present("reason", reason)?;
         if delta == 0 {
             return Ok(vec![]);
         }
@@ -321,12 +318,5 @@ impl StockItem {
     fn finish(&mut self, reservation_id: &ReservationId, ending: Ending, at: Timestamp) {
         self.finished.remember(reservation_id, ending, at);
         self.finished.forget(at, MEMORY);
-    }
-}
-
-fn check_length(text: &str, field: &'static str) -> Result<(), Error> {
-    match text.chars().count() {
-        found if found > TEXT_CHARS_MAX => Err(Error::TextTooLong { field, found, limit: TEXT_CHARS_MAX }),
-        _ => Ok(()),
     }
 }

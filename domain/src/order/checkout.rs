@@ -10,6 +10,7 @@ use super::{
     CheckoutStarted, Stage, Step, Timer, Undo,
 };
 use crate::aggregate::cqrs_aggregate;
+use crate::text::REASON;
 use crate::{Aggregate, PaymentId, StoredEvent, StreamKind, Timestamp};
 
 /// A checkout as its history tells it.
@@ -100,6 +101,7 @@ impl Checkout {
     }
 
     fn record(&self, step: &Step) -> Result<Vec<CheckoutEvent>, CheckoutError> {
+        let step = &step.tidied();
         let told = self.steps.last() == Some(step) || (step.is_once() && self.steps.contains(step));
         if told {
             return Ok(vec![]);
@@ -115,6 +117,7 @@ impl Checkout {
     fn resume(&self, reason: &str) -> Result<Vec<CheckoutEvent>, CheckoutError> {
         match self.stage.ok_or(CheckoutError::NotFound)? {
             Stage::NeedsAttention => {
+                REASON.check("reason", reason)?;
                 let resumed = CheckoutResumed { reason: Some(reason.to_owned()), timer: None };
                 Ok(vec![Step::Resumed(resumed)])
             }

@@ -1,11 +1,15 @@
 //! The rules that stand in the way of a checkout's next step.
 
 use super::Stage;
+use crate::text::TextError;
 use crate::{PaymentId, Refusal, RefusalFamily};
 
 /// Why a checkout does not take a step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckoutError {
+    /// A text that cannot be kept.
+    #[error(transparent)]
+    Text(#[from] TextError),
     /// The stream is empty.
     #[error("there is no such checkout")]
     NotFound,
@@ -52,6 +56,7 @@ pub enum CheckoutError {
 impl Refusal for CheckoutError {
     fn reason(&self) -> &'static str {
         match self {
+            Self::Text(error) => error.reason(),
             Self::NotFound => "CHECKOUT_NOT_FOUND",
             Self::NotStopped { .. } => "PROCESS_NOT_STOPPED",
             Self::IllegalStep { .. } => "CHECKOUT_ILLEGAL_STEP",
@@ -63,12 +68,25 @@ impl Refusal for CheckoutError {
 
     fn family(&self) -> RefusalFamily {
         match self {
+            Self::Text(error) => error.family(),
             Self::NotFound => RefusalFamily::NotFound,
             Self::NotStopped { .. }
             | Self::IllegalStep { .. }
             | Self::OtherPayment { .. }
             | Self::OtherAttempt { .. }
             | Self::NotCovered { .. } => RefusalFamily::Precondition,
+        }
+    }
+
+    fn field(&self) -> Option<String> {
+        match self {
+            Self::Text(error) => error.field(),
+            Self::NotFound
+            | Self::NotStopped { .. }
+            | Self::IllegalStep { .. }
+            | Self::OtherPayment { .. }
+            | Self::OtherAttempt { .. }
+            | Self::NotCovered { .. } => None,
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CancelReason;
 use crate::aggregate::events;
+use crate::text::{ACCOUNT, LABEL, REASON};
 use crate::{Currency, OrderId, PaymentId, ReservationId, Timestamp};
 
 events! {
@@ -45,6 +46,34 @@ events! {
 
 /// What a checkout can be told: exactly what it then remembers.
 pub type Step = CheckoutEvent;
+
+impl CheckoutEvent {
+    /// The step with its texts as they may be on the log. What a process says is not refused: it would say the same again.
+    pub(super) fn tidied(&self) -> Self {
+        let mut step = self.clone();
+        match &mut step {
+            Self::AwaitingCustomer(awaiting) => awaiting.code = LABEL.tidy(&awaiting.code).into_owned(),
+            Self::NeedsAttention(attention) => {
+                attention.step = LABEL.tidy(&attention.step).into_owned();
+                attention.detail = ACCOUNT.tidy(&attention.detail).into_owned();
+            }
+            Self::Resumed(resumed) => {
+                resumed.reason = resumed.reason.take().map(|reason| REASON.tidy(&reason).into_owned());
+            }
+            Self::Started(_)
+            | Self::StockHeld(_)
+            | Self::PaymentPending(_)
+            | Self::PaymentUnknown(_)
+            | Self::PaymentSecured(_)
+            | Self::StockCommitted(_)
+            | Self::Done(_)
+            | Self::Compensating(_)
+            | Self::Reversing(_)
+            | Self::Cancelled(_) => {}
+        }
+        step
+    }
+}
 
 /// The one timer of a checkout. Each event replaces the one before it; an event without a timer stops it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use super::{
     OrderCancelled, OrderConfirmed, OrderDrafted, OrderStatus, OrderSubmitted, OrderUnitsReturned, Placement,
     ReturnedLine,
 };
+use crate::text::LABEL;
 use crate::{PaymentId, ReservationId, ReturnId};
 
 impl Order {
@@ -50,7 +51,8 @@ impl Order {
 
     pub(super) fn await_payment(&self, payment_id: &PaymentId, code: &str) -> Result<Vec<Event>, Error> {
         self.in_checkout()?;
-        let event = OrderAwaitingPayment { payment_id: payment_id.clone(), code: code.to_owned() };
+        let event =
+            OrderAwaitingPayment { payment_id: payment_id.clone(), code: LABEL.tidy(code).into_owned() };
         let known = self.awaiting.as_ref() == Some(&event);
         Ok(if known { vec![] } else { vec![Event::AwaitingPayment(event)] })
     }

@@ -58,7 +58,7 @@ fn awaiting(attempt: u32, code: &str) -> OrderAwaitingPayment {
 }
 
 fn confirmed() -> Event {
-    let (reservation_id, payments) = (order_id().reservation(), vec![order_id().payment(1)]);
+    let (reservation_id, payments) = (order_id().reservation_of_old(), vec![order_id().payment(1)]);
     Event::Confirmed(OrderConfirmed { reservation_id, payments })
 }
 
@@ -83,7 +83,10 @@ fn record_return(id: &str, lines: Vec<ReturnedLine>) -> Command {
 }
 
 fn confirm() -> Command {
-    Command::Confirm { reservation_id: order_id().reservation(), payments: vec![order_id().payment(1)] }
+    Command::Confirm {
+        reservation_id: order_id().reservation_of_old(),
+        payments: vec![order_id().payment(1)],
+    }
 }
 
 /// Every state that makes a difference, in the order of the columns below.
@@ -199,7 +202,7 @@ fn another_decline_is_news_and_the_same_one_is_not() {
 
 #[test]
 fn a_confirmation_names_its_payments() {
-    let nothing_paid = Command::Confirm { reservation_id: order_id().reservation(), payments: vec![] };
+    let nothing_paid = Command::Confirm { reservation_id: order_id().reservation_of_old(), payments: vec![] };
     given::<Order>([submitted()]).when(nothing_paid).then_refused(Error::NoPayments);
 }
 

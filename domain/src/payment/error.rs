@@ -1,11 +1,15 @@
 //! The rules that stand in the way of payments.
 
 use super::{PaymentStatus, ProviderOperation};
+use crate::text::TextError;
 use crate::{Refusal, RefusalFamily};
 
 /// Why a payment refuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
+    /// A text that cannot be kept.
+    #[error(transparent)]
+    Text(#[from] TextError),
     /// The stream is empty.
     #[error("there is no such payment")]
     NotFound,
@@ -108,6 +112,7 @@ pub enum Error {
 impl Refusal for Error {
     fn reason(&self) -> &'static str {
         match self {
+            Self::Text(error) => error.reason(),
             Self::NotFound => "PAYMENT_NOT_FOUND",
             Self::AlreadyExists => "PAYMENT_EXISTS",
             Self::Amount { .. } => "AMOUNT_INVALID",
@@ -132,6 +137,7 @@ impl Refusal for Error {
             Self::Amount { .. } | Self::MethodToken | Self::RefundId | Self::ProviderEventId => {
                 RefusalFamily::Invalid
             }
+            Self::Text(error) => error.family(),
             Self::NotFound => RefusalFamily::NotFound,
             Self::AlreadyExists => RefusalFamily::AlreadyExists,
             Self::OperationInFlight { .. }
@@ -150,6 +156,7 @@ impl Refusal for Error {
     fn field(&self) -> Option<String> {
         let field = match self {
             Self::Amount { .. } | Self::ExceedsAuthorized { .. } | Self::ExceedsCaptured { .. } => "amount",
+            Self::Text(error) => return error.field(),
             Self::MethodToken => "payment_method_token",
             Self::RefundId | Self::RefundIdReused { .. } => "refund_id",
             Self::ProviderEventId => "provider_event_id",

@@ -8,6 +8,7 @@ use super::{
     ProviderOperation, RefundFailed, RefundSucceeded,
 };
 use crate::Timestamp;
+use crate::text::LABEL;
 
 /// An answer, read as one to a given operation.
 enum Verdict<'a> {
@@ -89,7 +90,7 @@ impl PaymentIntent {
 
     /// The event of an operation that did not happen; `None` where that changes nothing any more.
     fn did_not(&self, operation: &Operation, code: &str, retryable: bool) -> Option<Event> {
-        let (key, code) = (operation.key.clone(), code.to_owned());
+        let (key, code) = (operation.key.clone(), LABEL.tidy(code).into_owned());
         match operation.operation {
             ProviderOperation::Authorize => match self.phase? {
                 Phase::Initiated => Some(Event::Declined(PaymentDeclined { key, code, retryable })),

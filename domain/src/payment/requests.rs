@@ -7,6 +7,7 @@ use super::{
     ProviderOperationStarted, ProviderSignalReceived, RefundRequested, is_method_token, provider_key,
 };
 use crate::stream::is_name;
+use crate::text::LABEL;
 
 /// Characters. The longest is a payment's own id and a word, as a checkout names what it takes back.
 const REFUND_ID_MAX: usize = 80;
@@ -137,6 +138,7 @@ impl PaymentIntent {
         if !(1..=255).contains(&id.len()) || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Error::ProviderEventId);
         }
+        LABEL.check("key", &signal.key)?;
         if self.signals.contains(id) {
             return Ok(vec![]);
         }

@@ -1,5 +1,6 @@
 //! Why pricing refuses.
 
+use crate::text::TextError;
 use crate::{Currency, Refusal, RefusalFamily, Sku};
 
 /// The fact that stood in the way.
@@ -11,14 +12,9 @@ pub enum Error {
         /// The offending amount.
         amount_minor: i64,
     },
-    /// A reason longer than anybody would read.
-    #[error("the reason has {found} characters, more than {limit}")]
-    ReasonTooLong {
-        /// Its length.
-        found: usize,
-        /// The longest allowed.
-        limit: usize,
-    },
+    /// A text that cannot be kept.
+    #[error(transparent)]
+    Text(#[from] TextError),
     /// The command came to another SKU's stream.
     #[error("this is the price of {expected}, not of {found}")]
     OtherSku {
@@ -41,7 +37,7 @@ impl Refusal for Error {
     fn reason(&self) -> &'static str {
         match self {
             Self::Negative { .. } => "PRICE_NEGATIVE",
-            Self::ReasonTooLong { .. } => "TEXT_TOO_LONG",
+            Self::Text(error) => error.reason(),
             Self::OtherSku { .. } => "SKU_MISMATCH",
             Self::OtherCurrency { .. } => "CURRENCY_MISMATCH",
         }
@@ -49,17 +45,16 @@ impl Refusal for Error {
 
     fn family(&self) -> RefusalFamily {
         match self {
-            Self::Negative { .. }
-            | Self::ReasonTooLong { .. }
-            | Self::OtherSku { .. }
-            | Self::OtherCurrency { .. } => RefusalFamily::Invalid,
+            Self::Negative { .. } | Self::Text(_) | Self::OtherSku { .. } | Self::OtherCurrency { .. } => {
+                RefusalFamily::Invalid
+            }
         }
     }
 
     fn field(&self) -> Option<String> {
         let field = match self {
             Self::Negative { .. } => "amount_minor",
-            Self::ReasonTooLong { .. } => "reason",
+            Self::Text(error) => return error.field(),
             Self::OtherSku { .. } => "sku",
             Self::OtherCurrency { .. } => "currency",
         };

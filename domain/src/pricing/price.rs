@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, PriceChanged, PriceCommand, PriceEvent, PriceSet};
 use crate::aggregate::cqrs_aggregate;
+use crate::text::REASON;
 use crate::{Aggregate, Currency, Duration, Sku, StreamKind, Timestamp};
 
 const PRIOR_DAYS: Duration = Duration::from_days(30);
-const REASON_CHARS_MAX: usize = 500;
 
 /// The list price of a SKU in one currency.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -133,8 +133,5 @@ fn check(amount_minor: i64, reason: Option<&str>) -> Result<(), Error> {
     if amount_minor < 0 {
         return Err(Error::Negative { amount_minor });
     }
-    match reason.map_or(0, |reason| reason.chars().count()) {
-        found if found > REASON_CHARS_MAX => Err(Error::ReasonTooLong { found, limit: REASON_CHARS_MAX }),
-        _ => Ok(()),
-    }
+    Ok(REASON.check("reason", reason.unwrap_or_default())?)
 }

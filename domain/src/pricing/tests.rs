@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::testing::given;
+use crate::text::TextError;
 use crate::{Aggregate, Currency, Duration, Refusal, RefusalFamily, Sku, Timestamp};
 
 fn sku() -> Sku {
@@ -97,7 +98,11 @@ fn a_bad_request_names_its_field() {
     given::<Price>([]).when(set_to(-1)).then_refused(negative);
     let reason = Some("x".repeat(501));
     let command = PriceCommand::Set { sku: sku(), amount_minor: 1, currency: Currency::GBP, reason };
-    given::<Price>([]).when(command).then_refused(Error::ReasonTooLong { found: 501, limit: 500 });
+    given::<Price>([]).when(command).then_refused(Error::Text(TextError::TooLong {
+        field: "reason".to_owned(),
+        found: 501,
+        limit: 500,
+    }));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The rules that stand in the way of returns.
 
 use super::ReturnStatus;
+use crate::text::TextError;
 use crate::{Refusal, RefusalFamily};
 
 /// Why a return refuses.
@@ -29,6 +30,9 @@ pub enum Error {
         /// The place in the request, counted from 0.
         index: usize,
     },
+    /// A text that cannot be kept.
+    #[error(transparent)]
+    Text(#[from] TextError),
     /// The stream is empty.
     #[error("there is no such return")]
     NotFound,
@@ -64,6 +68,7 @@ impl Refusal for Error {
             Self::TooManyLines { .. } => "TOO_MANY_LINES",
             Self::NegativePrice { .. } => "PRICE_NEGATIVE",
             Self::Overflow { .. } => "AMOUNT_OVERFLOW",
+            Self::Text(error) => error.reason(),
             Self::NotFound => "RETURN_NOT_FOUND",
             Self::AlreadyExists => "RETURN_EXISTS",
             Self::AlreadyRefused => "RETURN_REFUSED",
@@ -78,6 +83,7 @@ impl Refusal for Error {
             Self::NoLines
             | Self::TooManyLines { .. }
             | Self::NegativePrice { .. }
+            | Self::Text(_)
             | Self::Overflow { .. } => RefusalFamily::Invalid,
             Self::NotFound => RefusalFamily::NotFound,
             Self::AlreadyExists => RefusalFamily::AlreadyExists,
@@ -92,6 +98,7 @@ impl Refusal for Error {
             Self::NoLines | Self::TooManyLines { .. } => Some("lines".to_owned()),
             Self::NegativePrice { index, .. } => Some(format!("lines[{index}].unit_price")),
             Self::Overflow { index } => Some(format!("lines[{index}]")),
+            Self::Text(error) => error.field(),
             Self::RefundMismatch { .. } => Some("amount".to_owned()),
             Self::NotFound
             | Self::AlreadyExists

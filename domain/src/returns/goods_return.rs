@@ -14,6 +14,7 @@ use super::{
 };
 use crate::aggregate::cqrs_aggregate;
 use crate::order::LINES_MAX;
+use crate::text::{ACCOUNT, LABEL, REASON};
 use crate::{Aggregate, StreamKind, Timestamp};
 
 /// A return as its history tells it.
@@ -122,7 +123,9 @@ impl Return {
     fn refuse(&self, reason: &str) -> Result<Vec<Event>, Error> {
         match self.status().ok_or(Error::NotFound)? {
             ReturnStatus::Refused => Ok(vec![]),
-            ReturnStatus::Requested => Ok(vec![Event::Refused(ReturnRefused { reason: reason.to_owned() })]),
+            ReturnStatus::Requested => {
+                Ok(vec![Event::Refused(ReturnRefused { reason: LABEL.tidy(reason).into_owned() })])
+            }
             ReturnStatus::Refunded
             | ReturnStatus::Restocked
             | ReturnStatus::Resolved
@@ -133,7 +136,8 @@ impl Return {
     fn record_needs_attention(&self, step: &str, detail: &str) -> Result<Vec<Event>, Error> {
         match self.status().ok_or(Error::NotFound)? {
             ReturnStatus::Requested | ReturnStatus::Refunded | ReturnStatus::Restocked => {
-                let (step, detail) = (step.to_owned(), detail.to_owned());
+                // What a process says is not refused: it would say the same again.
+                let (step, detail) = (LABEL.tidy(step).into_owned(), ACCOUNT.tidy(detail).into_owned());
                 Ok(vec![Event::NeedsAttention(ReturnNeedsAttention { step, detail })])
             }
             // Another runner said so already, or brought it to its end.
@@ -144,6 +148,7 @@ impl Return {
     fn resume(&self, reason: &str) -> Result<Vec<Event>, Error> {
         match self.status().ok_or(Error::NotFound)? {
             ReturnStatus::NeedsAttention => {
+                REASON.check("reason", reason)?;
                 Ok(vec![Event::Resumed(ReturnResumed { reason: reason.to_owned() })])
             }
             status => Err(Error::NotStopped { status }),

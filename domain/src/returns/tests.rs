@@ -19,7 +19,7 @@ fn request_of(lines: Vec<ReturnLine>) -> ReturnRequest {
     ReturnRequest {
         return_id: ReturnId::new("ret_1").unwrap(),
         payment_id: order_id.payment(1),
-        reservation_id: order_id.reservation(),
+        reservation_id: order_id.reservation_of_old(),
         order_id,
         currency: Currency::GBP,
         lines,

@@ -6,11 +6,11 @@ use shopstream_domain::Partition;
 use shopstream_eventlog::{Commit, CommitRecord, Offset, Reader};
 use shopstream_proto::event::v1 as wire;
 use shopstream_proto::event::v1::{PartitionOffset, ReadRequest, ReadResponse};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::failure::Failure;
 use crate::follow::Follow;
-use crate::positions::position;
+use crate::positions::{log_id, position};
 use crate::shop::Shop;
 use crate::stream::{HEARTBEAT, Source};
 use crate::wire::{int, time};
@@ -48,6 +48,10 @@ pub(super) struct Read {
     pub(super) source: Feed,
     /// How many events may still be sent.
     pub(super) left: Option<u64>,
+    /// Whether any was.
+    pub(super) sent: bool,
+    /// The limit was met.
+    pub(super) ended: bool,
     /// Made of one batch.
     pub(super) ready: VecDeque<ReadResponse>,
 }
@@ -56,11 +60,13 @@ impl Source for Read {
     type Message = ReadResponse;
 
     async fn next(&mut self) -> Result<Option<ReadResponse>, Failure> {
+        // However much comes that nobody wants: a message is due all the same.
+        let heartbeat = Instant::now() + HEARTBEAT;
         loop {
             if let Some(message) = self.ready.pop_front() {
                 return Ok(Some(message));
             }
-            if self.left == Some(0) || self.ranges.iter().all(|range| range.from >= range.to) {
+            if self.ended || self.ranges.iter().all(|range| range.from >= range.to) {
                 return Ok(None);
             }
             match &mut self.source {
@@ -69,16 +75,18 @@ impl Source for Read {
                     let batch = self.shop.live.read(reader).await?;
                     self.take(batch.commits.iter(), &batch.next);
                 }
-                Feed::Follow(follow) => match timeout(HEARTBEAT, follow.next()).await {
+                Feed::Follow(follow) => match timeout_at(heartbeat, follow.next()).await {
                     Ok(delivery) => {
                         let delivery = delivery?;
                         let next: Vec<_> = (0..).zip(follow.resume().next).collect();
                         self.take(delivery.commits(), &next);
                     }
-                    Err(_) => {
-                        return Ok(Some(ReadResponse { events: Vec::new(), next: self.next_offsets() }));
-                    }
+                    Err(_) => return Ok(Some(self.message(Vec::new()))),
                 },
+            }
+            // What was read from the log itself is there at once, and the timeout above never gets its turn.
+            if self.ready.is_empty() && Instant::now() >= heartbeat && !self.ended {
+                return Ok(Some(self.message(Vec::new())));
             }
         }
     }
@@ -86,40 +94,54 @@ impl Source for Read {
 
 impl Read {
     /// Makes messages of the commits that are wanted, and moves on to `next`.
+    ///
+    /// Where the limit is met, reading ends before a record of which not all events may be sent, so that whoever goes on from
+    /// there misses nothing; only where nothing was sent at all is it sent whole.
     fn take<'a>(&mut self, commits: impl Iterator<Item = &'a CommitRecord>, next: &[(Partition, Offset)]) {
         let mut message = Pending::default();
         for record in commits {
-            let range = &mut self.ranges[usize::from(record.position.partition)];
-            if !(range.from..range.to).contains(&record.position.offset) {
+            let partition = usize::from(record.position.partition);
+            if !(self.ranges[partition].from..self.ranges[partition].to).contains(&record.position.offset) {
                 continue;
             }
-            range.from = record.position.offset + 1;
-            for event in self.filter.events(record) {
-                if self.left == Some(0) {
+            let events: Vec<_> = self.filter.events(record).collect();
+            if let Some(left) = self.left {
+                let many = events.len() as u64;
+                self.ended = left == 0 || (many > left && self.sent);
+                if self.ended {
                     break;
                 }
-                self.left = self.left.map(|left| left - 1);
-                message.push(event);
+                self.left = Some(left.saturating_sub(many));
             }
-            if message.is_full() || self.left == Some(0) {
-                let events = std::mem::take(&mut message).events;
-                self.ready.push_back(ReadResponse { events, next: self.next_offsets() });
+            self.ranges[partition].from = record.position.offset + 1;
+            self.sent |= !events.is_empty();
+            events.into_iter().for_each(|event| message.push(event));
+            if message.is_full() {
+                let full = std::mem::take(&mut message);
+                self.ready.push_back(self.message(full.events));
             }
             if self.left == Some(0) {
-                return;
+                self.ended = true;
+                break;
             }
         }
-        for (partition, offset) in next {
-            let range = &mut self.ranges[usize::from(*partition)];
-            if range.from < range.to {
-                range.from = range.from.max(*offset).min(range.to);
+        if !self.ended {
+            for (partition, offset) in next {
+                let range = &mut self.ranges[usize::from(*partition)];
+                if range.from < range.to {
+                    range.from = range.from.max(*offset).min(range.to);
+                }
             }
         }
         // What nobody wanted also moves the reading on, but is worth a message only at a heartbeat.
         if !message.events.is_empty() {
-            let next = self.next_offsets();
-            self.ready.push_back(ReadResponse { events: message.events, next });
+            self.ready.push_back(self.message(message.events));
         }
+    }
+
+    /// A message that leads behind everything that was taken so far.
+    fn message(&self, events: Vec<wire::Event>) -> ReadResponse {
+        ReadResponse { events, next: self.next_offsets(), log_id: log_id() }
     }
 
     fn next_offsets(&self) -> Vec<PartitionOffset> {

@@ -60,8 +60,7 @@ impl OrderService for Orders {
         request: Request<GetOrderRequest>,
     ) -> Result<Response<GetOrderResponse>, Status> {
         let call = Call::of(request.metadata())?;
-        let order = queries::order(&self.shop, &call, request.get_ref()).await?;
-        Ok(Response::new(GetOrderResponse { order: Some(order) }))
+        Ok(Response::new(queries::order(&self.shop, &call, request.get_ref()).await?))
     }
 
     async fn cancel_order(
@@ -135,7 +134,9 @@ impl Orders {
             Err(Failure::Refused(_)) => self.look_again(call, wanted, &skus).await?,
             Err(other) => return Err(other),
         };
-        self.shop.submit(call, wanted.envelope(call, command)).await
+        let reply = self.shop.submit(call, wanted.envelope(call, command)).await?;
+        self.shop.note(queries::orders_of(call, wanted.customer()), reply.position);
+        Ok(reply)
     }
 
     /// Before an order is refused: the catalogue may have been behind, and a repeat of what once succeeded is

@@ -59,6 +59,11 @@ impl Wanted {
         })
     }
 
+    /// Who orders.
+    pub(crate) fn customer(&self) -> &CustomerId {
+        &self.customer_id
+    }
+
     /// The SKU of every line.
     pub(crate) fn skus(&self) -> impl Iterator<Item = &Sku> {
         self.lines.iter().map(|line| &line.sku)

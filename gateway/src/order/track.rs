@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost::Message;
 use shopstream_domain::{OrderId, TenantId};
@@ -20,6 +21,7 @@ use super::{queries, view};
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::live::{Batch, Listener};
+use crate::positions::log_id;
 use crate::shop::Shop;
 use crate::stream::{HEARTBEAT, Messages, Source, messages};
 use crate::token::Scope;
@@ -27,6 +29,8 @@ use crate::wire::id;
 
 /// Entries per query.
 const PAGE: u32 = 200;
+/// How long the view may take to get what the live feed has; a view that takes longer does not work.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn stream(
     shop: &Shop,
@@ -37,15 +41,20 @@ pub(super) async fn stream(
     let order_id = id(OrderId::new(&request.order_id), "order_id")?;
     let Beginning { min_position, resume_token } = request.take_beginning();
     let scope = Scope::new("TrackOrder", "resume_token", &call.tenant, &request);
-    let told = if resume_token.is_empty() { Told::default() } else { scope.open(&resume_token)? };
-
-    for projection in [Projection::OrderTimeline, Projection::OrderDetail] {
-        shop.see(call, projection, &min_position).await?;
+    let told = if resume_token.is_empty() { Told::default() } else { scope.open::<Told>(&resume_token)? };
+    shop.live.log_name().check(&told.log_id, || "resume_token".to_owned())?;
+    let on = order_id.stream(&call.tenant);
+    if let Some(offset) = told.offset {
+        let last = Position { partition: on.partition(shop.means.commands.partitions()), offset };
+        shop.check_reached(&[last], |_| "resume_token".to_owned()).await?;
     }
+
     // Listening begins before the first look, so that nothing falls between the two.
     let listener = shop.live.listen()?;
-    let found = async { Ok(shop.reads().order_detail(&call.tenant, &order_id).await?) };
-    let detail = call.read_within(found).await?.ok_or_else(|| queries::not_found(&order_id))?;
+    let views = [Projection::OrderTimeline, Projection::OrderDetail];
+    let read = || async { Ok(shop.reads().order_detail(&call.tenant, &order_id).await?) };
+    let found = shop.find(call, &views, &on, &min_position, read).await?;
+    let detail = found.ok_or_else(|| queries::not_found(&order_id))?;
     // What the feed said before we listened is not said again: the first look must show it.
     if let Some(heard) = listener.from.get(usize::from(detail.partition)).and_then(|next| next.checked_sub(1))
     {
@@ -60,6 +69,7 @@ pub(super) async fn stream(
         scope,
         listener,
         told,
+        news: None,
         look: true,
         ready: VecDeque::new(),
     };
@@ -79,6 +89,9 @@ struct Told {
     /// The checkout has nothing left to do.
     #[prost(bool, tag = "4")]
     checkout_done: bool,
+    /// Which log the offset is of. Tokens of earlier programs do not say.
+    #[prost(string, tag = "5")]
+    log_id: String,
 }
 
 impl Told {
@@ -129,6 +142,8 @@ struct Story {
     scope: Scope,
     listener: Listener,
     told: Told,
+    /// What happened and the view has not got yet, and until when it is waited for.
+    news: Option<(Position, Instant)>,
     /// There may be more than was told.
     look: bool,
     /// One page.
@@ -152,8 +167,9 @@ impl Source for Story {
             if self.told.ended() {
                 return Ok(None);
             }
-            match timeout_at(heartbeat, self.news()).await {
-                Ok(news) => self.wait_for(news?, heartbeat).await?,
+            // A heartbeat interrupts what is waited for, and ends nothing.
+            match timeout_at(heartbeat, self.wait_for_more()).await {
+                Ok(more) => more?,
                 Err(_) => return Ok(Some(self.message(None))),
             }
         }
@@ -197,15 +213,22 @@ impl Story {
         batch.commits.iter().rfind(about_it).map(|record| record.position)
     }
 
-    async fn wait_for(&mut self, news: Position, deadline: Instant) -> Result<(), Failure> {
-        self.look = true;
-        match self.shop.reads().wait_for(Projection::OrderTimeline, &[news], deadline).await {
-            Ok(()) => Ok(()),
-            Err(behind) => Err(behind.into()),
-        }
+    /// Waits for news, and until the view has them. Cancel-safe.
+    async fn wait_for_more(&mut self) -> Result<(), Failure> {
+        let (position, deadline) = match self.news {
+            Some(news) => news,
+            None => {
+                let news = (self.news().await?, Instant::now() + PATIENCE);
+                *self.news.insert(news)
+            }
+        };
+        self.shop.reads().wait_for(Projection::OrderTimeline, &[position], deadline).await?;
+        (self.news, self.look) = (None, true);
+        Ok(())
     }
 
-    fn message(&self, entry: Option<TimelineEntry>) -> TrackOrderResponse {
+    fn message(&mut self, entry: Option<TimelineEntry>) -> TrackOrderResponse {
+        self.told.log_id = log_id();
         TrackOrderResponse {
             entry: entry.map(view::timeline_entry),
             status: self.told.status,

@@ -51,7 +51,7 @@ fn create_return_refunds_the_price_paid() {
     let command =
         wanted(&[(1, 1), (0, 2)]).expect("valid").command(&call(), &confirmed()).expect("returnable");
     let model::Command::Return(Command::Request(request)) = command.command else { panic!("no request") };
-    assert_eq!((request.payment_id.as_str(), request.reservation_id.as_str()), ("pay_1.2", "res_1"));
+    assert_eq!((request.payment_id.as_str(), request.reservation_id.as_str()), ("pay_1.2", "res_1.1"));
     let lines: Vec<_> = request
         .lines
         .iter()

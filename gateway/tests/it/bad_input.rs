@@ -58,7 +58,7 @@ async fn a_bad_query_is_told_what_is_wrong_with_it() {
     let status = shop.orders().get_user_orders(page).await.expect_err("malformed");
     assert_eq!(said(&status), is(Code::InvalidArgument, "REQUEST_INVALID", "page_token"));
 
-    let min_position = vec![Position { log: "core".to_owned(), partition: 99, offset: 0 }];
+    let min_position = vec![Position { log: "core".to_owned(), partition: 99, ..Position::default() }];
     let elsewhere = GetOrderRequest { min_position, order_id: "ord_1".to_owned() };
     let status = shop.orders().get_order(elsewhere).await.expect_err("no such partition");
     assert_eq!(said(&status), is(Code::InvalidArgument, "REQUEST_INVALID", "min_position[0].partition"));
@@ -67,10 +67,14 @@ async fn a_bad_query_is_told_what_is_wrong_with_it() {
 #[tokio::test]
 async fn a_read_model_that_is_behind_says_so_before_the_deadline() {
     let shop = TestShop::start().await;
-    let min_position = vec![Position { log: "core".to_owned(), partition: 0, offset: 1_000_000 }];
-    let mut ahead = Request::new(GetOrderRequest { min_position, order_id: "ord_1".to_owned() });
+    shop.sell("prd_1", "A1").await;
+    let held = shop.hold("order_detail_e1.orders").await;
+    let order = shop.orders().create_order(draft("1", "A1")).await.expect("accepted").into_inner();
+    let (min_position, order_id) = (order.position.into_iter().collect(), order.order_id);
+    let mut ahead = Request::new(GetOrderRequest { min_position, order_id });
     ahead.set_timeout(std::time::Duration::from_secs(1));
-    let status = shop.orders().get_order(ahead).await.expect_err("never there");
+    let status = shop.orders().get_order(ahead).await.expect_err("not there");
+    drop(held);
     assert_eq!(said(&status), is(Code::Unavailable, "READ_MODEL_BEHIND", ""));
     assert!(status.get_error_details().retry_info().is_some());
 }

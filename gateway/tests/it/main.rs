@@ -3,6 +3,7 @@
 mod bad_input;
 mod claims;
 mod orders;
+mod reads;
 mod shop;
 mod streams;
 mod updates;

@@ -55,8 +55,20 @@ impl TestShop {
         Self::over(sim, log).await
     }
 
+    /// With room for so many calls at once.
+    pub async fn start_with_places(calls_max: usize) -> Self {
+        let sim = SimLog::new(PARTITIONS);
+        let raw: Arc<dyn RawLog> = Arc::new(sim.clone());
+        let log = Log::create(raw, LogId(Uuid::new_v4()), 1).await.expect("a log in memory");
+        Self::with(sim, log, Policy { calls_max, ..Policy::default() }).await
+    }
+
     /// On a log that has a history already, whose writers are gone.
     pub async fn over(sim: SimLog, log: Log) -> Self {
+        Self::with(sim, log, Policy::default()).await
+    }
+
+    async fn with(sim: SimLog, log: Log, policy: Policy) -> Self {
         let database = database().await;
         let now = || SystemClock.now();
         let projector = Projector::start(log.clone(), database.database.clone(), now).await.expect("tables");
@@ -75,7 +87,7 @@ impl TestShop {
             database: Some(database.database.clone()),
             reads: ReadModels::open(database.database.clone(), progress).await.expect("views"),
             read_side: Arc::new(|| true),
-            policy: Policy::default(),
+            policy,
             takes_calls: true,
             stop: stop.clone(),
             backend: "sim",
@@ -126,6 +138,16 @@ impl TestShop {
             let deadline = Instant::now() + PATIENCE;
             self.projector.progress().wait_for(projection, &ends, deadline).await.expect("caught up");
         }
+    }
+
+    /// Lets nobody write to a table until what this answers is dropped. Reading goes on.
+    pub async fn hold(&self, table: &str) -> tokio_postgres::Client {
+        let connected = tokio_postgres::connect(&self.database.url, tokio_postgres::NoTls).await;
+        let (client, connection) = connected.expect("the database answers");
+        tokio::spawn(connection);
+        let lock = format!("BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE");
+        client.batch_execute(&lock).await.expect("a table");
+        client
     }
 
     /// Does something to the database, and answers to how many rows.

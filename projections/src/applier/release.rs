@@ -44,7 +44,7 @@ impl Applier {
         stream: &StreamId,
     ) -> Result<(), CheckpointError> {
         let mut client = database.client().await?;
-        let transaction = client.transaction().await?;
+        let mut transaction = client.transaction().await?;
         let Some((parked_at, wish)) =
             parked::lock(&*transaction, self.projection, self.epoch, stream).await?
         else {
@@ -63,7 +63,11 @@ impl Applier {
         // A skip of what is not in the way any more is no retry.
         let obstacle = match wish {
             Some(Wish::Skip { .. }) if !skipped => Some(parked_at),
-            Some(_) | None => self.fold_waiting(&transaction, parked_at).await?,
+            Some(_) | None => {
+                // Folded as if it were not parked. On an error the whole view is opened again.
+                self.parked.remove(stream);
+                self.fold_waiting(&mut transaction, parked_at).await?
+            }
         };
         match &obstacle {
             Some(obstacle) => {
@@ -77,8 +81,9 @@ impl Applier {
             metrics::counter!("shopstream_projection_skipped_events_total", "projection" => self.projection.name())
                 .increment(1);
         }
-        if obstacle.is_none() {
-            self.parked.remove(stream);
+        if obstacle.is_some() {
+            self.parked.insert(stream.clone());
+        } else {
             info!(%stream, projection = %self.projection, skipped, "released an aggregate: the projection has all of it");
         }
         Ok(())
@@ -87,7 +92,7 @@ impl Applier {
     /// Folds what waits from `parked_at` on, as far as the checkpoint is, and answers what is in the way now.
     async fn fold_waiting(
         &mut self,
-        transaction: &Transaction<'_>,
+        transaction: &mut Transaction<'_>,
         parked_at: Obstacle,
     ) -> Result<Option<Obstacle>, CheckpointError> {
         let end = self.saved.get(self.partition_of(&parked_at.stream)).map_or(0, |cursor| cursor.next);
@@ -117,16 +122,15 @@ impl Applier {
     /// Folds the events of one page from version `first` on.
     async fn fold_page(
         &mut self,
-        transaction: &Transaction<'_>,
+        transaction: &mut Transaction<'_>,
         page: &Batch,
         first: Version,
-    ) -> Result<Option<Obstacle>, DatabaseError> {
+    ) -> Result<Option<Obstacle>, CheckpointError> {
         let items = page.items().filter(|item| item.version() >= first && !self.left_out.has(item));
         let items: Vec<Item<'_>> = items.map(|item| self.left_out.close_gap(item)).collect();
-        self.load(transaction, &items).await?;
-        let obstacle = items.iter().find_map(|item| self.fold_one(item).err());
-        self.write(transaction).await?;
-        Ok(obstacle)
+        let mut parked = Vec::new();
+        self.settle(transaction, &items, &mut parked).await?;
+        Ok(parked.pop())
     }
 
     /// The checkpoint of the stream's partition from where this view believes it to be to the same place.

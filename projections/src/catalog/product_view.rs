@@ -341,7 +341,7 @@ impl ReadModels {
         );
         let wanted: Vec<&str> = skus.iter().map(Sku::as_str).collect();
         let mut offers: Vec<Offer> = Vec::with_capacity(skus.len());
-        for row in tables.query(&sql, &[&tenant.as_str(), &wanted]).await? {
+        for row in tables.query(Projection::ProductView, &sql, &[&tenant.as_str(), &wanted]).await? {
             let unreadable = |source| DatabaseError::Unreadable { table: "sku", source };
             let sku = Sku::read(row.try_get(0)?).map_err(unreadable)?;
             // Ordered by SKU, so the prices of one come together.

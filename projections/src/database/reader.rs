@@ -1,53 +1,87 @@
 //! Connections that many tasks share: their queries go out one behind the other without waiting for answers.
+//!
+//! A query goes where the fewest are on their way. Where one is stuck, behind a lock or because it reads too much, those
+//! that come later go around it; and where half of the ways are stuck, what is like a query that is stuck already waits
+//! behind that one, so that one table never takes all ways from the others. A caller that leaves leaves its query in the
+//! pipe: it counts until the server is done with it, which its limit of time sees to.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use rustc_hash::FxBuildHasher;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 use tracing::{info, warn};
 
-use super::{DatabaseError, explain};
+use super::{DatabaseError, Server, explain, spoils};
 
 /// How long a query waits for a connection that is being made again.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two tries to make a connection again: from the first, doubled up to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// A connection whose oldest query is on its way for so long is stuck.
+const STUCK: Duration = Duration::from_millis(250);
+/// How many queries wait behind one that is stuck.
+const WAITING_MAX: usize = 64;
 
 /// Answers single statements outside any transaction. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Reader(Arc<Shared>);
 
 struct Shared {
-    slots: Vec<watch::Receiver<Option<Arc<Connected>>>>,
-    next: AtomicUsize,
+    ways: Vec<watch::Receiver<Option<Arc<Connected>>>>,
     target: Arc<str>,
-    /// One keeper per slot; they end with the last clone.
+    /// One keeper per way; they end with the last clone.
     _keepers: JoinSet<()>,
 }
 
-/// A live connection and the statements prepared on it.
+/// What a query answered.
+pub(crate) struct Answered {
+    pub(crate) rows: Vec<Row>,
+    /// The server's session to which the connection belongs, see [`Server`].
+    pub(crate) session: u64,
+}
+
+/// A live connection, the statements prepared on it, and what is on its way.
 struct Connected {
     client: Client,
+    session: u64,
     statements: RwLock<HashMap<Box<str>, Statement>>,
+    flights: Mutex<Flights>,
+    /// Told when the connection is of no use any more though it still stands.
+    spoiled: Notify,
+}
+
+/// Queries on their way, oldest first.
+#[derive(Default)]
+struct Flights {
+    last: u64,
+    waiting: VecDeque<Flight>,
+}
+
+#[derive(Clone, Copy)]
+struct Flight {
+    number: u64,
+    text: u64,
+    since: Instant,
 }
 
 impl Reader {
-    pub(super) fn start(config: &Config, target: &Arc<str>, count: usize) -> Self {
+    pub(super) fn start(config: &Config, server: &Server, target: &Arc<str>, count: usize) -> Self {
         let mut keepers = JoinSet::new();
-        let slots = (0..count)
+        let ways = (0..count)
             .map(|_| {
-                let (slot, connected) = watch::channel(None);
-                keepers.spawn(keep_connected(config.clone(), target.clone(), slot));
+                let (way, connected) = watch::channel(None);
+                keepers.spawn(keep_connected(config.clone(), server.clone(), target.clone(), way));
                 connected
             })
             .collect();
-        Self(Arc::new(Shared { slots, next: AtomicUsize::new(0), target: target.clone(), _keepers: keepers }))
+        Self(Arc::new(Shared { ways, target: target.clone(), _keepers: keepers }))
     }
 
     /// The rows that `sql` answers. The text is prepared once per connection, so it must be one of few.
@@ -56,6 +90,15 @@ impl Reader {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, DatabaseError> {
+        Ok(self.ask(sql, params).await?.rows)
+    }
+
+    /// As [`Reader::query`], and in which session of the server that was.
+    pub(crate) async fn ask(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Answered, DatabaseError> {
         match self.try_query(sql, params).await {
             // The server went away under the query. It only read, so it may be asked again, once.
             Err(DatabaseError::Statement(error)) if went_away(&error) => self.try_query(sql, params).await,
@@ -63,30 +106,124 @@ impl Reader {
         }
     }
 
-    async fn try_query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, DatabaseError> {
-        let connected = self.connected().await?;
-        let statement = connected.prepare(sql).await?;
-        Ok(connected.client.query(&statement, params).await?)
+    async fn try_query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Answered, DatabaseError> {
+        let connected = self.connected(FxBuildHasher.hash_one(sql)).await?;
+        let flight = InFlight::begin(connected, FxBuildHasher.hash_one(sql));
+        let connected = &flight.connected;
+        let asked = async {
+            let statement = connected.prepare(sql).await?;
+            connected.client.query(&statement, params).await
+        };
+        let rows = asked.await;
+        let session = connected.session;
+        if let Err(error) = &rows
+            && error.code().is_some_and(spoils)
+        {
+            connected.spoiled.notify_one();
+        }
+        flight.end();
+        Ok(Answered { rows: rows?, session })
     }
 
-    async fn connected(&self) -> Result<Arc<Connected>, DatabaseError> {
-        let Shared { slots, next, target, .. } = &*self.0;
-        let turn = next.fetch_add(1, Ordering::Relaxed);
-        let alive = (0..slots.len()).find_map(|i| {
-            let slot = slots[(turn + i) % slots.len()].borrow();
-            slot.as_ref().filter(|connected| !connected.client.is_closed()).cloned()
-        });
-        if let Some(connected) = alive {
+    /// The way for a query of this text.
+    async fn connected(&self, text: u64) -> Result<Arc<Connected>, DatabaseError> {
+        let Shared { ways, target, .. } = &*self.0;
+        let away =
+            |detail: &str| DatabaseError::Unavailable { target: target.to_string(), detail: detail.into() };
+        let alive: Vec<Arc<Connected>> = ways
+            .iter()
+            .filter_map(|way| {
+                way.borrow().as_ref().filter(|connected| !connected.client.is_closed()).cloned()
+            })
+            .collect();
+        if let Some((connected, waiting)) = choose(&alive, text, Instant::now()) {
+            if waiting >= WAITING_MAX {
+                return Err(away("too many queries wait behind one that takes long"));
+            }
             return Ok(connected);
         }
-        let mut slot = slots[turn % slots.len()].clone();
-        let wait = slot.wait_for(|slot| slot.as_ref().is_some_and(|connected| !connected.client.is_closed()));
-        let away = || DatabaseError::Unavailable {
-            target: target.to_string(),
-            detail: "the connection was lost and is being made again".to_owned(),
-        };
+        let Some(mut way) = ways.first().cloned() else { return Err(away("there is no connection")) };
+        let wait = way.wait_for(|way| way.as_ref().is_some_and(|connected| !connected.client.is_closed()));
+        let away = || away("the connection was lost and is being made again");
         let connected = timeout(PATIENCE, wait).await.map_err(|_| away())?.map_err(|_| away())?;
         connected.clone().ok_or_else(away)
+    }
+}
+
+/// Where a query of this text goes, and how many wait there if that way is stuck.
+fn choose(alive: &[Arc<Connected>], text: u64, now: Instant) -> Option<(Arc<Connected>, usize)> {
+    let stuck = |connected: &Connected| connected.flights().oldest().is_some_and(|since| now - since > STUCK);
+    let stuck: Vec<&Arc<Connected>> = alive.iter().filter(|connected| stuck(connected)).collect();
+    if stuck.len() * 2 >= alive.len()
+        && let Some(alike) = stuck.iter().find(|connected| connected.flights().is_first(text))
+    {
+        return Some(((*alike).clone(), alike.flights().waiting.len()));
+    }
+    let is_stuck = |connected: &Arc<Connected>| stuck.iter().any(|it| Arc::ptr_eq(it, connected));
+    let best = alive.iter().min_by_key(|it| (is_stuck(it), it.flights().waiting.len()))?;
+    let waiting = if is_stuck(best) { best.flights().waiting.len() } else { 0 };
+    Some((best.clone(), waiting))
+}
+
+impl Flights {
+    fn oldest(&self) -> Option<Instant> {
+        self.waiting.front().map(|flight| flight.since)
+    }
+
+    fn is_first(&self, text: u64) -> bool {
+        self.waiting.front().is_some_and(|flight| flight.text == text)
+    }
+
+    /// The server answers in the order in which it was asked: with this one it is done with all before it.
+    fn ended(&mut self, number: u64) {
+        while self.waiting.front().is_some_and(|flight| flight.number <= number) {
+            self.waiting.pop_front();
+        }
+        // What comes next begins now.
+        if let Some(next) = self.waiting.front_mut() {
+            next.since = Instant::now();
+        }
+    }
+}
+
+/// A query on its way, until the server is done with it.
+struct InFlight {
+    connected: Arc<Connected>,
+    number: u64,
+    ended: bool,
+}
+
+impl InFlight {
+    fn begin(connected: Arc<Connected>, text: u64) -> Self {
+        let number = {
+            let mut flights = connected.flights();
+            flights.last += 1;
+            let flight = Flight { number: flights.last, text, since: Instant::now() };
+            flights.waiting.push_back(flight);
+            flight.number
+        };
+        Self { connected, number, ended: false }
+    }
+
+    fn end(mut self) {
+        self.ended = true;
+        self.connected.flights().ended(self.number);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if self.ended {
+            return;
+        }
+        // The caller has left. When the server answers an empty question behind it, it is done with this one.
+        let (connected, number) = (self.connected.clone(), self.number);
+        runtime.spawn(async move {
+            // However that ends, nothing is on its way any more.
+            drop(connected.client.simple_query("").await);
+            connected.flights().ended(number);
+        });
     }
 }
 
@@ -96,6 +233,10 @@ fn went_away(error: &tokio_postgres::Error) -> bool {
 }
 
 impl Connected {
+    fn flights(&self) -> MutexGuard<'_, Flights> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn prepare(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
         let known = self.statements.read().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
         if let Some(statement) = known {
@@ -109,25 +250,51 @@ impl Connected {
 }
 
 /// Makes a connection, serves it until it ends, and makes the next.
-async fn keep_connected(config: Config, target: Arc<str>, slot: watch::Sender<Option<Arc<Connected>>>) {
+async fn keep_connected(
+    config: Config,
+    server: Server,
+    target: Arc<str>,
+    way: watch::Sender<Option<Arc<Connected>>>,
+) {
     let mut pause = BACKOFF.0;
     loop {
-        match config.connect(NoTls).await {
-            Ok((client, connection)) => {
+        match serve(&config, &server, &way).await {
+            Ok(()) => {
                 pause = BACKOFF.0;
-                slot.send_replace(Some(Arc::new(Connected { client, statements: RwLock::default() })));
-                let ended = connection.await;
-                slot.send_replace(None);
-                match ended {
-                    Ok(()) => info!("a read connection to Postgres at {target} was closed"),
-                    Err(error) => {
-                        warn!("a read connection to Postgres at {target} was lost: {}", explain(&error))
-                    }
-                }
+                info!("a read connection to Postgres at {target} was closed");
             }
-            Err(error) => warn!("Postgres at {target} cannot be reached: {}", explain(&error)),
+            Err(error) => warn!("a read connection to Postgres at {target} was lost: {}", explain(&error)),
+        }
+        if way.send_replace(None).is_some() {
+            pause = BACKOFF.0;
         }
         sleep(pause).await;
         pause = (pause * 2).min(BACKOFF.1);
+    }
+}
+
+/// Serves one connection to its end.
+async fn serve(
+    config: &Config,
+    server: &Server,
+    way: &watch::Sender<Option<Arc<Connected>>>,
+) -> Result<(), tokio_postgres::Error> {
+    let (client, connection) = config.connect(NoTls).await?;
+    let mut connection = std::pin::pin!(connection);
+    let session = tokio::select! {
+        session = server.greet(&client) => session?,
+        ended = &mut connection => return ended,
+    };
+    let connected = Arc::new(Connected {
+        client,
+        session,
+        statements: RwLock::default(),
+        flights: Mutex::default(),
+        spoiled: Notify::new(),
+    });
+    way.send_replace(Some(connected.clone()));
+    tokio::select! {
+        ended = connection => ended,
+        () = connected.spoiled.notified() => Ok(()),
     }
 }

@@ -6,6 +6,7 @@ use shopstream_domain::{StreamId, Version};
 use shopstream_eventlog::{CommandId, Commit, CommitRecord, EventData, JournalError, Position};
 use tokio_postgres::Row;
 
+use super::held::{give_json, give_text};
 use crate::column::{Column, Instant, RawJson, Unreadable};
 
 /// What [`Collector`] reads, of the journal aliased `j`.
@@ -30,9 +31,9 @@ impl Collector {
 
     fn try_push(&mut self, row: &Row) -> Result<(), Unreadable> {
         let event = EventData {
-            event_type: row.try_get(3)?,
+            event_type: give_text(row.try_get(3)?),
             schema_version: row.try_get::<_, i32>(4)?.try_into()?,
-            payload: Bytes::copy_from_slice(row.try_get::<_, RawJson<'_>>(5)?.0),
+            payload: Bytes::copy_from_slice(&give_json(row.try_get::<_, RawJson<'_>>(5)?.0)),
         };
         let index: i32 = row.try_get(2)?;
         if index > 0 {
@@ -51,10 +52,10 @@ impl Collector {
             command_id: CommandId(row.try_get(9)?),
             // The same bits: Postgres has no unsigned numbers.
             body_hash: row.try_get::<_, i64>(10)? as u64,
-            actor: row.try_get(11)?,
-            correlation_id: row.try_get(12)?,
-            causation_id: row.try_get(13)?,
-            traceparent: row.try_get(14)?,
+            actor: give_text(row.try_get(11)?),
+            correlation_id: give_text(row.try_get(12)?),
+            causation_id: give_text(row.try_get(13)?),
+            traceparent: give_text(row.try_get(14)?),
             recorded_at: row.try_get::<_, Instant>(15)?.0,
             effective_at: row.try_get::<_, Option<Instant>>(16)?.map(|at| at.0),
             events: vec![event],

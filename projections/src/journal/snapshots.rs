@@ -6,7 +6,7 @@ use shopstream_domain::StreamId;
 use shopstream_eventlog::{History, JournalError, Snapshot};
 
 use super::rows::{COLUMNS, Collector};
-use super::{TABLE, unavailable};
+use super::{PostgresJournal, TABLE, unavailable};
 use crate::column::Column;
 use crate::{Database, DatabaseError};
 
@@ -14,7 +14,10 @@ use crate::{Database, DatabaseError};
 pub(crate) const SNAPSHOTS: &str = "snapshot";
 
 /// The snapshots of these streams and the rows that go with them, in one statement and so of one moment.
-pub(super) async fn recall(database: &Database, streams: &[StreamId]) -> Result<Vec<History>, JournalError> {
+pub(super) async fn recall(
+    journal: &PostgresJournal,
+    streams: &[StreamId],
+) -> Result<Vec<History>, JournalError> {
     // `OFFSET 0` keeps the planner from joining in another way than by one look into the index per stream. The snapshot
     // comes with the first of its rows, or alone where the journal has none of them.
     let sql = format!(
@@ -27,7 +30,7 @@ pub(super) async fn recall(database: &Database, streams: &[StreamId]) -> Result<
          ORDER BY asked.stream_id, j.version"
     );
     let names: Vec<&str> = streams.iter().map(StreamId::as_str).collect();
-    let rows = database.reader().query(&sql, &[&names]).await.map_err(unavailable)?;
+    let rows = journal.ask(&sql, &[&names]).await?;
     let failed = |error: tokio_postgres::Error| unavailable(error.into());
     let (mut collector, mut snapshots) = (Collector::default(), FxHashMap::default());
     for row in &rows {

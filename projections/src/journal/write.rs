@@ -6,6 +6,7 @@ use shopstream_eventlog::{Batch, CommitRecord, Cursor, Log};
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::Type;
 
+use super::held::{hold_json, hold_text};
 use crate::checkpoint::{Advance, Checkpoint, CheckpointError};
 use crate::column::{Column, RawJson};
 use crate::{Database, DatabaseError, Projection, epoch};
@@ -89,13 +90,29 @@ impl JournalEpoch {
         if steps.is_empty() {
             return Ok(0);
         }
+        match self.try_write(database, &steps, &batch.commits, false).await {
+            // Some payload is none that Postgres takes for JSON: found out only then, for a look at each takes time.
+            Err(CheckpointError::Database(error)) if error.is_about_data() => {
+                self.try_write(database, &steps, &batch.commits, true).await
+            }
+            written => written,
+        }
+    }
+
+    async fn try_write(
+        self,
+        database: &Database,
+        steps: &[Advance],
+        commits: &[CommitRecord],
+        doubt: bool,
+    ) -> Result<u64, CheckpointError> {
         let mut client = database.client().await?;
         let transaction = client.transaction().await?;
         // Whatever the server's default: owners forget what the journal says it has. Nobody forgets for a copy.
         let synchronous = if self.is_live() { "on" } else { "off" };
         transaction.batch_execute(&format!("SET LOCAL synchronous_commit TO {synchronous}")).await?;
-        let rows = self.append(&transaction, &batch.commits).await?;
-        self.checkpoint().advance(&transaction, &steps).await?;
+        let rows = self.append(&transaction, commits, doubt).await?;
+        self.checkpoint().advance(&transaction, steps).await?;
         transaction.commit().await?;
         Ok(rows)
     }
@@ -106,6 +123,7 @@ impl JournalEpoch {
         self,
         transaction: &Transaction<'_>,
         commits: &[CommitRecord],
+        doubt: bool,
     ) -> Result<u64, tokio_postgres::Error> {
         if commits.is_empty() {
             return Ok(0);
@@ -118,6 +136,9 @@ impl JournalEpoch {
                 (position.partition.wire(), position.offset.wire(), epoch.wire());
             let recorded_at = commit.recorded_at.wire();
             let effective_at = commit.effective_at.wire();
+            let [actor, correlation_id, causation_id, traceparent] =
+                [&commit.actor, &commit.correlation_id, &commit.causation_id, &commit.traceparent]
+                    .map(|text| hold_text(text));
             for (index, event) in commit.events.iter().enumerate() {
                 writer
                     .as_mut()
@@ -125,9 +146,9 @@ impl JournalEpoch {
                         &commit.stream.tenant_str(),
                         &commit.stream.as_str(),
                         &(commit.first_version as i64 + index as i64),
-                        &event.event_type,
+                        &hold_text(&event.event_type),
                         &i32::from(event.schema_version),
-                        &RawJson(&event.payload),
+                        &RawJson(&hold_json(&event.payload, doubt)),
                         &partition,
                         &offset,
                         &(index as i32),
@@ -135,10 +156,10 @@ impl JournalEpoch {
                         &commit.command_id.0,
                         // The same bits: Postgres has no unsigned numbers.
                         &(commit.body_hash as i64),
-                        &commit.actor,
-                        &commit.correlation_id,
-                        &commit.causation_id,
-                        &commit.traceparent,
+                        &actor,
+                        &correlation_id,
+                        &causation_id,
+                        &traceparent,
                         &recorded_at,
                         &effective_at,
                     ])

@@ -261,7 +261,7 @@ impl ReadModels {
             tables.table(Projection::OrderDetail, OrderLines::NAME),
         );
         let key: [&(dyn ToSql + Sync); 2] = [&tenant.as_str(), &order.as_str()];
-        let rows = tables.query(&sql, &key).await?;
+        let rows = tables.query(Projection::OrderDetail, &sql, &key).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let OrderLines { lines, .. } = read(row, OrderDetail::COLUMNS.len())?;
         Ok(Some(Order { detail: read(row, 0)?, lines }))

@@ -2,6 +2,7 @@
 //! same rows.
 
 use rustc_hash::FxHashMap;
+use shopstream_domain::text::{ACCOUNT, LABEL};
 use shopstream_domain::{StreamId, Timestamp, Version};
 use shopstream_eventlog::CommandId;
 use tokio_postgres::GenericClient;
@@ -117,7 +118,17 @@ impl LeftOut {
              RETURNING command_id";
         let Obstacle { stream, version, reason: why, .. } = obstacle;
         let row = client
-            .query_opt(sql, &[&projection.name(), &stream.as_str(), &version.wire(), why, &reason, &by])
+            .query_opt(
+                sql,
+                &[
+                    &projection.name(),
+                    &stream.as_str(),
+                    &version.wire(),
+                    why,
+                    &ACCOUNT.tidy(reason),
+                    &LABEL.tidy(by),
+                ],
+            )
             .await?;
         let Some(row) = row else { return Ok(false) };
         let command: Uuid = row.try_get(0)?;

@@ -19,7 +19,7 @@ use super::meter::Meter;
 use super::status::{Board, ProjectionState};
 use crate::applier::Applier;
 use crate::batch::Batch;
-use crate::checkpoint::CheckpointError;
+use crate::checkpoint::{CheckpointError, is_set_back};
 use crate::parked::WISHES;
 use crate::{Company, Database, DatabaseError, Progress, Projection};
 
@@ -65,46 +65,62 @@ impl From<DatabaseError> for Trouble {
 
 impl View {
     /// Follows the log for as long as there is a feed, whatever fails meanwhile.
-    pub(super) async fn run(self, applier: Applier) {
-        let mut applier = Some(applier);
+    pub(super) async fn run(self, mut applier: Applier) {
         let mut backoff = Backoff::default();
         loop {
-            let followed = AssertUnwindSafe(self.follow(applier.take(), &mut backoff)).catch_unwind().await;
+            let followed = AssertUnwindSafe(self.follow(&mut applier, &mut backoff)).catch_unwind().await;
             let trouble = match followed {
                 Ok(Ok(())) => return,
                 Ok(Err(trouble)) => trouble,
                 Err(_) => Trouble::Panicked,
             };
             let cause = trouble.to_string();
-            if let Trouble::Checkpoint(CheckpointError::Overtaken { .. }) = trouble {
-                error!(projection = %self.projection, %cause, "another process projects: this view stops");
-                self.board.set(self.projection, ProjectionState::Superseded { cause });
-                return;
-            }
             warn!(projection = %self.projection, %cause, "a view waits and tries again from its checkpoint");
             self.meter.failed(self.projection);
-            self.board.set(self.projection, ProjectionState::Waiting { cause });
-            backoff.pause().await;
+            self.board.set(self.projection, ProjectionState::Waiting { cause: cause.clone() });
+            if let Trouble::Checkpoint(error) = &trouble
+                && let Some(error) = error.database()
+            {
+                self.database.heard(error);
+            }
+            let found = self.reopen(&mut backoff).await;
+            if matches!(trouble, Trouble::Checkpoint(CheckpointError::Overtaken { .. })) {
+                if !is_set_back(applier.saved(), found.saved()) {
+                    error!(projection = %self.projection, %cause, "another process projects: this view stops");
+                    self.board.set(self.projection, ProjectionState::Superseded { cause });
+                    return;
+                }
+                warn!(projection = %self.projection, %cause, "the database has lost what this view had: it goes back");
+            }
+            applier = found;
+            self.board.set(self.projection, ProjectionState::Running);
         }
     }
 
-    async fn follow(&self, applier: Option<Applier>, backoff: &mut Backoff) -> Result<(), Trouble> {
-        let mut applier = match applier {
-            Some(applier) => applier,
-            // After an error nobody here knows what was committed; the database does.
-            None => {
-                let applier = Applier::open(&self.database, &self.log, self.projection, self.epoch).await?;
-                self.board.set(self.projection, ProjectionState::Running);
-                applier
+    /// Opens the view where its checkpoint is, as soon as the database says where: after an error nobody here knows what
+    /// was committed.
+    async fn reopen(&self, backoff: &mut Backoff) -> Applier {
+        loop {
+            backoff.pause().await;
+            match Applier::open(&self.database, &self.log, self.projection, self.epoch).await {
+                Ok(applier) => return applier,
+                Err(error) => {
+                    self.database.heard(&error);
+                    let cause = error.to_string();
+                    self.board.set(self.projection, ProjectionState::Waiting { cause });
+                }
             }
-        };
-        self.progress.advance(self.projection, applier.next());
+        }
+    }
+
+    async fn follow(&self, applier: &mut Applier, backoff: &mut Backoff) -> Result<(), Trouble> {
+        self.progress.begin(self.projection, applier.session(), applier.next());
         loop {
             let reached = self.feed.position().iter().map(|cursor| (cursor.partition, cursor.next)).collect();
-            self.catch_up(&mut applier, reached).await?;
+            self.catch_up(applier, reached).await?;
             let Some(subscription) = self.feed.subscribe(self.projection).await else { return Ok(()) };
             backoff.reset();
-            self.keep_up(&mut applier, subscription).await?;
+            self.keep_up(applier, subscription).await?;
         }
     }
 
@@ -114,6 +130,7 @@ impl View {
         // When the checkpoint must be saved, if it is behind and somebody follows it.
         let mut due = self.save_due(applier, None);
         let mut wishes = self.wishes.clone();
+        let begun = applier.session();
         // What was wished before anybody listened here, or was broken off.
         let mut wished_at = Some(Instant::now());
         loop {
@@ -137,6 +154,10 @@ impl View {
                 () = at(due) => {
                     applier.save(&self.database).await?;
                     due = None;
+                }
+                // Also while there is nothing to do: the database may have lost what this view believes to have done.
+                () = self.database.server().session_after(begun) => {
+                    return Err(DatabaseError::BegunAgain { projection: self.projection }.into());
                 }
                 Ok(()) = wishes.changed() => wished_at = Some(Instant::now()),
                 () = at(wished_at) => {

@@ -53,11 +53,7 @@ impl Checkouts {
             error!(%stream, "a checkout without an order");
             return Rest::Ended;
         };
-        let causation = wake.begun_by.as_ref().map(|record| {
-            let commit = &record.commit;
-            format!("{}@{}", commit.stream, commit.last_version())
-        });
-        let mut view = View::new(&stream.tenant(), order_id, causation.as_deref().unwrap_or_default());
+        let mut view = View::new(&stream.tenant(), order_id);
         view.tries = wake.tries;
         let known = match &wake.begun_by {
             Some(record) => view.submitted(record),

@@ -113,6 +113,9 @@ impl Plan<'_> {
             return self.cancel(stage, reason);
         }
         match self.view.hold().status() {
+            ReservationStatus::Requested | ReservationStatus::Held if !self.view.holds_what_it_wants() => {
+                Move::Undo(CancelReason::OutOfStock)
+            }
             ReservationStatus::Missing if held_again => Move::HoldAgain,
             ReservationStatus::Missing if self.wants_too_much() => Move::Undo(CancelReason::OutOfStock),
             ReservationStatus::Missing => Move::Start,
@@ -168,7 +171,8 @@ impl Plan<'_> {
             Stage::AwaitingCustomer if self.now < self.view.until() => {
                 Move::Rest(Rest::until(self.view.until()))
             }
-            Stage::AwaitingCustomer => Move::Undo(CancelReason::PaymentDeclined),
+            // The customer did not pay in time.
+            Stage::AwaitingCustomer => Move::Undo(CancelReason::Expired),
             _ if retryable && more => Move::AwaitCustomer,
             _ => Move::Undo(CancelReason::PaymentDeclined),
         }
@@ -207,7 +211,7 @@ impl Plan<'_> {
             | ReleaseReason::Timeout
             | ReleaseReason::PaymentDeclined
             | ReleaseReason::Reversed
-            | ReleaseReason::Requested => Move::Undo(CancelReason::Staff),
+            | ReleaseReason::Requested => Move::Undo(CancelReason::OutOfStock),
         }
     }
 
@@ -236,7 +240,8 @@ impl Plan<'_> {
     fn backward(&self) -> Move {
         let reason = self.view.memory.state().reason().unwrap_or(CancelReason::Customer);
         let status = self.view.hold().status();
-        let holds = matches!(status, ReservationStatus::Requested | ReservationStatus::Held);
+        let holds = matches!(status, ReservationStatus::Requested | ReservationStatus::Held)
+            && self.view.holds_what_it_wants();
         // Stock whose time is over does not wait for money.
         if holds && self.now >= self.view.until() {
             return Move::GiveUp(release_reason(reason));
@@ -247,6 +252,8 @@ impl Plan<'_> {
             }
         }
         match status {
+            // Somebody else's.
+            ReservationStatus::Requested | ReservationStatus::Held if !self.view.holds_what_it_wants() => {}
             ReservationStatus::Missing | ReservationStatus::Requested | ReservationStatus::Held => {
                 return Move::GiveUp(release_reason(reason));
             }

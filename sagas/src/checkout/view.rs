@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use shopstream_domain::inventory::{Reservation, ReservationStatus, StockKey};
 use shopstream_domain::order::{Checkout, Event, Order, Placement};
 use shopstream_domain::payment::{self, PaymentIntent, PaymentStatus};
-use shopstream_domain::{Aggregate, Currency, OrderId, PaymentId, Quantity, StreamId, TenantId, Timestamp};
+use shopstream_domain::{
+    Aggregate, Currency, OrderId, PaymentId, Quantity, ReservationId, StreamId, TenantId, Timestamp,
+};
 use shopstream_eventlog::CommitRecord;
 
-use crate::issue::Process;
+use crate::issue::{Cause, Process};
 use crate::known::{Known, Reached};
 use crate::means::{Means, Stuck};
 use crate::payments;
@@ -64,10 +66,13 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    fn new(tenant: &TenantId, order_id: &OrderId, number: u32) -> Self {
+    /// The attempt with this number of the order for which `checkout` runs.
+    fn new(checkout: &Process, order_id: &OrderId, number: u32) -> Self {
         let id = order_id.payment(number);
-        let payment = Known::marking(id.stream(tenant), |event| matches!(event, payment::Event::Declined(_)));
-        Self { number, process: payments::process(tenant, id.as_str()), id, payment }
+        let stream = id.stream(&checkout.tenant);
+        let process = payments::process(&stream).like(checkout);
+        let payment = Known::marking(stream, |event| matches!(event, payment::Event::Declined(_)));
+        Self { number, process, id, payment }
     }
 
     pub(super) fn status(&self) -> Option<PaymentStatus> {
@@ -91,17 +96,16 @@ impl Attempt {
 
 impl View {
     /// A checkout believed to be new.
-    pub(super) fn new(tenant: &TenantId, order_id: OrderId, causation: &str) -> Self {
-        let process =
-            Process::new(tenant.clone(), "checkout", order_id.as_str(), order_id.as_str(), causation);
+    pub(super) fn new(tenant: &TenantId, order_id: OrderId) -> Self {
+        let process = Process::new(tenant.clone(), "checkout", order_id.as_str(), order_id.as_str());
         Self {
             memory: Known::empty(order_id.checkout_stream(tenant)),
             order: Known::marking(order_id.stream(tenant), |event| matches!(event, Event::Submitted(_))),
             demand: None,
-            first: Hold::new(tenant, order_id.reservation(), order_id.as_str()),
+            first: Hold::new(tenant, order_id.reservation()),
             again: None,
-            payment: Attempt::new(tenant, &order_id, 1),
-            next_payment: Attempt::new(tenant, &order_id, 2),
+            payment: Attempt::new(&process, &order_id, 1),
+            next_payment: Attempt::new(&process, &order_id, 2),
             following: None,
             tries: 0,
             setback: None,
@@ -118,7 +122,18 @@ impl View {
     pub(super) fn submitted(&mut self, record: &CommitRecord) -> Result<(), Stuck> {
         self.order.push(record)?;
         self.demand = self.order.take_mark().as_ref().and_then(demand_of);
+        self.set_off_by(record);
         Ok(())
+    }
+
+    /// Everything that is done for the order is done because of its submission.
+    fn set_off_by(&mut self, record: &CommitRecord) {
+        self.process = self.process.clone().because_of(&Cause::of(record));
+        let holds = [Some(&mut self.first), self.again.as_mut()].into_iter().flatten();
+        let attempts = [&mut self.payment, &mut self.next_payment].into_iter();
+        for process in holds.map(|hold| &mut hold.process).chain(attempts.map(|it| &mut it.process)) {
+            *process = process.clone().like(&self.process);
+        }
     }
 
     /// The hold that counts.
@@ -134,9 +149,22 @@ impl View {
         self.hold().reservation.state()
     }
 
+    fn hold_of(&self, id: ReservationId) -> Hold {
+        let mut hold = Hold::new(self.tenant(), id);
+        hold.process = hold.process.like(&self.process);
+        hold
+    }
+
+    /// Whether the hold is of what the order wants, or of nothing yet. What is held under a name proves nothing about
+    /// the name: once, clients could take those of orders.
+    pub(super) fn holds_what_it_wants(&self) -> bool {
+        let (held, demand) = (self.reservation().keys(), self.demand.as_ref());
+        held.is_empty() || demand.and_then(|demand| demand.keys.as_deref()) == Some(held)
+    }
+
     /// The hold that a lost one is replaced with.
     pub(super) fn second_hold(&self) -> Hold {
-        Hold::new(self.tenant(), self.order_id.second_reservation(), self.order_id.as_str())
+        self.hold_of(self.order_id.second_reservation())
     }
 
     /// Something was written that is not seen here.
@@ -158,10 +186,13 @@ impl View {
         self.positions().for_each(|position| reached.see(position));
         let tenant = self.tenant().clone();
         let mut again = self.second_hold();
+        // Without a number, as checkouts of old took their first hold.
+        let of_old = self.order_id.reservation_of_old();
         let mut streams: Vec<StreamId> = vec![
             self.memory.stream.clone(),
             self.order.stream.clone(),
             self.first.reservation.stream.clone(),
+            of_old.stream(&tenant),
             again.reservation.stream.clone(),
         ];
         let attempts = means.settings.attempts_max + 1;
@@ -171,17 +202,23 @@ impl View {
             let at = streams.iter().position(|known| known == stream);
             at.and_then(|at| history.get(at)).map_or(&[], Vec::as_slice)
         };
-        refold(&mut self.memory, of)?;
-        refold(&mut self.first.reservation, of)?;
         refold(&mut self.order, of)?;
         self.demand = self.order.take_mark().as_ref().and_then(demand_of);
+        if let Some(submitted) = of(&self.order.stream).iter().find(|record| submits(record)) {
+            self.set_off_by(submitted);
+            again.process = again.process.like(&self.process);
+        }
+        refold(&mut self.memory, of)?;
+        let first = self.memory.state().started().map(|started| started.reservation_id.clone());
+        self.first = self.hold_of(first.unwrap_or_else(|| self.order_id.reservation()));
+        refold(&mut self.first.reservation, of)?;
         refold(&mut again.reservation, of)?;
         self.again = (again.status() != ReservationStatus::Missing).then_some(again);
         let number = self.memory.state().attempt().max(1);
-        self.payment = Attempt::new(&tenant, &self.order_id, number);
+        self.payment = Attempt::new(&self.process, &self.order_id, number);
         refold(&mut self.payment.payment, of)?;
         // A customer may have begun several, and one that was given up may succeed late: no money is overlooked.
-        self.next_payment = Attempt::new(&tenant, &self.order_id, number + 1);
+        self.next_payment = Attempt::new(&self.process, &self.order_id, number + 1);
         refold(&mut self.next_payment.payment, of)?;
         let token = self.next_payment.payment.state().method_token().map(str::to_owned);
         self.following = self.next_payment.status().map(|_| Following { number: number + 1, token });
@@ -189,7 +226,7 @@ impl View {
             if self.next_payment.holds_money() {
                 break;
             }
-            let mut attempt = Attempt::new(&tenant, &self.order_id, other);
+            let mut attempt = Attempt::new(&self.process, &self.order_id, other);
             refold(&mut attempt.payment, of)?;
             if attempt.holds_money() {
                 self.next_payment = attempt;
@@ -248,6 +285,10 @@ where
 {
     let history = of(&known.stream);
     Ok(known.refold(history)?)
+}
+
+fn submits(record: &CommitRecord) -> bool {
+    record.commit.events.iter().any(|event| event.event_type == "OrderSubmitted")
 }
 
 fn demand_of(event: &Event) -> Option<Demand> {

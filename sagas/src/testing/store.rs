@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use shopstream_command_handlers::testing::MemoryJournal;
@@ -24,6 +25,7 @@ pub struct MemoryStore {
     cursors: Mutex<BTreeMap<Partition, Cursor>>,
     parked: Mutex<BTreeMap<StreamId, Obstacle>>,
     wishes: watch::Sender<u64>,
+    save_takes: Mutex<Duration>,
 }
 
 impl MemoryStore {
@@ -34,6 +36,7 @@ impl MemoryStore {
             cursors: Mutex::default(),
             parked: Mutex::default(),
             wishes: watch::Sender::new(0),
+            save_takes: Mutex::default(),
         })
     }
 
@@ -52,6 +55,11 @@ impl MemoryStore {
         self.wishes.send_modify(|wishes| *wishes += 1);
     }
 
+    /// How long it takes from here on to save cursors: as a database would, some.
+    pub fn set_save_takes(&self, takes: Duration) {
+        *self.save_takes.lock().unwrap_or_else(PoisonError::into_inner) = takes;
+    }
+
     fn journal(&self) -> Arc<MemoryJournal> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -64,6 +72,10 @@ impl SagaStore for MemoryStore {
     }
 
     async fn save(&self, moves: &[CursorMove]) -> Result<(), StoreError> {
+        let takes = *self.save_takes.lock().unwrap_or_else(PoisonError::into_inner);
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
         let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
         for CursorMove { from, to } in moves {
             if cursors.get(&to.partition).copied() != *from {

@@ -56,14 +56,11 @@ pub(super) fn declines() -> Vec<Scenario> {
             }],
         ),
         scenario("F-08 declined as often as one may try", f08_exhausted, vec![declined(3)]),
-        // After a break the hold has a clock of its own, which may be first.
-        Scenario {
-            ends_if_broken: vec![
-                Seen { reason: Some(CancelReason::Expired), ..ran_out(declined(1)) },
-                ran_out(declined(1)),
-            ],
-            ..scenario("F-09 the customer does not come back", f09, vec![declined(1)])
-        },
+        scenario(
+            "F-09 the customer does not come back",
+            f09,
+            vec![Seen { reason: Some(CancelReason::Expired), ..ran_out(declined(1)) }],
+        ),
         scenario(
             "F-11 money after the end",
             f11,

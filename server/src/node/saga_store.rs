@@ -43,6 +43,8 @@ impl SagaStore for PostgresSagaStore {
         CHECKPOINT.save(&self.database, &moves).await.map_err(|error| match error {
             CheckpointError::Overtaken { partition, .. } => StoreError::Moved { partition },
             CheckpointError::Database(error) => unavailable(error),
+            // No fold takes part in a save of cursors alone.
+            bug @ CheckpointError::Panicked => StoreError::Unavailable { detail: bug.to_string() },
         })
     }
 

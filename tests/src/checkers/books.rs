@@ -173,8 +173,9 @@ fn root_of(kind: StreamKind, id: &str) -> Option<String> {
     let root = match kind {
         StreamKind::Order => id.strip_prefix("ord_"),
         StreamKind::Checkout => id.strip_prefix("chk_"),
+        // Without a number it is a client's own.
         StreamKind::Reservation => {
-            id.strip_prefix("res_").map(|rest| rest.strip_suffix(".2").unwrap_or(rest))
+            id.strip_prefix("res_").and_then(|rest| rest.split_once('.')).map(|(root, _)| root)
         }
         StreamKind::Payment => {
             id.strip_prefix("pay_").and_then(|rest| rest.rsplit_once('.')).map(|(root, _)| root)

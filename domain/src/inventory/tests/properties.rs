@@ -144,6 +144,7 @@ fn reservation_command() -> impl Strategy<Value = ReservationCommand> {
         2 => (0..300_i64).prop_map(|until| ReservationCommand::Extend { until: second(until) }),
         2 => Just(ReservationCommand::Commit),
         1 => Just(ReservationCommand::Release { reason: ReleaseReason::Cancelled }),
+        1 => Just(ReservationCommand::Reverse { reason: ReleaseReason::Reversed }),
         1 => Just(ReservationCommand::Expire),
         1 => Just(settle(Decision::Rejected)),
         1 => Just(settle(Decision::Committed)),

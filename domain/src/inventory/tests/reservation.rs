@@ -106,6 +106,10 @@ fn expected(command: &ReservationCommand) -> [&'static str; 12] {
         }
         ReservationCommand::Release { .. } => {
             let (ok, no) = ("ReservationReleased", NOTHING);
+            [ok, no, ok, ok, ok, ok, no, SOLD, SOLD, no, no, no]
+        }
+        ReservationCommand::Reverse { .. } => {
+            let (ok, no) = ("ReservationReleased", NOTHING);
             [ok, no, ok, ok, ok, ok, no, ok, ok, no, no, no]
         }
         ReservationCommand::Expire => {
@@ -137,6 +141,7 @@ fn every_reservation_command_in_every_state() {
         ReservationCommand::Extend { until: second(2_000) },
         ReservationCommand::Commit,
         ReservationCommand::Release { reason: ReleaseReason::Requested },
+        ReservationCommand::Reverse { reason: ReleaseReason::Reversed },
         ReservationCommand::Expire,
         settle(Decision::Rejected),
         settle(Decision::Committed),

@@ -25,7 +25,7 @@ fn pay(attempt: u32) -> PaymentId {
 fn started() -> Step {
     Step::Started(CheckoutStarted {
         order_id: order_id(),
-        reservation_id: order_id().reservation(),
+        reservation_id: order_id().reservation_of_old(),
         total_minor: placement().total_minor,
         currency: Currency::GBP,
         payment_method_token: "tok_approve".to_owned(),
