@@ -49,7 +49,9 @@ fn stop_early(validation: &Path) -> Result<(), Box<dyn Error>> {
     let generated = fs::read_to_string(validation)?;
     let loops = generated.matches("for (").count();
     if loops == 0 || loops != generated.matches(LOOP).count() {
-        return Err("the generated validation has loops of another form: see `stop_early` in proto/build.rs".into());
+        return Err(
+            "the generated validation has loops of another form: see `stop_early` in proto/build.rs".into()
+        );
     }
     let stop = format!("{LOOP}            if violations.len() >= crate::VIOLATIONS_MAX {{ break; }}\n");
     fs::write(validation, generated.replace(LOOP, &stop))?;

@@ -33,11 +33,7 @@ impl TenantId {
     /// # Errors
     /// Another length or character.
     pub fn new(text: &str) -> Result<Self, StreamIdError> {
-        if is_id(text) {
-            Ok(Self(text.into()))
-        } else {
-            Err(StreamIdError::Segment { text: shown(text) })
-        }
+        if is_id(text) { Ok(Self(text.into())) } else { Err(StreamIdError::Segment { text: shown(text) }) }
     }
 
     /// The id as text.

@@ -113,7 +113,8 @@ pub fn forbidden_in_json(json: &[u8]) -> Option<char> {
         match (byte, after) {
             (b'\\', [b'u', b'0', b'0', high, low, ..]) => {
                 let digits = [*high, *low];
-                let code = std::str::from_utf8(&digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
+                let code =
+                    std::str::from_utf8(&digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
                 match code.map(char::from) {
                     Some('\n' | '\t') | None => rest = &after[5..],
                     Some(character) if is_forbidden(character) => return Some(character),
@@ -202,7 +203,9 @@ mod tests {
 
     #[test]
     fn what_some_reader_cannot_hold_or_show_is_refused_with_its_place() {
-        for character in ['\0', '\u{1B}', '\r', '\u{7F}', '\u{85}', '\u{9B}', '\u{2028}', '\u{202E}', '\u{2066}'] {
+        for character in
+            ['\0', '\u{1B}', '\r', '\u{7F}', '\u{85}', '\u{9B}', '\u{2028}', '\u{202E}', '\u{2066}']
+        {
             let text = format!("ab{character}c");
             for rule in [TITLE, DESCRIPTION, REASON, LABEL] {
                 let refused = TextError::Forbidden { field: "title".to_owned(), character, at: 2 };
@@ -216,7 +219,8 @@ mod tests {
 
     #[test]
     fn what_people_write_is_fine() {
-        for text in ["", "Größe 38 – naïve", "茶杯", "שלום\u{200F}", "👩‍👩‍👧", "e\u{301}", "\"a\\b\"", "\u{FEFF}"] {
+        for text in ["", "Größe 38 – naïve", "茶杯", "שלום\u{200F}", "👩‍👩‍👧", "e\u{301}", "\"a\\b\"", "\u{FEFF}"]
+        {
             assert_eq!(TITLE.check("title", text), Ok(()), "{text}");
             assert_eq!(TITLE.tidy(text), text);
             let json = serde_json::to_vec(&[text]).unwrap();
@@ -230,16 +234,22 @@ mod tests {
         let refused = TextError::TooLong { field: "title".to_owned(), found: 301, limit: 300 };
         assert_eq!(TITLE.check("title", &long), Err(refused));
         assert_eq!(TITLE.tidy(&long).chars().count(), 300);
-        assert_eq!(TITLE.check_present("title", " \t "), Err(TextError::Missing { field: "title".to_owned() }));
+        assert_eq!(
+            TITLE.check_present("title", " \t "),
+            Err(TextError::Missing { field: "title".to_owned() })
+        );
     }
 
     #[test]
     fn no_control_character_passes_the_last_gate_in_json() {
         for code in 0..=0x2100 {
             let Some(character) = char::from_u32(code) else { continue };
-            for text in [format!("{character}"), format!("\\{character}"), format!("a\\\\u0000\"{character}b")] {
+            for text in
+                [format!("{character}"), format!("\\{character}"), format!("a\\\\u0000\"{character}b")]
+            {
                 let json = serde_json::to_vec(&serde_json::json!({ "a": [{ "b": text }] })).unwrap();
-                let expected = (is_forbidden(character) && !matches!(character, '\n' | '\t')).then_some(character);
+                let expected =
+                    (is_forbidden(character) && !matches!(character, '\n' | '\t')).then_some(character);
                 assert_eq!(forbidden_in_json(&json), expected, "{code:04X}");
             }
         }

@@ -77,7 +77,9 @@ impl AdminService for Admin {
             if let Some(ends) = &ends {
                 let verdict = processes(&shop, ends).await.map_err(Status::from);
                 let failed = verdict.is_err();
-                if reports.send(verdict.map(|verdict| named_response(PROCESSES, verdict))).await.is_err() || failed {
+                if reports.send(verdict.map(|verdict| named_response(PROCESSES, verdict))).await.is_err()
+                    || failed
+                {
                     return;
                 }
             }
@@ -165,14 +167,16 @@ async fn processes(shop: &Shop, ends: &[Cursor]) -> Result<ReplayVerdict, Failur
     let checkpoint = Checkpoint { reader: Keeper::Sagas.name(), epoch: 1 };
     let deadline = Instant::now() + CATCH_UP;
     loop {
-        let found = checkpoint.load(&shop.means.database).await?;
-        let next = |end: &Cursor| found.iter().find(|it| it.partition == end.partition).map_or(0, |it| it.next);
+        let found = checkpoint.load(shop.database()?).await?;
+        let next =
+            |end: &Cursor| found.iter().find(|it| it.partition == end.partition).map_or(0, |it| it.next);
         let Some(end) = ends.iter().find(|end| next(end) < end.next) else {
             return Ok(ReplayVerdict { equal: true, ..ReplayVerdict::default() });
         };
         if Instant::now() >= deadline {
             let (partition, next, end) = (end.partition, next(end), end.next);
-            let difference = format!("they have read partition {partition} up to offset {next}, and it ends at {end}");
+            let difference =
+                format!("they have read partition {partition} up to offset {next}, and it ends at {end}");
             return Ok(ReplayVerdict { equal: false, difference, ..ReplayVerdict::default() });
         }
         sleep(LOOK).await;
@@ -186,12 +190,17 @@ async fn verify(
     ends: Option<&[Cursor]>,
     reports: &mpsc::Sender<Result<VerifyReadModelsResponse, Status>>,
 ) -> Result<ReplayVerdict, Failure> {
-    let database = &shop.means.database;
+    let database = shop.database()?;
     if let Some(ends) = ends {
-        let last = |end: &Cursor| Some(Position { partition: end.partition, offset: end.next.checked_sub(1)? });
+        let last =
+            |end: &Cursor| Some(Position { partition: end.partition, offset: end.next.checked_sub(1)? });
         let positions: Vec<Position> = ends.iter().filter_map(last).collect();
         if let Err(behind) = shop.reads().wait_for(projection, &positions, Instant::now() + CATCH_UP).await {
-            return Ok(ReplayVerdict { equal: false, difference: behind.to_string(), ..ReplayVerdict::default() });
+            return Ok(ReplayVerdict {
+                equal: false,
+                difference: behind.to_string(),
+                ..ReplayVerdict::default()
+            });
         }
     }
     // What an interrupted comparison left behind.
@@ -200,7 +209,9 @@ async fn verify(
     let mut live = database.digest(projection, active).await?;
     // A checkpoint may be behind its view over records of which the view keeps nothing.
     for end in ends.unwrap_or_default() {
-        if let Some(cursor) = live.cursors.iter_mut().find(|it| it.partition == end.partition && it.next < end.next) {
+        if let Some(cursor) =
+            live.cursors.iter_mut().find(|it| it.partition == end.partition && it.next < end.next)
+        {
             cursor.next = end.next;
         }
     }

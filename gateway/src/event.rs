@@ -106,7 +106,8 @@ impl Events {
         }
         // Whoever begins behind the end has read from something else, and would be told nothing of what comes here now.
         let given = request.partitions.iter();
-        let begins: Vec<_> = given.map(|given| (given.partition as u16, given.from_offset.unsigned_abs())).collect();
+        let begins: Vec<_> =
+            given.map(|given| (given.partition as u16, given.from_offset.unsigned_abs())).collect();
         self.shop.check_begins(&begins, |i| format!("partitions[{i}].from_offset")).await?;
         if !request.follow {
             for (partition, range) in (0..).zip(&mut ranges) {

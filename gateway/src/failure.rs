@@ -163,7 +163,9 @@ impl fmt::Display for Crowd {
         f.write_str(match self {
             Self::Streams => "as many streams are open on this node as may be",
             Self::StreamsOfPeer => "as many streams are open from this address as may be",
-            Self::CallsOfPeer => "as many calls are under way from this address as may be while there are others",
+            Self::CallsOfPeer => {
+                "as many calls are under way from this address as may be while there are others"
+            }
             Self::LogReaders => "as many streams read the log from an earlier place as may do so at once",
             Self::Replays => "read models are being compared already",
             Self::Arriving => "as much is arriving at this node as it can hold",
@@ -242,9 +244,10 @@ impl From<DatabaseError> for Failure {
         match error {
             DatabaseError::Unreadable { .. } => Self::Internal(error.to_string()),
             // Only reads come here, and what they are asked with is the client's. A repeat would be told the same.
-            wrong if wrong.is_about_data() => {
-                Self::invalid("request", "a text in it is none that the shop can keep: leave out control characters")
-            }
+            wrong if wrong.is_about_data() => Self::invalid(
+                "request",
+                "a text in it is none that the shop can keep: leave out control characters",
+            ),
             // Its text has addresses and statements that no client needs.
             away => {
                 tracing::warn!(cause = %away, "a query failed");
@@ -310,7 +313,8 @@ impl From<shopstream_proto::ValidationError> for Failure {
 
 /// What a validation rule says, for people: they know ids, not expressions.
 fn in_words(message: &str) -> String {
-    let pattern = message.strip_prefix("does not match regex pattern `").and_then(|rest| rest.strip_suffix('`'));
+    let pattern =
+        message.strip_prefix("does not match regex pattern `").and_then(|rest| rest.strip_suffix('`'));
     let Some(pattern) = pattern else { return message.to_owned() };
     let id = |prefix: &str| format!("must be `{prefix}_` and 1 to 60 letters, digits, `_` or `-`");
     let known = pattern.strip_prefix('^').and_then(|rest| rest.strip_suffix('$')).unwrap_or(pattern);

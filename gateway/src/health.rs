@@ -47,8 +47,9 @@ pub(crate) async fn watch(
             told = Some(serving);
         }
         tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => {}
+            biased;
             () = stop.cancelled() => break,
+            () = tokio::time::sleep(INTERVAL) => {}
         }
     }
     tell(&health, false).await;

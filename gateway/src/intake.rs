@@ -71,8 +71,7 @@ impl HttpBody for Intake {
             }
             Poll::Ready(end) => Poll::Ready(end),
             Poll::Pending => {
-                let patience =
-                    self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(ARRIVAL)));
+                let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(ARRIVAL)));
                 patience.as_mut().poll(context).map(|()| Some(Err(Failure::TooSlow.into())))
             }
         }

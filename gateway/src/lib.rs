@@ -53,6 +53,7 @@ pub use health::ReadSide;
 pub use peers::GrpcPeers;
 pub use positions::CORE;
 pub use reservations::{Hold, ReservationError, StockReservations};
+pub use rpc::Watched;
 pub use server::{Gateway, GatewayError, MESSAGE_MAX};
 pub use shares::Limits;
 pub use shop::{Means, Policy};

@@ -18,9 +18,9 @@ use tracing::{error, warn};
 use crate::connections::ON;
 use crate::failure::{Crowd, Failure};
 use crate::follow::unreadable;
-use crate::shares::SCANS_MAX;
 use crate::landmarks::Landmarks;
 use crate::positions::LogName;
+use crate::shares::SCANS_MAX;
 
 /// How many bytes of records one batch holds at most, about. A stream makes messages of one batch at a time, so this is
 /// also what one holds whose client does not read.
@@ -112,8 +112,9 @@ impl Live {
         let runner = live.clone();
         tokio::spawn(async move {
             tokio::select! {
-                () = runner.run(&*journal) => {}
+                biased;
                 () = runner.stopped() => {}
+                () = runner.run(&*journal) => {}
             }
         });
         live

@@ -96,8 +96,9 @@ impl Offers {
     pub async fn follow(self: Arc<Self>, live: Live) {
         loop {
             let cause = tokio::select! {
-                cause = self.follow_once(&live) => cause,
+                biased;
                 () = live.stopped() => return,
+                cause = self.follow_once(&live) => cause,
             };
             self.distrust();
             if matches!(cause, Failure::LogHalted { .. }) {

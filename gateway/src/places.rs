@@ -188,7 +188,11 @@ mod tests {
         let mut calls = Vec::new();
         for _ in 0..WAITS_PER_PLACE {
             let place = places.take().expect("nobody works");
-            calls.push(tokio::spawn(place.carry_out(waiting(Wait::Named, soon(), pending::<Result<(), Failure>>()))));
+            calls.push(tokio::spawn(place.carry_out(waiting(
+                Wait::Named,
+                soon(),
+                pending::<Result<(), Failure>>(),
+            ))));
             yield_now().await;
         }
         let one_more = places.take().expect("nobody works");
@@ -209,7 +213,8 @@ mod tests {
         let places = Places::new(1);
         let place = places.take().expect("free");
         let all_back = places.back.clone().try_acquire_many_owned(1).expect("nobody came back");
-        let failed = place.carry_out(waiting(Wait::Named, soon(), ready(Err::<(), _>(Failure::TooLate)))).await;
+        let failed =
+            place.carry_out(waiting(Wait::Named, soon(), ready(Err::<(), _>(Failure::TooLate)))).await;
         assert_eq!(failed, Err(Failure::TooLate));
         drop(all_back);
     }

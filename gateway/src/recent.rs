@@ -124,7 +124,11 @@ mod tests {
             recent.note(about(&offset.to_string()), at(offset), || offset.saturating_sub(10));
         }
         assert_eq!(recent.of(about(&last.to_string()), 1), Some(at(last)));
-        assert_eq!(recent.of(about("nothing"), 1), None, "what all views have is left out, and nobody waits for it");
+        assert_eq!(
+            recent.of(about("nothing"), 1),
+            None,
+            "what all views have is left out, and nobody waits for it"
+        );
 
         for offset in last + 1..=last + 2 * KEPT as Offset {
             recent.note(about(&offset.to_string()), at(offset), || 0);

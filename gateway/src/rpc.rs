@@ -41,7 +41,8 @@ const OURS: &str = "/shopstream.";
 /// How many places a stream takes: those that go through the log, or take in orders by the thousand, hold more memory
 /// than those that tell what happens.
 fn weight(path: &str) -> usize {
-    const HEAVY: [&str; 3] = ["EventService/Read", "AdminService/VerifyReadModels", "OrderService/ProcessBulkOrders"];
+    const HEAVY: [&str; 3] =
+        ["EventService/Read", "AdminService/VerifyReadModels", "OrderService/ProcessBulkOrders"];
     if HEAVY.iter().any(|heavy| path.ends_with(heavy)) { 8 } else { 1 }
 }
 
@@ -157,7 +158,8 @@ where
         let Some(place) = (if is_call { places.take() } else { Some(places.beside()) }) else {
             return answered(seen.refuse(Failure::Busy.into()));
         };
-        let timeout = request.headers().get("grpc-timeout").and_then(|text| parse_timeout(text.to_str().ok()?));
+        let timeout =
+            request.headers().get("grpc-timeout").and_then(|text| parse_timeout(text.to_str().ok()?));
         let arriving = &self.watch.arriving;
         // A stream of requests takes as long as its client wants.
         let request = request.map(|body| match is_call {

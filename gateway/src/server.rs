@@ -14,7 +14,7 @@ use shopstream_proto::process::v1::process_service_server::ProcessServiceServer;
 use shopstream_proto::returns::v1::return_service_server::ReturnServiceServer;
 use tokio::net::TcpListener;
 use tonic::service::{Routes, RoutesBuilder};
-use tower::Layer;
+use tower::Layer as _;
 
 use crate::admin::Admin;
 use crate::catalog::Catalog;
@@ -30,7 +30,7 @@ use crate::places::Places;
 use crate::positions::LogName;
 use crate::process::Processes;
 use crate::returns::Returns;
-use crate::rpc::{Methods, Watch};
+use crate::rpc::{Methods, Watch, Watched};
 use crate::shares::Shares;
 use crate::shop::{Means, Shop};
 
@@ -104,16 +104,29 @@ impl Gateway {
     /// and whoever waits for this should do so with patience of his own.
     pub async fn serve(self, listener: TcpListener) {
         tokio::select! {
-            () = self.live.started() => {}
+            biased;
             () = self.means.stop.cancelled() => return,
+            () = self.live.started() => {}
         }
+        let (shares, stop) = (self.shares.clone(), self.means.stop.clone());
+        connections::serve(listener, self.watched(), shares, stop).await;
+    }
+
+    /// All services for a caller in this process, who needs no connection: the way of a call from its metadata on is the
+    /// same. Answers once there is a live feed to listen to.
+    pub async fn in_process(self) -> Watched<Routes> {
+        self.live.started().await;
+        self.watched()
+    }
+
+    fn watched(self) -> Watched<Routes> {
         let watch = Watch {
             methods: self.methods,
             places: Places::new(self.means.policy.calls_max),
             arriving: Arc::default(),
             log: LogName::of(self.means.log.topology()),
         };
-        connections::serve(listener, watch.layer(self.routes), self.shares, self.means.stop.clone()).await;
+        watch.layer(self.routes)
     }
 }
 

@@ -265,7 +265,8 @@ mod tests {
     #[test]
     fn a_stream_counts_for_as_much_as_it_holds() {
         let shares = shares();
-        let (one, other) = (shares.connect(address(1)).expect("a place"), shares.connect(address(2)).expect("a place"));
+        let (one, other) =
+            (shares.connect(address(1)).expect("a place"), shares.connect(address(2)).expect("a place"));
         let heavy = one.stream(4).expect("of five");
         let light = one.stream(1).expect("of five");
         assert_eq!(one.stream(1).err(), Some(Failure::Crowded(Crowd::StreamsOfPeer)));

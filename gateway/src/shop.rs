@@ -35,8 +35,8 @@ pub struct Means {
     pub commands: Commands,
     /// The way to see something.
     pub reads: ReadModels,
-    /// What the views are kept in, for whoever checks them.
-    pub database: Database,
+    /// What the views are kept in, for whoever checks them; `None` where they are kept in memory.
+    pub database: Option<Database>,
     /// The history by stream.
     pub journal: Arc<dyn Journal>,
     /// The log itself.
@@ -146,6 +146,11 @@ impl Shop {
 
     pub(crate) fn reads(&self) -> &ReadModels {
         &self.means.reads
+    }
+
+    /// What the views are kept in.
+    pub(crate) fn database(&self) -> Result<&Database, Failure> {
+        self.means.database.as_ref().ok_or(Failure::Away { what: "the database" })
     }
 
     /// Carries one command out.

@@ -261,7 +261,10 @@ pub(crate) fn explain(status: &Status) -> Option<Status> {
     let field = status.metadata().get(FIELD_KEY).and_then(|field| field.to_str().ok());
     let violation = |field: &str| Violation {
         field: field.to_owned(),
-        description: message.strip_prefix(field).map_or(message, |rest| rest.trim_start_matches(": ")).to_owned(),
+        description: message
+            .strip_prefix(field)
+            .map_or(message, |rest| rest.trim_start_matches(": "))
+            .to_owned(),
     };
     let violations = field.map(violation).into_iter().collect();
     Some(Answer { violations, ..Answer::new(code, reason, message) }.into())
@@ -414,7 +417,9 @@ mod tests {
     #[test]
     fn what_the_documents_say_of_an_error_is_so() {
         let document = include_str!("../../docs/errors.md");
-        for (failure, code, reason, retry) in table().into_iter().filter(|(_, _, reason, _)| *reason != "RULE") {
+        for (failure, code, reason, retry) in
+            table().into_iter().filter(|(_, _, reason, _)| *reason != "RULE")
+        {
             let code = code_name(code).to_uppercase();
             let advice = if retry { "yes" } else { "no" };
             let row = format!("| `{reason}` | {code} | {advice} |");
@@ -453,8 +458,10 @@ mod tests {
     /// Stock clients give up on 8 kB of headers, and then nobody reads what was wrong.
     #[test]
     fn an_answer_fits_into_headers_whatever_is_echoed() {
-        let violations = (0..40).map(|i| Violation { field: format!("lines[{i}].sku"), description: "☃".repeat(4_000) });
-        for failure in [Failure::Invalid(violations.collect()), Failure::not_found("X", "x".repeat(100_000))] {
+        let violations =
+            (0..40).map(|i| Violation { field: format!("lines[{i}].sku"), description: "☃".repeat(4_000) });
+        for failure in [Failure::Invalid(violations.collect()), Failure::not_found("X", "x".repeat(100_000))]
+        {
             let status = Status::from(failure);
             let response: http::Response<()> = status.into_http();
             let bytes: usize =

@@ -33,8 +33,9 @@ pub(crate) fn messages<S: Source>(live: &Live, source: S) -> Messages<S::Message
     Box::pin(try_unfold((source, live.clone()), |(mut source, live)| async move {
         let named = live.log_name().clone();
         let message = tokio::select! {
-            message = named.name_in(source.next()) => message?,
+            biased;
             () = live.stopped() => return Err(Failure::Stopping.into()),
+            message = named.name_in(source.next()) => message?,
         };
         Ok(message.map(|message| (message, (source, live))))
     }))

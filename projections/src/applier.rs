@@ -289,7 +289,12 @@ impl Applier {
 /// The event of `item` as one that an aggregate cannot be taken past.
 fn obstacle(item: &Item<'_>, reason: String) -> Obstacle {
     let record = item.record();
-    Obstacle { stream: record.commit.stream.clone(), version: item.version(), position: record.position, reason }
+    Obstacle {
+        stream: record.commit.stream.clone(),
+        version: item.version(),
+        position: record.position,
+        reason,
+    }
 }
 
 /// How a batch is committed.

@@ -185,10 +185,7 @@ impl Checkpoint<'_> {
 
 /// The same move from where the database has the cursor, if that is further back than it should be. `None`: it is not, and
 /// somebody else has moved it.
-fn found_behind(
-    found: &[Cursor],
-    (from, to): (Option<Cursor>, Cursor),
-) -> Option<(Option<Cursor>, Cursor)> {
+fn found_behind(found: &[Cursor], (from, to): (Option<Cursor>, Cursor)) -> Option<(Option<Cursor>, Cursor)> {
     let found = found.iter().find(|cursor| cursor.partition == to.partition).copied();
     match (found, from) {
         (None, _) => Some((None, to)),

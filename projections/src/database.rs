@@ -118,7 +118,8 @@ impl Database {
         let target: Arc<str> = target_of(&config).into();
         await_server(&config, &target, options.patience).await?;
         let server = Server::new();
-        let reader = Reader::start(&limited(&config, limits.read, limits), &server, &target, options.readers.max(1));
+        let reader =
+            Reader::start(&limited(&config, limits.read, limits), &server, &target, options.readers.max(1));
         let manager = Manager::from_config(
             limited(&config, limits.batch, limits),
             NoTls,
@@ -309,7 +310,9 @@ pub enum DatabaseError {
         detail: String,
     },
     /// Another process brings the tables up to date, and does not end.
-    #[error("another process ({holder}) brings the tables up to date and does not end: stop it, then start again")]
+    #[error(
+        "another process ({holder}) brings the tables up to date and does not end: stop it, then start again"
+    )]
     Migrating {
         /// Who.
         holder: String,

@@ -32,7 +32,8 @@ pub(crate) async fn next(
     active: u32,
     tables: impl Fn(u32) -> String,
 ) -> Result<u32, DatabaseError> {
-    let sql = "SELECT epoch, tables FROM read_model_epoch WHERE projection = $1 AND epoch < $2 ORDER BY epoch";
+    let sql =
+        "SELECT epoch, tables FROM read_model_epoch WHERE projection = $1 AND epoch < $2 ORDER BY epoch";
     let mut highest = active;
     for row in database.client().await?.query(sql, &[&projection.name(), &(SCRATCH as i32)]).await? {
         let epoch = row.try_get::<_, i32>(0)?.unsigned_abs();

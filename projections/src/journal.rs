@@ -70,7 +70,9 @@ impl PostgresJournal {
         }
         match self.progress.broken_promise() {
             Some(partition) => Err(JournalError::Unavailable {
-                detail: format!("the database has lost a part of partition {partition}, which is being written again"),
+                detail: format!(
+                    "the database has lost a part of partition {partition}, which is being written again"
+                ),
             }),
             None => Ok(answered.rows),
         }
@@ -147,8 +149,7 @@ pub(crate) async fn commits(
         "SELECT {COLUMNS} FROM {TABLE} AS j WHERE j.partition = $1 AND j.\"offset\" >= $2 AND j.\"offset\" < $3 \
          ORDER BY j.\"offset\", j.index_in_commit"
     );
-    let params: [&(dyn ToSql + Sync); 3] =
-        [&partition.wire(), &offsets.start.wire(), &offsets.end.wire()];
+    let params: [&(dyn ToSql + Sync); 3] = [&partition.wire(), &offsets.start.wire(), &offsets.end.wire()];
     collect(&database.reader().query(&sql, &params).await.map_err(unavailable)?)
 }
 

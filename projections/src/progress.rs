@@ -1,12 +1,13 @@
 //! How far each projection is, as this process knows it: because it projects, or because it follows who does.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shopstream_domain::Partition;
 use shopstream_eventlog::{Offset, Position};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
@@ -31,6 +32,9 @@ struct Shared {
     epochs: [AtomicU32; Projection::ALL.len()],
     /// How far the journal has ever been said to be: so much the owners of the partitions have forgotten.
     promised: Mutex<Vec<Offset>>,
+    /// Tells those who wait for a position, in the order in which they came: a watch tells its receivers in a random
+    /// one, which no simulation could make again.
+    moved: [Notify; Projection::ALL.len()],
     /// How many wait for a projection to come further.
     waiting: watch::Sender<usize>,
 }
@@ -39,9 +43,10 @@ impl Progress {
     /// Nothing read yet of a log of `partitions` partitions.
     pub fn new(partitions: u16) -> Self {
         let next = Projection::ALL.map(|_| watch::Sender::new(vec![0; partitions.into()]));
+        let moved = Projection::ALL.map(|_| Notify::new());
         let (sessions, epochs) = (Default::default(), std::array::from_fn(|_| AtomicU32::new(epoch::FIRST)));
         let promised = Mutex::new(vec![0; partitions.into()]);
-        Self(Arc::new(Shared { next, sessions, epochs, promised, waiting: watch::Sender::new(0) }))
+        Self(Arc::new(Shared { next, moved, sessions, epochs, promised, waiting: watch::Sender::new(0) }))
     }
 
     /// Follows one projection.
@@ -145,12 +150,8 @@ impl Progress {
     }
 
     /// Notes that a projection's rows now hold everything before these offsets.
-    pub(crate) fn advance(
-        &self,
-        projection: Projection,
-        next: impl IntoIterator<Item = (Partition, Offset)>,
-    ) {
-        self.0.next[projection.index()].send_if_modified(|offsets| {
+    pub fn advance(&self, projection: Projection, next: impl IntoIterator<Item = (Partition, Offset)>) {
+        let moved = self.0.next[projection.index()].send_if_modified(|offsets| {
             let mut news = false;
             for (partition, offset) in next {
                 if let Some(known) = offsets.get_mut(usize::from(partition)) {
@@ -162,6 +163,9 @@ impl Progress {
             }
             news
         });
+        if moved {
+            self.0.moved[projection.index()].notify_waiters();
+        }
     }
 
     /// Waits until a projection's rows hold the records at all of these positions.
@@ -180,14 +184,25 @@ impl Progress {
                 (next <= wanted.offset).then_some(Behind { projection, wanted: *wanted, next })
             })
         };
-        let mut offsets = self.watch(projection);
-        if missing(&offsets.borrow()).is_none() {
+        let (next, moved) = (&self.0.next[projection.index()], &self.0.moved[projection.index()]);
+        if missing(&next.borrow()).is_none() {
             return Ok(());
         }
         let _waiting = Waiting::begin(&self.0);
-        // At the deadline, and where the projector has stopped, what is there decides.
-        drop(timeout_at(deadline, offsets.wait_for(|offsets| missing(offsets).is_none())).await);
-        let now_missing = missing(&offsets.borrow());
+        let arrived = async {
+            loop {
+                let mut news = pin!(moved.notified());
+                // From here on nothing is missed: what moves after the look is heard of.
+                news.as_mut().enable();
+                if missing(&next.borrow()).is_none() {
+                    return;
+                }
+                news.await;
+            }
+        };
+        // At the deadline what is there decides.
+        drop(timeout_at(deadline, arrived).await);
+        let now_missing = missing(&next.borrow());
         now_missing.map_or(Ok(()), Err)
     }
 }

@@ -1,9 +1,12 @@
 //! The read side's door: every query begins here, in the active epoch of its view.
 
+use std::sync::Arc;
+
 use shopstream_eventlog::Position;
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
+use crate::memory::{MemoryViews, ViewStore};
 use crate::table::{Row, columns, read};
 use crate::{Behind, Database, DatabaseError, Progress, Projection, epoch};
 
@@ -13,8 +16,15 @@ use crate::{Behind, Database, DatabaseError, Progress, Projection, epoch};
 /// ask [`ReadModels::wait_for`] where the caller has to see its own writes.
 #[derive(Clone)]
 pub struct ReadModels {
-    database: Database,
+    source: Source,
     progress: Progress,
+}
+
+/// Where the rows are.
+#[derive(Clone)]
+enum Source {
+    Postgres(Database),
+    Memory(Arc<dyn ViewStore>),
 }
 
 impl ReadModels {
@@ -27,7 +37,12 @@ impl ReadModels {
         for projection in Projection::ALL {
             progress.set_epoch(projection, epochs[projection.index()]);
         }
-        Ok(Self { database, progress })
+        Ok(Self { source: Source::Postgres(database), progress })
+    }
+
+    /// The read models of a store in memory, whose owner tells `progress` how far they are.
+    pub fn in_memory(store: Arc<dyn ViewStore>, progress: Progress) -> Self {
+        Self { source: Source::Memory(store), progress }
     }
 
     /// Waits until a view holds the records at all of these positions. Nothing to wait for: answers at once.
@@ -52,20 +67,57 @@ impl ReadModels {
         &self.progress
     }
 
-    /// The schema of a view's tables.
-    pub(crate) fn schema(&self, projection: Projection) -> String {
-        projection.schema(self.progress.epoch(projection))
+    /// The rows of `R`, aliased `t`, that `rest` selects: joins, conditions, order, limit. `in_memory` selects the
+    /// same where there is no database.
+    pub(crate) async fn select<R: Row>(
+        &self,
+        projection: Projection,
+        rest: &str,
+        params: &[&(dyn ToSql + Sync)],
+        in_memory: impl Fn(&MemoryViews) -> Vec<R>,
+    ) -> Result<Vec<R>, DatabaseError> {
+        match self.source() {
+            SourceOf::Memory(store) => look(store, in_memory),
+            SourceOf::Postgres(tables) => tables.select(projection, rest, params).await,
+        }
     }
 
-    /// The rows of `R`, aliased `t`, that `rest` selects: joins, conditions, order, limit.
+    /// Where the rows are, for queries that one table does not answer.
+    pub(crate) fn source(&self) -> SourceOf<'_> {
+        match &self.source {
+            Source::Memory(store) => SourceOf::Memory(&**store),
+            Source::Postgres(database) => SourceOf::Postgres(Tables { database, progress: &self.progress }),
+        }
+    }
+}
+
+/// Where the rows are, to be asked.
+pub(crate) enum SourceOf<'a> {
+    Postgres(Tables<'a>),
+    Memory(&'a dyn ViewStore),
+}
+
+/// The tables of the active epochs.
+pub(crate) struct Tables<'a> {
+    database: &'a Database,
+    progress: &'a Progress,
+}
+
+impl Tables<'_> {
+    /// The full name of a table of a view.
+    pub(crate) fn table(&self, projection: Projection, name: &str) -> String {
+        format!("{}.{name}", projection.schema(self.progress.epoch(projection)))
+    }
+
+    /// The rows of `R`, aliased `t`, that `rest` selects.
     pub(crate) async fn select<R: Row>(
         &self,
         projection: Projection,
         rest: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<R>, DatabaseError> {
-        let sql =
-            format!("SELECT {} FROM {}.{} AS t {rest}", columns::<R>("t."), self.schema(projection), R::NAME);
+        let from = self.table(projection, R::NAME);
+        let sql = format!("SELECT {} FROM {from} AS t {rest}", columns::<R>("t."));
         self.query(projection, &sql, params).await?.iter().map(|row| read(row, 0)).collect()
     }
 
@@ -83,4 +135,14 @@ impl ReadModels {
         }
         Ok(answered.rows)
     }
+}
+
+/// What `with` finds in a store.
+pub(crate) fn look<T>(store: &dyn ViewStore, with: impl Fn(&MemoryViews) -> T) -> Result<T, DatabaseError> {
+    let mut found = None;
+    store.look(&mut |views| found = Some(with(views)))?;
+    found.ok_or(DatabaseError::Unavailable {
+        target: "memory".to_owned(),
+        detail: "the store showed nothing".to_owned(),
+    })
 }

@@ -16,6 +16,7 @@ use shopstream_eventlog::{CommitRecord, Position};
 pub(crate) use self::derived::{Derived, DerivedRows};
 pub(crate) use self::entity::{Entity, EntityRows, Mark, marked};
 use crate::DatabaseError;
+use crate::memory::MemoryTable;
 
 /// One event, with where it comes from.
 #[derive(Clone, Copy, Debug)]
@@ -121,4 +122,7 @@ pub(crate) trait Part: Send {
 
     /// Forgets what was loaded and folded: the transaction failed.
     fn forget(&mut self);
+
+    /// The same table, still empty, in memory.
+    fn in_memory(&self) -> Box<dyn MemoryTable>;
 }

@@ -305,7 +305,8 @@ mod tests {
     fn a_mask_is_a_list_too() {
         let mask = nested(4, &[0x0a, 0].repeat(1_001));
         let update = "shopstream.catalog.v1.UpdateProductRequest";
-        let number = SHAPES.all[SHAPES.requests[update]].iter().find(|(_, field)| field.name == "update_mask");
+        let number =
+            SHAPES.all[SHAPES.requests[update]].iter().find(|(_, field)| field.name == "update_mask");
         let number = u8::try_from(*number.expect("a mask").0).expect("small");
         let mask = [vec![number << 3 | 2], mask[1..].to_vec()].concat();
         assert_eq!(field_of(update, &mask).as_deref(), Some("update_mask.paths"));

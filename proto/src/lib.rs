@@ -24,8 +24,8 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-pub use prost_protovalidate::{Validate, ValidationError, Violation};
 pub use descriptors::{Bound, bound_of, patterns};
+pub use prost_protovalidate::{Validate, ValidationError, Violation};
 pub use request::{AskedPage, Beginning, Command, Paged, Query, Resumable};
 pub use shopstream::{
     admin, catalog, event, inventory, node, order, payment, process, provider, returns, r#type,

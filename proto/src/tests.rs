@@ -199,7 +199,8 @@ fn a_page_has_no_negative_size() {
 
 #[test]
 fn min_position_names_the_bad_one() {
-    let position = |log: &str, offset| Position { log: log.into(), partition: 3, offset, ..Position::default() };
+    let position =
+        |log: &str, offset| Position { log: log.into(), partition: 3, offset, ..Position::default() };
     let request = |min_position| GetOrderRequest { min_position, order_id: "ord_1".into() };
     assert_valid(&request(vec![]));
     assert_valid(&request(vec![position("core", 0)]));

@@ -24,7 +24,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Somebody else, on another address of this machine.
 async fn neighbour(shop: &TestShop) -> Result<EventServiceClient<Channel>> {
-    let endpoint = Endpoint::from_shared(shop.url())?.local_address(Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2))));
+    let endpoint =
+        Endpoint::from_shared(shop.url())?.local_address(Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2))));
     Ok(EventServiceClient::new(endpoint.connect().await?))
 }
 
@@ -88,7 +89,6 @@ impl Codec for Raw {
         ProstDecoder::default()
     }
 }
-
 
 impl Encoder for Raw {
     type Item = Bytes;

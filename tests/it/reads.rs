@@ -70,7 +70,8 @@ async fn an_order_is_of_one_moment_while_it_checks_out_and_while_it_is_undone() 
             min_position: confirmed.position.into_iter().collect(),
             payment_id: confirmed.order.context("an order")?.payment_ids[0].clone(),
         };
-        let paid = client.call(get, async |mut shop, request| shop.payments.get_payment(request).await).await?;
+        let paid =
+            client.call(get, async |mut shop, request| shop.payments.get_payment(request).await).await?;
         let paid = paid.payment.context("a payment")?;
         ensure!(paid.status() == PaymentStatus::Captured, "{paid:?}");
 
@@ -96,7 +97,8 @@ async fn an_order_is_of_one_moment_while_it_checks_out_and_while_it_is_undone() 
             min_position: cancelled.position.into_iter().collect(),
             payment_id: paid.payment_id,
         };
-        let back = client.call(get, async |mut shop, request| shop.payments.get_payment(request).await).await?;
+        let back =
+            client.call(get, async |mut shop, request| shop.payments.get_payment(request).await).await?;
         let back = back.payment.context("a payment")?;
         ensure!(back.status() == PaymentStatus::Refunded, "{back:?}");
         Ok(())
@@ -146,7 +148,8 @@ async fn whatever_was_just_made_is_found_by_its_id() -> Result<()> {
             lines: vec![NewReturnLine { line_index: 0, quantity: 1 }],
             ..CreateReturnRequest::default()
         };
-        let made = client.call(wanted, async |mut shop, request| shop.returns.create_return(request).await).await?;
+        let made =
+            client.call(wanted, async |mut shop, request| shop.returns.create_return(request).await).await?;
         let get_return = GetReturnRequest { return_id: made.return_id, ..GetReturnRequest::default() };
         client.shop().returns.get_return(get_return).await?;
     }

@@ -147,7 +147,9 @@ impl Setup {
             None => match self.descriptors {
                 Some(descriptors) => {
                     let mut command = tied("sh");
-                    command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]).arg(program());
+                    command
+                        .args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")])
+                        .arg(program());
                     command
                 }
                 None => tied(program()),

@@ -26,8 +26,8 @@ use shopstream_domain::text::{TextError, TextRule, forbidden_in_json};
 use shopstream_domain::{Partition, Refusal, StreamId, Timestamp, Version};
 use shopstream_eventlog::writer::{Fenced, SubmitError};
 use shopstream_eventlog::{
-    ClaimError, Commit, CommitRecord, Cursor, Halt, Journal, Offset, PartitionWriter, Position, Progress,
-    EventData, ReadError, schema,
+    ClaimError, Commit, CommitRecord, Cursor, EventData, Halt, Journal, Offset, PartitionWriter, Position,
+    Progress, ReadError, schema,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Duration, sleep};
@@ -362,7 +362,8 @@ impl Shard {
             Err(_) => return Err(Trouble::Panicked),
         };
         let stored: Vec<EventData> = events.iter().map(schema::encode).collect();
-        check_texts(envelope, &stored).map_err(|error| Trouble::Refused(CommandError::Refused(error.refused())))?;
+        check_texts(envelope, &stored)
+            .map_err(|error| Trouble::Refused(CommandError::Refused(error.refused())))?;
         let commit = Commit {
             stream: envelope.stream.clone(),
             first_version: entry.version + 1,

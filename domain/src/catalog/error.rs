@@ -73,9 +73,9 @@ impl Refusal for Error {
             Self::NotFound => RefusalFamily::NotFound,
             Self::Exists { .. } | Self::SkuTaken { .. } => RefusalFamily::AlreadyExists,
             Self::Discontinued | Self::NoVariants => RefusalFamily::Precondition,
-            Self::VariantsMissing
-            | Self::TooManyVariants { .. }
-            | Self::DuplicateSku { .. } => RefusalFamily::Invalid,
+            Self::VariantsMissing | Self::TooManyVariants { .. } | Self::DuplicateSku { .. } => {
+                RefusalFamily::Invalid
+            }
             Self::Text(error) => error.family(),
         }
     }

@@ -125,7 +125,9 @@ pub enum Error {
     #[error("the reservation is held already")]
     AlreadyHeld,
     /// It was sold.
-    #[error("the reservation is committed: its units are sold, and come back by cancelling or returning the order")]
+    #[error(
+        "the reservation is committed: its units are sold, and come back by cancelling or returning the order"
+    )]
     AlreadyCommitted,
     /// It was not to be had.
     #[error("the reservation was rejected")]
@@ -213,9 +215,9 @@ impl Refusal for Error {
     fn field(&self) -> Option<String> {
         let field = match self {
             Self::Text(error) => return error.field(),
-            Self::Overflow { field, .. }
-            | Self::BelowHeld { field, .. }
-            | Self::HoldLength { field, .. } => field,
+            Self::Overflow { field, .. } | Self::BelowHeld { field, .. } | Self::HoldLength { field, .. } => {
+                field
+            }
             Self::HeldDiffers { .. } | Self::BeyondCommitted { .. } | Self::PutBackDiffers { .. } => {
                 "quantity"
             }

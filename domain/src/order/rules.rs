@@ -51,7 +51,8 @@ impl Order {
 
     pub(super) fn await_payment(&self, payment_id: &PaymentId, code: &str) -> Result<Vec<Event>, Error> {
         self.in_checkout()?;
-        let event = OrderAwaitingPayment { payment_id: payment_id.clone(), code: LABEL.tidy(code).into_owned() };
+        let event =
+            OrderAwaitingPayment { payment_id: payment_id.clone(), code: LABEL.tidy(code).into_owned() };
         let known = self.awaiting.as_ref() == Some(&event);
         Ok(if known { vec![] } else { vec![Event::AwaitingPayment(event)] })
     }

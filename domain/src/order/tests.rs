@@ -83,7 +83,10 @@ fn record_return(id: &str, lines: Vec<ReturnedLine>) -> Command {
 }
 
 fn confirm() -> Command {
-    Command::Confirm { reservation_id: order_id().reservation_of_old(), payments: vec![order_id().payment(1)] }
+    Command::Confirm {
+        reservation_id: order_id().reservation_of_old(),
+        payments: vec![order_id().payment(1)],
+    }
 }
 
 /// Every state that makes a difference, in the order of the columns below.

@@ -31,7 +31,10 @@ mod tests {
             "4111-1111-1111-1111",
             "4111.1111.1111.1111",
             "4111/1111_1111:1111",
-            "a b", "tok\n", "ü", &"x".repeat(METHOD_TOKEN_MAX + 1),
+            "a b",
+            "tok\n",
+            "ü",
+            &"x".repeat(METHOD_TOKEN_MAX + 1),
         ] {
             assert!(!is_method_token(other), "{other}");
         }

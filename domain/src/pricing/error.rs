@@ -45,10 +45,9 @@ impl Refusal for Error {
 
     fn family(&self) -> RefusalFamily {
         match self {
-            Self::Negative { .. }
-            | Self::Text(_)
-            | Self::OtherSku { .. }
-            | Self::OtherCurrency { .. } => RefusalFamily::Invalid,
+            Self::Negative { .. } | Self::Text(_) | Self::OtherSku { .. } | Self::OtherCurrency { .. } => {
+                RefusalFamily::Invalid
+            }
         }
     }
 

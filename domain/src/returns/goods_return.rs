@@ -123,7 +123,9 @@ impl Return {
     fn refuse(&self, reason: &str) -> Result<Vec<Event>, Error> {
         match self.status().ok_or(Error::NotFound)? {
             ReturnStatus::Refused => Ok(vec![]),
-            ReturnStatus::Requested => Ok(vec![Event::Refused(ReturnRefused { reason: LABEL.tidy(reason).into_owned() })]),
+            ReturnStatus::Requested => {
+                Ok(vec![Event::Refused(ReturnRefused { reason: LABEL.tidy(reason).into_owned() })])
+            }
             ReturnStatus::Refunded
             | ReturnStatus::Restocked
             | ReturnStatus::Resolved

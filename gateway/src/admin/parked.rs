@@ -60,7 +60,7 @@ pub(super) async fn list(
     let after = page.after.as_ref().map(PageToken::place).transpose()?;
     let after = after.as_ref().map(|(keeper, stream)| (*keeper, stream));
 
-    let found = async { Ok(shop.means.database.parked(keeper, after, page.look()).await?) };
+    let found = async { Ok(shop.database()?.parked(keeper, after, page.look()).await?) };
     let mut rows = call.read_within(found).await?;
     let next_page_token = page.cut(&mut rows, |last| PageToken {
         projection: last.keeper.name().to_owned(),
@@ -82,7 +82,7 @@ pub(super) async fn skipped(
         page.after.as_ref().map(|last| last.place().map(|place| (place, last.version))).transpose()?;
     let after = after.as_ref().map(|((keeper, stream), version)| (*keeper, stream, *version));
 
-    let found = async { Ok(shop.means.database.skipped(keeper, after, page.look()).await?) };
+    let found = async { Ok(shop.database()?.skipped(keeper, after, page.look()).await?) };
     let mut rows = call.read_within(found).await?;
     let next_page_token = page.cut(&mut rows, |last| PageToken {
         projection: last.keeper.name().to_owned(),
@@ -99,7 +99,7 @@ pub(super) async fn explain(
 ) -> Result<ExplainParkedAggregateResponse, Failure> {
     request.validate()?;
     let (keeper, stream) = (named(&request.projection)?, stream(&request.stream_id)?);
-    let database = &shop.means.database;
+    let database = shop.database()?;
     let found = async {
         let Some(parked) = database.parked_one(keeper, &stream).await? else { return Ok(None) };
         let obstacle = &parked.obstacle;
@@ -172,7 +172,7 @@ async fn release(
     wish: Wish,
 ) -> Result<Option<Parked>, Failure> {
     let deadline = call.answer_by().min(Instant::now() + PATIENCE);
-    let released = async { Ok(shop.means.database.release(keeper, stream, wish, deadline).await?) };
+    let released = async { Ok(shop.database()?.release(keeper, stream, wish, deadline).await?) };
     waiting(Wait::Command, call.answer_by(), released).await
 }
 

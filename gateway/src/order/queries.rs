@@ -149,7 +149,11 @@ mod tests {
     fn views_that_had_come_to_the_last_event_before_they_were_read_show_its_moment() {
         use Projection::{OrderDetail, PaymentView, SagaBoard};
         assert_eq!(behind([6, 6, 6], [Some(5), Some(3), None], 5), []);
-        assert_eq!(behind([5, 5, 5], [Some(5), Some(3), None], 5), [SagaBoard, PaymentView], "of an earlier moment");
+        assert_eq!(
+            behind([5, 5, 5], [Some(5), Some(3), None], 5),
+            [SagaBoard, PaymentView],
+            "of an earlier moment"
+        );
         assert_eq!(behind([6, 2, 6], [Some(4), Some(5), Some(3)], 5), [], "the row itself is of this moment");
         assert_eq!(behind([5, 9, 9], [Some(4), Some(5), Some(3)], 5), [OrderDetail]);
     }

@@ -1,8 +1,8 @@
 //! What the requests about payments mean.
 
 use shopstream_command_handlers::CommandEnvelope;
-use shopstream_domain::text::LABEL;
 use shopstream_domain::payment::{Answer, Command, ProviderOperation, provider_key};
+use shopstream_domain::text::LABEL;
 use shopstream_domain::{OrderId, PaymentId, Timestamp};
 use shopstream_projections::order::{OrderDetail, OrderStatus};
 use shopstream_projections::payment::PaymentView;

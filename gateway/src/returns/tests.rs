@@ -100,6 +100,9 @@ fn what_may_still_be_confirmed_or_captured_is_worth_waiting_for() {
     assert!(matches!(failure(&of(OrderStatus::Submitted)), Failure::NotYet(_)));
     assert!(matches!(failure(&Sold { payment: None, ..confirmed() }), Failure::NotYet(_)));
     assert!(matches!(failure(&of(OrderStatus::Cancelled)), Failure::Refused(_)));
-    assert!(matches!(failure(&of(OrderStatus::Draft)), Failure::Refused(_)), "nobody confirms a draft by waiting");
+    assert!(
+        matches!(failure(&of(OrderStatus::Draft)), Failure::Refused(_)),
+        "nobody confirms a draft by waiting"
+    );
     assert_eq!(refusal(Err::<(), _>(failure(&of(OrderStatus::Submitted)))).0, Code::FailedPrecondition);
 }

@@ -45,8 +45,7 @@ impl Shop {
         views: &[Projection],
         min_position: &[wire::Position],
     ) -> Result<(), Failure> {
-        let wanted =
-            min_positions(min_position, self.live.log_name(), self.means.commands.partitions())?;
+        let wanted = min_positions(min_position, self.live.log_name(), self.means.commands.partitions())?;
         if views.iter().all(|view| self.has(*view, &wanted)) {
             return Ok(());
         }

@@ -302,7 +302,8 @@ async fn one_address_has_its_share_of_connections() {
         loop {
             let endpoint = Endpoint::from_shared(format!("http://{}", shop.address)).expect("a URL");
             if let Ok(channel) = endpoint.connect().await {
-                let mut log = shopstream_proto::event::v1::event_service_client::EventServiceClient::new(channel);
+                let mut log =
+                    shopstream_proto::event::v1::event_service_client::EventServiceClient::new(channel);
                 if log.get_log_status(GetLogStatusRequest::default()).await.is_ok() {
                     return;
                 }
@@ -391,7 +392,7 @@ async fn read_models_are_compared_one_after_the_other() {
     shop.caught_up().await;
     let compare = || async {
         let mut admin = AdminServiceClient::new(shop.channel.clone());
-        let request = VerifyReadModelsRequest { names: vec!["product_view".to_owned()] };
+        let request = VerifyReadModelsRequest { names: vec!["product_view".to_owned()], ..Default::default() };
         let mut answers = admin.verify_read_models(request).await?.into_inner();
         let mut equal = false;
         while let Some(answer) = answers.message().await? {

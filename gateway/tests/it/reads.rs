@@ -52,7 +52,8 @@ fn is(code: Code, reason: &str, retry: bool) -> (Code, String, bool) {
 /// Places an order in a way that leaves nothing behind on this node but the log: as if another node had taken it.
 async fn placed_elsewhere(shop: &TestShop, id: &str) {
     let orders = ProcessBulkOrdersRequest { orders: vec![draft(id, "A1")] };
-    let bulk = shop.orders().process_bulk_orders(stream::iter([orders])).await.expect("accepted").into_inner();
+    let bulk =
+        shop.orders().process_bulk_orders(stream::iter([orders])).await.expect("accepted").into_inner();
     assert_eq!(bulk.accepted_count, 1, "{bulk:?}");
 }
 
@@ -196,7 +197,10 @@ async fn a_position_of_another_log_is_told_from_one_of_this() {
     assert_eq!(first.order.and_then(|order| order.position).map(|at| at.log_id), Some(there.log_id.clone()));
     let resume_token = first.resume_token;
     let updates = StreamOrderUpdatesRequest { resume_token, ..StreamOrderUpdatesRequest::default() };
-    assert_eq!(said(&shop.orders().stream_order_updates(updates).await.expect_err("of another log")), refused);
+    assert_eq!(
+        said(&shop.orders().stream_order_updates(updates).await.expect_err("of another log")),
+        refused
+    );
     let track = TrackOrderRequest { order_id: "ord_1".to_owned(), ..TrackOrderRequest::default() };
     let story = other.orders().track_order(track.clone()).await;
     let first = story.expect("open").into_inner().message().await.expect("a message").expect("no end");
@@ -276,7 +280,8 @@ async fn a_hold_that_is_being_settled_takes_no_place() {
             let mut orders = orders.clone();
             async move { orders.get_order(get("ord_none")).await }
         });
-        let answer = tokio::time::timeout(LONG, asked).await.expect("there is a place").expect_err("no order");
+        let answer =
+            tokio::time::timeout(LONG, asked).await.expect("there is a place").expect_err("no order");
         assert_eq!(answer.code(), Code::NotFound);
     }
     assert!(!reserving.is_finished());
@@ -297,8 +302,9 @@ async fn patient<T, F: Future<Output = Result<T, Status>>>(ask: impl Fn() -> F) 
 /// The events of the whole log, and the same read in pages of so many.
 async fn paged(shop: &TestShop, max_events: i64) -> (Vec<(u32, i64, u32)>, Vec<usize>) {
     let (mut seen, mut sizes) = (Vec::new(), Vec::new());
-    let mut partitions: Vec<_> =
-        (0..u32::from(PARTITIONS)).map(|partition| PartitionRange { partition, ..Default::default() }).collect();
+    let mut partitions: Vec<_> = (0..u32::from(PARTITIONS))
+        .map(|partition| PartitionRange { partition, ..Default::default() })
+        .collect();
     loop {
         let read = ReadRequest { partitions: partitions.clone(), max_events, ..ReadRequest::default() };
         let mut page = shop.log().read(read).await.expect("open").into_inner();

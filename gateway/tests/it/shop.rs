@@ -91,7 +91,7 @@ impl TestShop {
         let commands = shards.commands();
         let means = Means {
             reservations: Arc::new(AlwaysHeld { commands: commands.clone() }),
-            database: database.database.clone(),
+            database: Some(database.database.clone()),
             reads: ReadModels::open(database.database.clone(), progress).await.expect("views"),
             read_side: Arc::new(|| true),
             policy,

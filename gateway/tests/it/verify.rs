@@ -59,7 +59,10 @@ async fn a_row_or_checkpoint_that_the_log_does_not_say_is_named() {
 #[tokio::test]
 async fn a_name_that_is_no_read_model_is_refused() {
     let shop = TestShop::start().await;
-    let request = VerifyReadModelsRequest { names: vec!["journal".to_owned(), "journey".to_owned()], to_the_end: false };
+    let request = VerifyReadModelsRequest {
+        names: vec!["journal".to_owned(), "journey".to_owned()],
+        to_the_end: false,
+    };
     let mut admin = AdminServiceClient::new(shop.channel.clone());
     let refused = admin.verify_read_models(request).await.expect_err("refused");
     assert_eq!(refused.code(), Code::InvalidArgument);

@@ -12,7 +12,9 @@ use shopstream_domain::{
 use shopstream_eventlog::Offset;
 
 use crate::column::{Column, words};
-use crate::table::{columns, read, table};
+use crate::memory::MemoryViews;
+use crate::read_models::{SourceOf, look};
+use crate::table::{Row as _, columns, read, table};
 use crate::view::{Derived, DerivedRows, Entity, EntityRows, Fact, Mark, Part, Poison, marked};
 use crate::{DatabaseError, Projection, ReadModels};
 
@@ -258,6 +260,31 @@ pub struct Offer {
     pub prices: Vec<ListPrice>,
 }
 
+/// The SKUs that belong to a product.
+fn skus_of(views: &MemoryViews, product: &ProductView) -> Vec<SkuOwner> {
+    let belongs = |row: &SkuOwner| row.tenant_id == product.tenant_id && row.product_id == product.product_id;
+    views.find(belongs)
+}
+
+/// Their prices, ordered by SKU and currency.
+fn prices_of(views: &MemoryViews, owners: &[SkuOwner]) -> Vec<ListPrice> {
+    let is_theirs =
+        |row: &ListPrice| owners.iter().any(|owner| owner.tenant_id == row.tenant_id && owner.sku == row.sku);
+    views.page(is_theirs, |row| (row.sku.clone(), row.currency.to_string()), u32::MAX)
+}
+
+fn offers_in(views: &MemoryViews, tenant: &TenantId, skus: &[Sku]) -> Vec<Offer> {
+    let is_wanted = |row: &SkuOwner| row.tenant_id == *tenant && skus.contains(&row.sku);
+    let owners = views.page(is_wanted, |row| row.sku.clone(), u32::MAX);
+    let offer = |owner: SkuOwner| {
+        let is_its = |row: &ProductView| row.tenant_id == *tenant && row.product_id == owner.product_id;
+        let status = views.find(is_its).pop()?.status;
+        let prices = prices_of(views, std::slice::from_ref(&owner));
+        Some(Offer { sku: owner.sku, product_id: owner.product_id, status, prices })
+    };
+    owners.into_iter().filter_map(offer).collect()
+}
+
 impl ReadModels {
     /// A product, discontinued ones included.
     ///
@@ -269,15 +296,25 @@ impl ReadModels {
         product: &ProductId,
     ) -> Result<Option<Product>, DatabaseError> {
         let key: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&tenant.as_str(), &product.as_str()];
-        let product = "WHERE t.tenant_id = $1 AND t.product_id = $2";
+        let tables = match self.source() {
+            SourceOf::Postgres(tables) => tables,
+            SourceOf::Memory(store) => {
+                return look(store, |views| {
+                    let is_it = |row: &ProductView| row.tenant_id == *tenant && row.product_id == *product;
+                    let product = views.find(is_it).pop()?;
+                    Some(Product { prices: prices_of(views, &skus_of(views, &product)), product })
+                });
+            }
+        };
+        let rest = "WHERE t.tenant_id = $1 AND t.product_id = $2";
         let prices = format!(
-            "JOIN {}.sku AS s USING (tenant_id, sku) WHERE s.tenant_id = $1 AND s.product_id = $2 \
+            "JOIN {} AS s USING (tenant_id, sku) WHERE s.tenant_id = $1 AND s.product_id = $2 \
              ORDER BY t.sku, t.currency",
-            self.schema(Projection::ProductView)
+            tables.table(Projection::ProductView, SkuOwner::NAME)
         );
         let (product, prices) = futures::try_join!(
-            self.select::<ProductView>(Projection::ProductView, product, &key),
-            self.select::<ListPrice>(Projection::ProductView, &prices, &key),
+            tables.select::<ProductView>(Projection::ProductView, rest, &key),
+            tables.select::<ListPrice>(Projection::ProductView, &prices, &key),
         )?;
         Ok(product.into_iter().next().map(|product| Product { product, prices }))
     }
@@ -287,17 +324,24 @@ impl ReadModels {
     /// # Errors
     /// The database does not answer.
     pub async fn offers(&self, tenant: &TenantId, skus: &[Sku]) -> Result<Vec<Offer>, DatabaseError> {
-        let schema = self.schema(Projection::ProductView);
+        let tables = match self.source() {
+            SourceOf::Postgres(tables) => tables,
+            SourceOf::Memory(store) => return look(store, |views| offers_in(views, tenant, skus)),
+        };
+        let table = |name| tables.table(Projection::ProductView, name);
         let sql = format!(
-            "SELECT s.sku, s.product_id, p.status, l.sku IS NOT NULL, {} FROM {schema}.sku AS s \
-             JOIN {schema}.product AS p USING (tenant_id, product_id) \
-             LEFT JOIN {schema}.price AS l ON l.tenant_id = s.tenant_id AND l.sku = s.sku \
+            "SELECT s.sku, s.product_id, p.status, l.sku IS NOT NULL, {} FROM {} AS s \
+             JOIN {} AS p USING (tenant_id, product_id) \
+             LEFT JOIN {} AS l ON l.tenant_id = s.tenant_id AND l.sku = s.sku \
              WHERE s.tenant_id = $1 AND s.sku = ANY($2::text[]) ORDER BY s.sku, l.currency",
             columns::<ListPrice>("l."),
+            table(SkuOwner::NAME),
+            table(ProductView::NAME),
+            table(ListPrice::NAME),
         );
         let wanted: Vec<&str> = skus.iter().map(Sku::as_str).collect();
         let mut offers: Vec<Offer> = Vec::with_capacity(skus.len());
-        for row in self.query(Projection::ProductView, &sql, &[&tenant.as_str(), &wanted]).await? {
+        for row in tables.query(Projection::ProductView, &sql, &[&tenant.as_str(), &wanted]).await? {
             let unreadable = |source| DatabaseError::Unreadable { table: "sku", source };
             let sku = Sku::read(row.try_get(0)?).map_err(unreadable)?;
             // Ordered by SKU, so the prices of one come together.

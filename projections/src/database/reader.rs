@@ -128,10 +128,13 @@ impl Reader {
     /// The way for a query of this text.
     async fn connected(&self, text: u64) -> Result<Arc<Connected>, DatabaseError> {
         let Shared { ways, target, .. } = &*self.0;
-        let away = |detail: &str| DatabaseError::Unavailable { target: target.to_string(), detail: detail.into() };
+        let away =
+            |detail: &str| DatabaseError::Unavailable { target: target.to_string(), detail: detail.into() };
         let alive: Vec<Arc<Connected>> = ways
             .iter()
-            .filter_map(|way| way.borrow().as_ref().filter(|connected| !connected.client.is_closed()).cloned())
+            .filter_map(|way| {
+                way.borrow().as_ref().filter(|connected| !connected.client.is_closed()).cloned()
+            })
             .collect();
         if let Some((connected, waiting)) = choose(&alive, text, Instant::now()) {
             if waiting >= WAITING_MAX {

@@ -71,7 +71,9 @@ impl Server {
         let mut known = self.0.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let before = known.replace(found);
         if before.is_some_and(|before| before != found) {
-            warn!("Postgres may have lost what it had last: everything that follows it starts again from there");
+            warn!(
+                "Postgres may have lost what it had last: everything that follows it starts again from there"
+            );
             self.begin_session();
         }
         Ok(self.session())

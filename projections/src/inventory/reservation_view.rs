@@ -9,6 +9,7 @@ use shopstream_domain::{Partition, ReservationId, StreamId, StreamKind, TenantId
 use shopstream_eventlog::Offset;
 
 use crate::column::words;
+use crate::memory::MemoryViews;
 use crate::table::table;
 use crate::view::{Entity, EntityRows, Fact, Mark, Part, Poison, marked};
 use crate::{DatabaseError, Projection, ReadModels};
@@ -131,7 +132,10 @@ impl ReadModels {
     ) -> Result<Option<ReservationView>, DatabaseError> {
         let condition = "WHERE t.tenant_id = $1 AND t.reservation_id = $2";
         let key: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&tenant.as_str(), &reservation.as_str()];
-        Ok(self.select(Projection::ReservationView, condition, &key).await?.pop())
+        let in_memory = |views: &MemoryViews| {
+            views.find(|row: &ReservationView| row.tenant_id == *tenant && row.reservation_id == *reservation)
+        };
+        Ok(self.select(Projection::ReservationView, condition, &key, in_memory).await?.pop())
     }
 
     /// A page of the open reservations of all tenants, ordered by tenant and id, after the given one: for the
@@ -147,6 +151,14 @@ impl ReadModels {
         let condition = "WHERE t.open AND (t.tenant_id, t.reservation_id) > ($1, $2) \
              ORDER BY t.tenant_id, t.reservation_id LIMIT $3";
         let (tenant, id) = after.map_or(("", ""), |(tenant, id)| (tenant.as_str(), id.as_str()));
-        self.select(Projection::ReservationView, condition, &[&tenant, &id, &i64::from(limit)]).await
+        let in_memory = |views: &MemoryViews| {
+            let key = |row: &ReservationView| {
+                (row.tenant_id.as_str().to_owned(), row.reservation_id.as_str().to_owned())
+            };
+            let after = (tenant.to_owned(), id.to_owned());
+            views.page(|row| row.open && key(row) > after, key, limit)
+        };
+        self.select(Projection::ReservationView, condition, &[&tenant, &id, &i64::from(limit)], in_memory)
+            .await
     }
 }

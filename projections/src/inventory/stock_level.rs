@@ -5,6 +5,7 @@ use shopstream_domain::model::Event;
 use shopstream_domain::{LocationId, Partition, Sku, StreamId, StreamKind, TenantId, Timestamp, Version};
 use shopstream_eventlog::Offset;
 
+use crate::memory::MemoryViews;
 use crate::table::table;
 use crate::view::{Entity, EntityRows, Fact, Mark, Part, Poison, marked};
 use crate::{DatabaseError, Projection, ReadModels};
@@ -159,7 +160,12 @@ impl ReadModels {
         let condition = "WHERE t.tenant_id = $1 AND t.sku = $2 AND t.location = $3";
         let key: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
             [&tenant.as_str(), &sku.as_str(), &location.as_str()];
-        Ok(self.select(Projection::StockLevel, condition, &key).await?.pop())
+        let in_memory = |views: &MemoryViews| {
+            let is_it =
+                |row: &StockLevel| row.tenant_id == *tenant && row.sku == *sku && row.location == *location;
+            views.find(is_it)
+        };
+        Ok(self.select(Projection::StockLevel, condition, &key, in_memory).await?.pop())
     }
 
     /// A page of a tenant's stock, ordered by SKU and location, after the given one; of these SKUs only, where any
@@ -176,12 +182,22 @@ impl ReadModels {
     ) -> Result<Vec<StockLevel>, DatabaseError> {
         let condition = "WHERE t.tenant_id = $1 AND (t.sku, t.location) > ($2, $3) \
              AND (cardinality($4::text[]) = 0 OR t.sku = ANY($4)) ORDER BY t.sku, t.location LIMIT $5";
+        let in_memory = |views: &MemoryViews| {
+            let key = |row: &StockLevel| (row.sku.clone(), row.location.clone());
+            let keep = |row: &StockLevel| {
+                row.tenant_id == *tenant
+                    && after.is_none_or(|(sku, location)| key(row) > (sku.clone(), location.clone()))
+                    && (skus.is_empty() || skus.contains(&row.sku))
+            };
+            views.page(keep, key, limit)
+        };
         let (sku, location) = after.map_or(("", ""), |(sku, location)| (sku.as_str(), location.as_str()));
         let skus: Vec<&str> = skus.iter().map(Sku::as_str).collect();
         self.select(
             Projection::StockLevel,
             condition,
             &[&tenant.as_str(), &sku, &location, &skus, &i64::from(limit)],
+            in_memory,
         )
         .await
     }

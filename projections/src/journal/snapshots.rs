@@ -14,7 +14,10 @@ use crate::{Database, DatabaseError};
 pub(crate) const SNAPSHOTS: &str = "snapshot";
 
 /// The snapshots of these streams and the rows that go with them, in one statement and so of one moment.
-pub(super) async fn recall(journal: &PostgresJournal, streams: &[StreamId]) -> Result<Vec<History>, JournalError> {
+pub(super) async fn recall(
+    journal: &PostgresJournal,
+    streams: &[StreamId],
+) -> Result<Vec<History>, JournalError> {
     // `OFFSET 0` keeps the planner from joining in another way than by one look into the index per stream. The snapshot
     // comes with the first of its rows, or alone where the journal has none of them.
     let sql = format!(

@@ -15,7 +15,9 @@ use tokio_postgres::types::ToSql;
 
 use super::OrderStatus;
 use super::status::cancel_reason;
-use crate::table::{columns, read, table};
+use crate::memory::MemoryViews;
+use crate::read_models::{SourceOf, look};
+use crate::table::{Row as _, columns, read, table};
 use crate::view::{Derived, DerivedRows, Entity, EntityRows, Fact, Mark, Part, Poison, marked};
 use crate::{DatabaseError, Projection, ReadModels};
 
@@ -229,24 +231,39 @@ impl Order {
     }
 }
 
+fn is_it(tenant: &TenantId, order: &OrderId) -> impl Fn(&OrderDetail) -> bool {
+    move |row| row.tenant_id == *tenant && row.order_id == *order
+}
+
 impl ReadModels {
     /// An order.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn order(&self, tenant: &TenantId, order: &OrderId) -> Result<Option<Order>, DatabaseError> {
-        let schema = self.schema(Projection::OrderDetail);
+        let tables = match self.source() {
+            SourceOf::Postgres(tables) => tables,
+            SourceOf::Memory(store) => {
+                return look(store, |views| {
+                    let detail = views.find(is_it(tenant, order)).pop()?;
+                    let is_theirs = |row: &OrderLines| row.tenant_id == *tenant && row.order_id == *order;
+                    Some(Order { detail, lines: views.find(is_theirs).pop()?.lines })
+                });
+            }
+        };
         // One statement, so that order and lines are of one moment.
         let sql = format!(
-            "SELECT {}, {} FROM {schema}.orders AS t JOIN {schema}.lines AS l USING (tenant_id, order_id) \
+            "SELECT {}, {} FROM {} AS t JOIN {} AS l USING (tenant_id, order_id) \
              WHERE t.tenant_id = $1 AND t.order_id = $2",
             columns::<OrderDetail>("t."),
             columns::<OrderLines>("l."),
+            tables.table(Projection::OrderDetail, OrderDetail::NAME),
+            tables.table(Projection::OrderDetail, OrderLines::NAME),
         );
         let key: [&(dyn ToSql + Sync); 2] = [&tenant.as_str(), &order.as_str()];
-        let rows = self.query(Projection::OrderDetail, &sql, &key).await?;
+        let rows = tables.query(Projection::OrderDetail, &sql, &key).await?;
         let Some(row) = rows.first() else { return Ok(None) };
-        let OrderLines { lines, .. } = read(row, <OrderDetail as crate::table::Row>::COLUMNS.len())?;
+        let OrderLines { lines, .. } = read(row, OrderDetail::COLUMNS.len())?;
         Ok(Some(Order { detail: read(row, 0)?, lines }))
     }
 
@@ -260,6 +277,8 @@ impl ReadModels {
         order: &OrderId,
     ) -> Result<Option<OrderDetail>, DatabaseError> {
         let condition = "WHERE t.tenant_id = $1 AND t.order_id = $2";
-        Ok(self.select(Projection::OrderDetail, condition, &[&tenant.as_str(), &order.as_str()]).await?.pop())
+        let key: [&(dyn ToSql + Sync); 2] = [&tenant.as_str(), &order.as_str()];
+        let in_memory = |views: &MemoryViews| views.find(is_it(tenant, order));
+        Ok(self.select(Projection::OrderDetail, condition, &key, in_memory).await?.pop())
     }
 }

@@ -9,6 +9,7 @@ use shopstream_domain::order::{self, CheckoutEvent};
 use shopstream_domain::{OrderId, Partition, StreamId, StreamKind, TenantId, Timestamp, Version, payment};
 use shopstream_eventlog::{Offset, Position};
 
+use crate::memory::MemoryViews;
 use crate::table::table;
 use crate::view::{Derived, DerivedRows, Fact, Part, Poison};
 use crate::{DatabaseError, Projection, ReadModels};
@@ -238,12 +239,22 @@ impl ReadModels {
     ) -> Result<Vec<TimelineEntry>, DatabaseError> {
         let condition = "WHERE t.tenant_id = $1 AND t.order_id = $2 AND (t.\"offset\", t.index_in_commit) > ($3, $4) \
              ORDER BY t.\"offset\", t.index_in_commit LIMIT $5";
+        let in_memory = |views: &MemoryViews| {
+            let key = |row: &TimelineEntry| (row.offset, row.index_in_commit);
+            let keep = |row: &TimelineEntry| {
+                row.tenant_id == *tenant
+                    && row.order_id == *order
+                    && after.is_none_or(|after| key(row) > (after.offset, after.index_in_commit))
+            };
+            views.page(keep, key, limit)
+        };
         let (offset, index) =
             after.map_or((-1, -1), |key| (key.offset as i64, i64::from(key.index_in_commit)));
         self.select(
             Projection::OrderTimeline,
             condition,
             &[&tenant.as_str(), &order.as_str(), &offset, &index, &i64::from(limit)],
+            in_memory,
         )
         .await
     }

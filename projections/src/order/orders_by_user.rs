@@ -1,5 +1,7 @@
 //! Orders in short, by customer, newest first.
 
+use std::cmp::Reverse;
+
 use shopstream_domain::model::Event;
 use shopstream_domain::order::{CancelReason, Placement};
 use shopstream_domain::{
@@ -11,6 +13,7 @@ use super::OrderStatus;
 use super::order_detail::placement;
 use super::status::cancel_reason;
 use crate::column::Instant;
+use crate::memory::MemoryViews;
 use crate::table::table;
 use crate::view::{Entity, EntityRows, Fact, Mark, Part, Poison, marked};
 use crate::{DatabaseError, Projection, ReadModels};
@@ -145,12 +148,20 @@ impl ReadModels {
         limit: u32,
     ) -> Result<Vec<OrderSummary>, DatabaseError> {
         let order = "ORDER BY t.created_at DESC, t.order_id DESC LIMIT";
+        let in_memory = |views: &MemoryViews| {
+            let key = |row: &OrderSummary| Reverse((row.created_at, row.order_id.clone()));
+            let after = after.map(|after| Reverse((after.created_at, after.order_id.clone())));
+            let is_theirs = |row: &OrderSummary| row.tenant_id == *tenant && row.customer_id == *customer;
+            let keep =
+                |row: &OrderSummary| is_theirs(row) && after.as_ref().is_none_or(|after| key(row) > *after);
+            views.page(keep, key, limit)
+        };
         let limit = i64::from(limit);
         let (tenant, customer) = (tenant.as_str(), customer.as_str());
         match after {
             None => {
                 let rest = format!("WHERE t.tenant_id = $1 AND t.customer_id = $2 {order} $3");
-                self.select(Projection::OrdersByUser, &rest, &[&tenant, &customer, &limit]).await
+                self.select(Projection::OrdersByUser, &rest, &[&tenant, &customer, &limit], in_memory).await
             }
             Some(OrderKey { created_at, order_id }) => {
                 let rest = format!(
@@ -162,6 +173,7 @@ impl ReadModels {
                     Projection::OrdersByUser,
                     &rest,
                     &[&tenant, &customer, &created_at, &order_id, &limit],
+                    in_memory,
                 )
                 .await
             }
@@ -184,6 +196,15 @@ impl ReadModels {
         let rest = "WHERE t.tenant_id = $1 AND t.order_id > $2 \
              AND (cardinality($3::text[]) = 0 OR t.order_id = ANY($3)) \
              AND ($4::text IS NULL OR t.customer_id = $4) ORDER BY t.order_id LIMIT $5";
+        let in_memory = |views: &MemoryViews| {
+            let keep = |row: &OrderSummary| {
+                row.tenant_id == *tenant
+                    && after.is_none_or(|after| row.order_id > *after)
+                    && (orders.is_empty() || orders.contains(&row.order_id))
+                    && customer.is_none_or(|customer| row.customer_id == *customer)
+            };
+            views.page(keep, |row| row.order_id.clone(), limit)
+        };
         let orders: Vec<&str> = orders.iter().map(OrderId::as_str).collect();
         self.select(
             Projection::OrdersByUser,
@@ -195,6 +216,7 @@ impl ReadModels {
                 &customer.map(CustomerId::as_str),
                 &i64::from(limit),
             ],
+            in_memory,
         )
         .await
     }

@@ -8,7 +8,10 @@ use shopstream_domain::order::{CancelReason, Checkout, CheckoutEvent, Stage, Tim
 use shopstream_domain::{Aggregate, OrderId, Partition, StreamId, StreamKind, TenantId, Timestamp, Version};
 use shopstream_eventlog::{Offset, Position};
 
+use tokio_postgres::types::ToSql;
+
 use crate::column::{Column, Folded, Instant};
+use crate::memory::MemoryViews;
 use crate::table::table;
 use crate::view::{Entity, EntityRows, Fact, Mark, Part, Poison, marked};
 use crate::{DatabaseError, Projection, ReadModels};
@@ -144,7 +147,11 @@ impl ReadModels {
     ) -> Result<Option<CheckoutStatus>, DatabaseError> {
         let condition = "WHERE t.tenant_id = $1 AND t.checkout_id = $2";
         let stream = order.checkout_stream(tenant);
-        Ok(self.select(Projection::SagaBoard, condition, &[&tenant.as_str(), &stream.id()]).await?.pop())
+        let in_memory = |views: &MemoryViews| {
+            views.find(|row: &CheckoutStatus| row.tenant_id == *tenant && row.checkout_id == stream.id())
+        };
+        let key: [&(dyn ToSql + Sync); 2] = [&tenant.as_str(), &stream.id()];
+        Ok(self.select(Projection::SagaBoard, condition, &key, in_memory).await?.pop())
     }
 
     /// A page of the checkouts of all tenants that are not at an end, ordered by tenant and id, after the given
@@ -160,7 +167,13 @@ impl ReadModels {
         let condition = "WHERE t.stage <> ALL ('{done,cancelled}') AND (t.tenant_id, t.checkout_id) > ($1, $2) \
              ORDER BY t.tenant_id, t.checkout_id LIMIT $3";
         let (tenant, id) = after.map_or(("", ""), |(tenant, id)| (tenant.as_str(), id));
-        self.select(Projection::SagaBoard, condition, &[&tenant, &id, &i64::from(limit)]).await
+        let in_memory = |views: &MemoryViews| {
+            let key = |row: &CheckoutStatus| (row.tenant_id.as_str().to_owned(), row.checkout_id.clone());
+            let open = |row: &CheckoutStatus| !matches!(row.stage, Stage::Done | Stage::Cancelled);
+            let after = (tenant.to_owned(), id.to_owned());
+            views.page(|row| open(row) && key(row) > after, key, limit)
+        };
+        self.select(Projection::SagaBoard, condition, &[&tenant, &id, &i64::from(limit)], in_memory).await
     }
 
     /// The checkouts of all tenants whose timer is due at `now`, the longest due first: for the saga runner.
@@ -174,7 +187,13 @@ impl ReadModels {
     ) -> Result<Vec<CheckoutStatus>, DatabaseError> {
         let condition =
             "WHERE t.timer_due_at <= $1 ORDER BY t.timer_due_at, t.tenant_id, t.checkout_id LIMIT $2";
-        self.select(Projection::SagaBoard, condition, &[&Instant(now), &i64::from(limit)]).await
+        let in_memory = |views: &MemoryViews| {
+            let is_due = |row: &CheckoutStatus| row.timer_due_at.is_some_and(|due| due <= now);
+            let key =
+                |row: &CheckoutStatus| (row.timer_due_at, row.tenant_id.clone(), row.checkout_id.clone());
+            views.page(is_due, key, limit)
+        };
+        self.select(Projection::SagaBoard, condition, &[&Instant(now), &i64::from(limit)], in_memory).await
     }
 
     /// A page of a tenant's checkouts at `stage`, ordered by id, after the given one: for operators.
@@ -190,10 +209,19 @@ impl ReadModels {
     ) -> Result<Vec<CheckoutStatus>, DatabaseError> {
         let condition = "WHERE t.tenant_id = $1 AND t.stage = $2 AND t.checkout_id > $3 \
              ORDER BY t.checkout_id LIMIT $4";
+        let in_memory = |views: &MemoryViews| {
+            let keep = |row: &CheckoutStatus| {
+                row.tenant_id == *tenant
+                    && row.stage == stage
+                    && row.checkout_id.as_str() > after.unwrap_or("")
+            };
+            views.page(keep, |row| row.checkout_id.clone(), limit)
+        };
         self.select(
             Projection::SagaBoard,
             condition,
             &[&tenant.as_str(), &stage.wire(), &after.unwrap_or(""), &i64::from(limit)],
+            in_memory,
         )
         .await
     }

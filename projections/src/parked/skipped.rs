@@ -120,7 +120,14 @@ impl LeftOut {
         let row = client
             .query_opt(
                 sql,
-                &[&projection.name(), &stream.as_str(), &version.wire(), why, &ACCOUNT.tidy(reason), &LABEL.tidy(by)],
+                &[
+                    &projection.name(),
+                    &stream.as_str(),
+                    &version.wire(),
+                    why,
+                    &ACCOUNT.tidy(reason),
+                    &LABEL.tidy(by),
+                ],
             )
             .await?;
         let Some(row) = row else { return Ok(false) };

@@ -7,7 +7,10 @@ use shopstream_domain::{
 };
 use shopstream_eventlog::{Offset, Position};
 
+use tokio_postgres::types::ToSql;
+
 use crate::column::Folded;
+use crate::memory::MemoryViews;
 use crate::table::table;
 use crate::view::{Entity, EntityRows, Fact, Mark, Part, Poison, marked};
 use crate::{DatabaseError, Projection, ReadModels};
@@ -148,10 +151,11 @@ impl ReadModels {
         payment: &PaymentId,
     ) -> Result<Option<PaymentView>, DatabaseError> {
         let condition = "WHERE t.tenant_id = $1 AND t.payment_id = $2";
-        Ok(self
-            .select(Projection::PaymentView, condition, &[&tenant.as_str(), &payment.as_str()])
-            .await?
-            .pop())
+        let in_memory = |views: &MemoryViews| {
+            views.find(|row: &PaymentView| row.tenant_id == *tenant && row.payment_id == *payment)
+        };
+        let key: [&(dyn ToSql + Sync); 2] = [&tenant.as_str(), &payment.as_str()];
+        Ok(self.select(Projection::PaymentView, condition, &key, in_memory).await?.pop())
     }
 
     /// All payments of an order, in the order of the attempts.
@@ -164,8 +168,11 @@ impl ReadModels {
         order: &OrderId,
     ) -> Result<Vec<PaymentView>, DatabaseError> {
         let condition = "WHERE t.tenant_id = $1 AND t.order_id = $2";
-        let mut payments: Vec<PaymentView> =
-            self.select(Projection::PaymentView, condition, &[&tenant.as_str(), &order.as_str()]).await?;
+        let in_memory = |views: &MemoryViews| {
+            views.find(|row: &PaymentView| row.tenant_id == *tenant && row.order_id == *order)
+        };
+        let key: [&(dyn ToSql + Sync); 2] = [&tenant.as_str(), &order.as_str()];
+        let mut payments = self.select(Projection::PaymentView, condition, &key, in_memory).await?;
         // Not in SQL: as text, attempt 10 would come before attempt 2.
         payments.sort_by_key(PaymentView::attempt);
         Ok(payments)
@@ -184,6 +191,12 @@ impl ReadModels {
         let condition = "WHERE t.open AND (t.tenant_id, t.payment_id) > ($1, $2) \
              ORDER BY t.tenant_id, t.payment_id LIMIT $3";
         let (tenant, id) = after.map_or(("", ""), |(tenant, id)| (tenant.as_str(), id.as_str()));
-        self.select(Projection::PaymentView, condition, &[&tenant, &id, &i64::from(limit)]).await
+        let in_memory = |views: &MemoryViews| {
+            let key =
+                |row: &PaymentView| (row.tenant_id.as_str().to_owned(), row.payment_id.as_str().to_owned());
+            let after = (tenant.to_owned(), id.to_owned());
+            views.page(|row| row.open && key(row) > after, key, limit)
+        };
+        self.select(Projection::PaymentView, condition, &[&tenant, &id, &i64::from(limit)], in_memory).await
     }
 }

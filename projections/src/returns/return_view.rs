@@ -8,6 +8,9 @@ use shopstream_domain::{
 };
 use shopstream_eventlog::{Offset, Position};
 
+use tokio_postgres::types::ToSql;
+
+use crate::memory::MemoryViews;
 use crate::table::table;
 use crate::view::{Entity, EntityRows, Fact, Mark, Part, Poison, marked};
 use crate::{DatabaseError, Projection, ReadModels};
@@ -147,7 +150,10 @@ impl ReadModels {
     ) -> Result<Option<ReturnView>, DatabaseError> {
         let condition = "WHERE t.tenant_id = $1 AND t.return_id = $2";
         let key: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&tenant.as_str(), &goods_return.as_str()];
-        Ok(self.select(Projection::ReturnView, condition, &key).await?.pop())
+        let in_memory = |views: &MemoryViews| {
+            views.find(|row: &ReturnView| row.tenant_id == *tenant && row.return_id == *goods_return)
+        };
+        Ok(self.select(Projection::ReturnView, condition, &key, in_memory).await?.pop())
     }
 
     /// A page of the returns of all tenants that are not at an end and wait for no person, ordered by tenant and id,
@@ -163,7 +169,17 @@ impl ReadModels {
         let condition = "WHERE t.status <> ALL ('{resolved,refused}') AND t.attention_step IS NULL \
              AND (t.tenant_id, t.return_id) > ($1, $2) ORDER BY t.tenant_id, t.return_id LIMIT $3";
         let (tenant, id) = after.map_or(("", ""), |(tenant, id)| (tenant.as_str(), id.as_str()));
-        self.select(Projection::ReturnView, condition, &[&tenant, &id, &i64::from(limit)]).await
+        let in_memory = |views: &MemoryViews| {
+            let key =
+                |row: &ReturnView| (row.tenant_id.as_str().to_owned(), row.return_id.as_str().to_owned());
+            let goes_on = |row: &ReturnView| {
+                !matches!(row.status, ReturnStatus::Resolved | ReturnStatus::Refused)
+                    && row.attention_step.is_none()
+            };
+            let after = (tenant.to_owned(), id.to_owned());
+            views.page(|row| goes_on(row) && key(row) > after, key, limit)
+        };
+        self.select(Projection::ReturnView, condition, &[&tenant, &id, &i64::from(limit)], in_memory).await
     }
 
     /// A page of a tenant's returns that wait for a person, ordered by id, after the given one: for operators.
@@ -178,6 +194,11 @@ impl ReadModels {
     ) -> Result<Vec<ReturnView>, DatabaseError> {
         let condition = "WHERE t.tenant_id = $1 AND t.attention_step IS NOT NULL AND t.return_id > $2 \
              ORDER BY t.return_id LIMIT $3";
-        self.select(Projection::ReturnView, condition, &[&tenant.as_str(), &after, &i64::from(limit)]).await
+        let in_memory = |views: &MemoryViews| {
+            let waits = |row: &ReturnView| row.tenant_id == *tenant && row.attention_step.is_some();
+            views.page(|row| waits(row) && row.return_id.as_str() > after, |row| row.return_id.clone(), limit)
+        };
+        let key: [&(dyn ToSql + Sync); 3] = [&tenant.as_str(), &after, &i64::from(limit)];
+        self.select(Projection::ReturnView, condition, &key, in_memory).await
     }
 }

@@ -33,7 +33,12 @@ pub(super) async fn open(
     Ok((new, applier))
 }
 
-async fn fill(database: &Database, log: &Log, projection: Projection, epoch: u32) -> Result<(), DatabaseError> {
+async fn fill(
+    database: &Database,
+    log: &Log,
+    projection: Projection,
+    epoch: u32,
+) -> Result<(), DatabaseError> {
     let mut until = Vec::new();
     for partition in 0..log.partitions() {
         // Only where it ends is asked; what comes after is read like everything that comes later.

@@ -9,6 +9,7 @@ use shopstream_domain::StreamKind;
 
 use super::{Fact, Part, Poison};
 use crate::DatabaseError;
+use crate::memory::{DerivedTable, MemoryTable};
 use crate::table::{Row, Statements, key};
 
 /// A row that one event says whole.
@@ -74,5 +75,9 @@ impl<D: Derived> Part for DerivedRows<D> {
 
     fn forget(&mut self) {
         self.rows.clear();
+    }
+
+    fn in_memory(&self) -> Box<dyn MemoryTable> {
+        Box::new(DerivedTable::<D>::default())
     }
 }

@@ -8,6 +8,7 @@ use shopstream_eventlog::{Offset, Position};
 
 use super::{Fact, Part, Poison};
 use crate::DatabaseError;
+use crate::memory::{Entities, MemoryTable};
 use crate::table::{Row, Statements, key};
 
 /// A row that stands for a stream.
@@ -176,5 +177,9 @@ impl<E: Entity> Part for EntityRows<E> {
 
     fn forget(&mut self) {
         self.slots.clear();
+    }
+
+    fn in_memory(&self) -> Box<dyn MemoryTable> {
+        Box::new(Entities::<E>::default())
     }
 }

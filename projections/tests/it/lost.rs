@@ -12,7 +12,9 @@ use shopstream_eventlog::Journal;
 use shopstream_projections::cluster::{Cluster, ClusterOptions};
 use shopstream_projections::journal::PostgresJournal;
 use shopstream_projections::testing::TestLog;
-use shopstream_projections::{ConnectOptions, Database, LeaseTable, Limits, Projection, ProjectionState, Projector, ReadModels};
+use shopstream_projections::{
+    ConnectOptions, Database, LeaseTable, Limits, Projection, ProjectionState, Projector, ReadModels,
+};
 use shopstream_test_servers::postgres::TestDatabase;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -34,8 +36,11 @@ impl Server {
     }
 
     fn again(&mut self) {
-        let options =
-            ClusterOptions { data: self.data.clone(), fsync: false, settings: vec!["max_connections=100".into()] };
+        let options = ClusterOptions {
+            data: self.data.clone(),
+            fsync: false,
+            settings: vec!["max_connections=100".into()],
+        };
         self.cluster = Some(Cluster::start(&options).unwrap());
     }
 
@@ -109,7 +114,9 @@ async fn idle_views_go_on_after_a_backend_was_killed() {
         let last = shop.order(round, "cus_1", "MUG", u64::from(round) * 2).await;
         shop.caught_up(&projector.progress()).await;
         let views = shop.read_models(&projector).await;
-        let victim = shop.count("SELECT pid::int8 FROM pg_stat_activity WHERE state = 'idle' ORDER BY pid LIMIT 1").await;
+        let victim = shop
+            .count("SELECT pid::int8 FROM pg_stat_activity WHERE state = 'idle' ORDER BY pid LIMIT 1")
+            .await;
         kill(Pid::from_raw(victim as i32), Signal::SIGKILL).unwrap();
         // A named position that was answered before is answered again, and with the row.
         let deadline = Instant::now() + PATIENCE;
@@ -249,14 +256,16 @@ async fn a_locked_table_stops_only_its_own_queries() {
     let limits = Limits { read: Duration::from_secs(3), ..Limits::default() };
     let options = ConnectOptions { limits, ..ConnectOptions::default() };
     let database = Database::connect(&shop.db.url, &options).await.unwrap();
-    let projector = Projector::start(shop.log.log.clone(), database.clone(), Timestamp::default).await.unwrap();
+    let projector =
+        Projector::start(shop.log.log.clone(), database.clone(), Timestamp::default).await.unwrap();
     shop.product("MUG", 100).await;
     shop.order(0, "cus_1", "MUG", 0).await;
     shop.caught_up(&projector.progress()).await;
     let views = ReadModels::open(database.clone(), projector.progress()).await.unwrap();
     let journal = PostgresJournal::new(database.clone(), projector.progress());
 
-    let (mut client, connection) = tokio_postgres::connect(&shop.db.url, tokio_postgres::NoTls).await.unwrap();
+    let (mut client, connection) =
+        tokio_postgres::connect(&shop.db.url, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
     let lock = client.transaction().await.unwrap();
     lock.batch_execute("LOCK TABLE stock_level_e1.stock IN ACCESS EXCLUSIVE MODE").await.unwrap();

@@ -3,9 +3,9 @@
 mod exactly_once;
 mod halt;
 mod journal;
+mod lost;
 mod poison;
 mod queries;
-mod lost;
 mod rebuild;
 mod refused;
 mod release;

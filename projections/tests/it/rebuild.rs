@@ -184,7 +184,8 @@ async fn tables_of_another_version_are_filled_again_by_themselves_and_answer() {
     // A node that only answers, and was there before.
     let follower = shopstream_projections::Progress::new(2);
     let elsewhere = ReadModels::open(database.clone(), follower.clone()).await.unwrap();
-    let (progress, company) = (shopstream_projections::Progress::new(2), shopstream_projections::Company::Followed);
+    let (progress, company) =
+        (shopstream_projections::Progress::new(2), shopstream_projections::Company::Followed);
     let (log, now) = (shop.log.log.clone(), shopstream_domain::Timestamp::default);
     let started = Projector::start_telling(log, database.clone(), progress, company, now).await;
     let projector = started.unwrap();

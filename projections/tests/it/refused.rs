@@ -23,7 +23,8 @@ async fn product(shop: &Shop, name: &str, title: &str, variant: &str) {
         description: String::new(),
         variants: vec![Variant { sku: sku(name), title: variant.to_owned() }],
     };
-    let events = [ProductEvent::Drafted(drafted), ProductEvent::Published(ProductPublished {})].map(Event::Product);
+    let events =
+        [ProductEvent::Drafted(drafted), ProductEvent::Published(ProductPublished {})].map(Event::Product);
     shop.log.append(stream(name).as_str(), 1, &events).await;
 }
 
@@ -63,11 +64,13 @@ async fn rows_that_the_server_refuses_park_their_aggregates_and_the_others_of_th
     shop.caught_up(&projector.progress()).await;
     all_run(&projector);
     assert_eq!(products(&shop).await, 40);
-    let waits: Vec<_> = parked(&shop).await.into_iter().map(|it| (it.stream, it.obstacle.version, it.waiting)).collect();
+    let waits: Vec<_> =
+        parked(&shop).await.into_iter().map(|it| (it.stream, it.obstacle.version, it.waiting)).collect();
     assert_eq!(waits, ["BAD1", "BAD2", "BAD3"].map(|name| (stream(name), 1, 2)));
 
     // A retry with nothing mended says why, and parks it again.
-    let retried = shop.db.database.release(PRODUCTS, &stream("BAD2"), Wish::Retry, Instant::now() + PATIENCE).await;
+    let retried =
+        shop.db.database.release(PRODUCTS, &stream("BAD2"), Wish::Retry, Instant::now() + PATIENCE).await;
     let reason = retried.unwrap().unwrap().obstacle.reason;
     assert!(reason.contains("Unicode"), "{reason}");
     all_run(&projector);
@@ -91,10 +94,13 @@ async fn a_title_that_is_refused_later_leaves_the_row_as_it_was() {
     let projector = shop.project().await;
     product(&shop, "CUP", "a cup", "").await;
     shop.caught_up(&projector.progress()).await;
-    let title = shopstream_domain::catalog::ProductDetailsChanged { title: Some("c\0p".into()), description: None };
+    let title =
+        shopstream_domain::catalog::ProductDetailsChanged { title: Some("c\0p".into()), description: None };
     shop.log.append(stream("CUP").as_str(), 3, &[Event::Product(ProductEvent::DetailsChanged(title))]).await;
     shop.caught_up(&projector.progress()).await;
-    let was = shop.count("SELECT count(*) FROM product_view_e1.product WHERE title = 'a cup' AND version = 2").await;
+    let was = shop
+        .count("SELECT count(*) FROM product_view_e1.product WHERE title = 'a cup' AND version = 2")
+        .await;
     assert_eq!(was, 1);
     assert_eq!(skip(&shop, "CUP", 3).await, None);
     all_run(&projector);
@@ -106,7 +112,11 @@ async fn a_title_that_is_refused_later_leaves_the_row_as_it_was() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_journal_holds_what_its_columns_do_not() {
     let shop = Shop::new(1).await;
-    let raw = |payload: &'static [u8]| EventData { event_type: "Later\0".into(), schema_version: 9, payload: payload.into() };
+    let raw = |payload: &'static [u8]| EventData {
+        event_type: "Later\0".into(),
+        schema_version: 9,
+        payload: payload.into(),
+    };
     let events = vec![raw(b"no json"), raw(b"\xff\0\x1a"), raw(b"{\"a\":\"\\u0000\"}"), raw(b"")];
     shop.log.append_raw("default/stock/ODD@main", 1, events.clone()).await;
     product(&shop, "CUP", "a\0cup", "").await;

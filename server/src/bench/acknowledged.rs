@@ -53,7 +53,9 @@ mod tests {
 
     #[test]
     fn the_highest_position_of_each_partition_is_kept() {
-        let at = |partition, offset| Some(Position { log: "core".into(), partition, offset, ..Position::default() });
+        let at = |partition, offset| {
+            Some(Position { log: "core".into(), partition, offset, ..Position::default() })
+        };
         let (mut all, mut other) = (Acknowledged::default(), Acknowledged::default());
         all.add(1, at(3, 9));
         all.add(2, at(3, 7));

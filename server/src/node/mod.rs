@@ -166,7 +166,7 @@ impl Node {
         let gateway = Gateway::new(Means {
             commands: shards.commands(),
             reads,
-            database,
+            database: Some(database),
             journal,
             backend: backend(&config.log),
             log,

@@ -8,8 +8,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use shopstream_domain::StreamId;
 use shopstream_eventlog::{EventData, Position, schema};
-use shopstream_proto::admin::v1::{ListParkedAggregatesRequest, VerifyReadModelsRequest};
 use shopstream_proto::admin::v1::verify_read_models_response::Event;
+use shopstream_proto::admin::v1::{ListParkedAggregatesRequest, VerifyReadModelsRequest};
 use shopstream_proto::event::v1::{self as wire, GetLogStatusRequest, PartitionRange, ReadRequest};
 use shopstream_proto::provider::v1::ListCallsRequest;
 use shopstream_proto::provider::v1::provider_service_client::ProviderServiceClient;
@@ -94,8 +94,11 @@ async fn parked(client: &Client) -> anyhow::Result<Vec<String>> {
     let page = client
         .call(request, async |mut shop, request| shop.admin.list_parked_aggregates(request).await)
         .await?;
-    let lines: Vec<String> =
-        page.aggregates.iter().map(|it| format!("{} {}: {}", it.projection, it.stream_id, it.reason)).collect();
+    let lines: Vec<String> = page
+        .aggregates
+        .iter()
+        .map(|it| format!("{} {}: {}", it.projection, it.stream_id, it.reason))
+        .collect();
     for line in &lines {
         println!("parked  {line}");
     }

@@ -16,9 +16,10 @@ use rustc_hash::FxHashMap;
 use shopstream_domain::model::State;
 use shopstream_domain::{Partition, StreamId, Version};
 use shopstream_eventlog::{Batch, CommitRecord, Cursor, Offset, Snapshot};
+use shopstream_projections::MemoryViews;
 use tokio::sync::watch;
 
-pub(crate) use self::follower::follow;
+pub(crate) use self::follower::{follow, tell};
 use self::views::Views;
 
 /// Clones are the same database.
@@ -47,6 +48,9 @@ struct Kept {
     /// How often one was given out.
     recalled: u64,
     views: Views,
+    read_models: MemoryViews,
+    /// What a read model could not fold.
+    unfolded: Vec<String>,
     /// Processes that could not read an event.
     parked: BTreeSet<StreamId>,
     journal_progress: Board,
@@ -81,6 +85,8 @@ impl Database {
             snapshots: BTreeMap::new(),
             recalled: 0,
             views: Views::default(),
+            read_models: MemoryViews::default(),
+            unfolded: Vec::new(),
             parked: BTreeSet::new(),
             journal_progress: Board::new(partitions),
             views_progress: Board::new(partitions),
@@ -139,6 +145,11 @@ impl Database {
         self.kept().recalled
     }
 
+    /// What the read models could not fold.
+    pub(crate) fn unfolded(&self) -> Vec<String> {
+        self.kept().unfolded.clone()
+    }
+
     /// All snapshots are gone.
     pub(crate) fn lose_snapshots(&self) {
         self.kept().snapshots.clear();
@@ -182,7 +193,7 @@ impl Database {
             for record in &batch.commits {
                 match reader {
                     Reader::Journal => kept.keep(record),
-                    Reader::Views => kept.views.fold(record),
+                    Reader::Views => kept.show(record),
                     Reader::Sagas => {}
                 }
             }
@@ -226,6 +237,13 @@ impl Kept {
         }
         // It is done; whether anybody hears of it is another matter.
         self.answers()
+    }
+
+    fn show(&mut self, record: &CommitRecord) {
+        self.views.fold(record);
+        if let Err(cause) = self.read_models.fold(record) {
+            self.unfolded.push(cause);
+        }
     }
 
     fn keep(&mut self, record: &CommitRecord) {

@@ -11,6 +11,7 @@ use shopstream_eventlog::sim::SimLog;
 use shopstream_eventlog::{CommitRecord, Cursor, Log, Position, Snapshot, schema};
 use xxhash_rust::xxh3::Xxh3Default;
 
+use crate::callers::Ledger;
 use crate::database::{Database, Reader};
 use crate::history::History;
 use crate::provider::Book;
@@ -41,6 +42,10 @@ impl fmt::Debug for Violation {
 pub struct Evidence {
     /// What the clients saw.
     pub(crate) history: History,
+    /// What the callers of the gateway heard.
+    pub(crate) ledger: Ledger,
+    /// What the read models could not fold.
+    pub(crate) unfolded: Vec<String>,
     /// Every record, by partition and offset.
     pub(crate) records: Vec<Vec<Bytes>>,
     /// What a fresh reader of the product says that counts, by partition in the order of offsets.
@@ -69,6 +74,7 @@ impl Evidence {
     pub(crate) async fn gather(
         log: &SimLog,
         history: History,
+        ledger: Ledger,
         database: &Database,
         book: Book,
         at_rest: bool,
@@ -79,6 +85,8 @@ impl Evidence {
             (0..log.partitions()).map(|partition| faults.records(partition)).collect();
         let mut evidence = Self {
             history,
+            ledger,
+            unfolded: database.unfolded(),
             counted: Vec::new(),
             events: Vec::new(),
             // A long one; while things go on it is compared with nothing.
@@ -138,7 +146,7 @@ impl Evidence {
         for snapshot in self.snapshots.values() {
             digest.update(&snapshot.bytes);
         }
-        digest.update(format!("{:?}{:?}", self.history, self.book).as_bytes());
+        digest.update(format!("{:?}{:?}{:?}", self.history, self.ledger, self.book).as_bytes());
         digest.digest()
     }
 }

@@ -5,6 +5,7 @@
 //! has to come to its end, then the checkers judge what is left behind. The same seed makes the same run to the last
 //! byte, so a seed is all that a bug report needs.
 
+mod callers;
 mod checkers;
 mod clients;
 mod clock;
@@ -63,6 +64,10 @@ pub struct Tally {
     pub takeovers: u64,
     /// Steps that broke something.
     pub breaks: u64,
+    /// Answers that callers of the gateway got.
+    pub answered: u64,
+    /// Calls that the gateway refused for good.
+    pub refused: u64,
 }
 
 /// Makes the run of `seed`, with so many steps.
@@ -140,6 +145,8 @@ impl std::ops::Add for Tally {
             recalled: self.recalled + other.recalled,
             takeovers: self.takeovers + other.takeovers,
             breaks: self.breaks + other.breaks,
+            answered: self.answered + other.answered,
+            refused: self.refused + other.refused,
         }
     }
 }

@@ -1,19 +1,25 @@
 //! One node: its way to the log, its shards, its projector, its processes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use shopstream_command_handlers::{Clock, Commands, Options, PartitionState, Shards};
+use async_trait::async_trait;
+use shopstream_command_handlers::{Clock, Commands, Options, Origin, PartitionState, Shards};
+use shopstream_domain::inventory::{Allocation, ReleaseReason};
+use shopstream_domain::{ReservationId, TenantId};
 use shopstream_eventlog::sim::SimLog;
 use shopstream_eventlog::writer::Identity;
 use shopstream_eventlog::{Journal, Log, LogError};
-use shopstream_sagas::{Parts, Sagas, Settings, Status, StockFanOut};
+use shopstream_gateway::{Gateway, Hold, Means, Policy, ReservationError, StockReservations};
+use shopstream_projections::{Progress, ReadModels};
+use shopstream_sagas::{HoldRequest, Parts, Sagas, Settings, Status, StockError, StockFanOut};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::database::{Database, Reader, follow};
+use crate::callers::Door;
+use crate::database::{Database, Reader, follow, tell};
 use crate::gate::{Gate, GatedLog};
 use crate::provider::Provider;
 
@@ -37,6 +43,7 @@ pub(crate) struct Node {
     pub(crate) gate: Gate,
     shards: Shards,
     projector: Vec<JoinHandle<()>>,
+    door: Arc<OnceLock<Door>>,
     processes: JoinHandle<()>,
     running: Arc<Mutex<Option<Running>>>,
     restart: Arc<Notify>,
@@ -61,9 +68,33 @@ impl Node {
         let journal: Arc<dyn Journal> = Arc::new(around.database.clone());
         let identity = Identity { node: name, address: String::new() };
         let shards = Shards::start(&log, &journal, &around.clock, &identity, &around.options);
-        let projector = [Reader::Journal, Reader::Views]
-            .map(|who| tokio::spawn(follow(around.database.clone(), log.clone(), who, around.batch_bytes)));
+        let mut projector: Vec<_> = [Reader::Journal, Reader::Views]
+            .map(|who| tokio::spawn(follow(around.database.clone(), log.clone(), who, around.batch_bytes)))
+            .into();
         let (running, restart, stop) = (Arc::default(), Arc::<Notify>::default(), CancellationToken::new());
+        let progress = Progress::new(log.partitions());
+        projector.push(tokio::spawn(tell(around.database.clone(), progress.clone())));
+        let gateway = Gateway::new(Means {
+            commands: shards.commands(),
+            reads: ReadModels::in_memory(Arc::new(around.database.clone()), progress),
+            database: None,
+            journal: journal.clone(),
+            log: log.clone(),
+            backend: "sim",
+            reservations: Arc::new(Reservations(Arc::clone(&running))),
+            clock: around.clock.clone(),
+            read_side: Arc::new(|| true),
+            policy: Policy::default(),
+            takes_calls: true,
+            stop: stop.clone(),
+        });
+        let door = Arc::new(OnceLock::new());
+        let opens = door.clone();
+        projector.push(tokio::spawn(async move {
+            let gateway = gateway.expect("the services of this program");
+            // Nobody else opens it.
+            let _ = opens.set(gateway.in_process().await);
+        }));
         let parts = Parts {
             log,
             commands: shards.commands(),
@@ -75,7 +106,12 @@ impl Node {
         };
         let processes = Processes { parts, running: Arc::clone(&running), restart: restart.clone() };
         let processes = tokio::spawn(processes.run(stop.clone()));
-        Ok(Self { gate, shards, projector: projector.into(), processes, running, restart, stop })
+        Ok(Self { gate, shards, projector, door, processes, running, restart, stop })
+    }
+
+    /// Where callers come in; empty until it opens.
+    pub(crate) fn door(&self) -> Arc<OnceLock<Door>> {
+        self.door.clone()
     }
 
     pub(crate) fn commands(&self) -> Commands {
@@ -133,6 +169,43 @@ impl Node {
         let _ = self.processes.await;
         self.shards.stop().await;
         self.projector.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// The gateway's way to the processes that hold stock.
+struct Reservations(Arc<Mutex<Option<Running>>>);
+
+impl Reservations {
+    fn stock(&self) -> Result<StockFanOut, ReservationError> {
+        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let away = || ReservationError::Unavailable { detail: "no processes run here".to_owned() };
+        running.map(|running| running.stock).ok_or_else(away)
+    }
+}
+
+#[async_trait]
+impl StockReservations for Reservations {
+    async fn reserve(&self, hold: Hold, origin: Origin) -> Result<Allocation, ReservationError> {
+        let Hold { tenant, reservation_id, keys, hold_seconds, hard_max_seconds } = hold;
+        let request = HoldRequest { tenant, reservation_id, keys, hold_seconds, hard_max_seconds };
+        self.stock()?.reserve(request, &origin).await.map_err(reservation_error)
+    }
+
+    async fn release(
+        &self,
+        tenant: TenantId,
+        reservation_id: ReservationId,
+        reason: ReleaseReason,
+        origin: Origin,
+    ) -> Result<(), ReservationError> {
+        self.stock()?.release(&tenant, &reservation_id, reason, &origin).await.map_err(reservation_error)
+    }
+}
+
+fn reservation_error(error: StockError) -> ReservationError {
+    match error {
+        StockError::Refused(refused) => ReservationError::Refused(refused),
+        StockError::Unavailable { detail } => ReservationError::Unavailable { detail },
     }
 }
 

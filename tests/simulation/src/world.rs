@@ -21,6 +21,7 @@ use tokio::time::sleep;
 
 pub(crate) use self::wishes::CLIENT;
 use self::wishes::Placed;
+use crate::callers::{Callers, Doors};
 use crate::clients::{Clients, Directory};
 use crate::clock::SimClock;
 use crate::database::Database;
@@ -41,6 +42,8 @@ pub(crate) struct World {
     nodes_started: u32,
     directory: Directory,
     clients: Clients,
+    doors: Doors,
+    callers: Callers,
     wishes: u64,
     orders: Vec<Placed>,
     /// What was seen on the way and must never be.
@@ -83,6 +86,7 @@ impl World {
             batch_bytes: weather.batch_bytes,
         };
         let directory = Directory::default();
+        let doors = Doors::default();
         let mut world = Self {
             random,
             weather,
@@ -94,6 +98,8 @@ impl World {
             nodes_started: 0,
             clients: Clients::new(directory.clone(), clock),
             directory,
+            callers: Callers::new(doors.clone()),
+            doors,
             wishes: 0,
             orders: Vec::new(),
             seen: Vec::new(),
@@ -110,9 +116,10 @@ impl World {
             self.break_something().await;
         } else {
             match self.random.random_range(0..100) {
-                0..19 => self.wish(),
-                19..22 => self.report(),
-                22 if self.random.random_bool(0.1) => self.around.provider.send_again(),
+                0..12 => self.wish(),
+                12..15 => self.report(),
+                15..30 => self.callers.call(&mut self.random),
+                30 if self.random.random_bool(0.1) => self.around.provider.send_again(),
                 _ => {}
             }
         }
@@ -190,12 +197,14 @@ impl World {
 
     fn publish(&self) {
         self.directory.set(self.nodes.iter().map(Node::commands).collect());
+        self.doors.set(self.nodes.iter().map(Node::door).collect());
     }
 
     /// Everything that is left behind.
     pub(crate) async fn evidence(&self, at_rest: bool) -> Evidence {
         let Surroundings { log, database, provider, .. } = &self.around;
-        Evidence::gather(log, self.clients.history(), database, provider.book(), at_rest).await
+        let (history, ledger) = (self.clients.history(), self.callers.ledger());
+        Evidence::gather(log, history, ledger, database, provider.book(), at_rest).await
     }
 
     pub(crate) fn seen(&self) -> Vec<Violation> {

@@ -1,6 +1,7 @@
 //! The promises, each checked by a fold of its own over the evidence: what the product's own code believes is not
 //! asked.
 
+mod answers;
 mod commands;
 mod log;
 mod money;
@@ -16,6 +17,7 @@ use shopstream_domain::order::CheckoutEvent;
 use shopstream_domain::returns::Event as ReturnEvent;
 
 use crate::Tally;
+use crate::callers::Heard;
 use crate::evidence::{Evidence, Violation};
 use crate::history::End;
 
@@ -29,6 +31,10 @@ pub(crate) fn judge(evidence: &Evidence) -> Vec<Violation> {
     }
     let mut all = Vec::new();
     for check in [
+        answers::first_answer_again,
+        answers::one_key_one_operation,
+        answers::effects,
+        answers::in_words,
         commands::acknowledged_once,
         commands::no_effect_without_command,
         commands::one_answer,
@@ -73,6 +79,13 @@ pub(crate) fn tally(evidence: &Evidence) -> Tally {
         unknown: attempts().filter(|attempt| attempt.end == End::Unknown).count() as u64,
         ..Tally::default()
     };
+    for heard in evidence.ledger.operations.iter().flat_map(|operation| &operation.heard) {
+        match heard {
+            Heard::Answer(_) => tally.answered += 1,
+            Heard::Refusal { .. } if heard.is_final() => tally.refused += 1,
+            Heard::Refusal { .. } | Heard::Nothing => {}
+        }
+    }
     let (owned, claims) = log::counting(evidence);
     tally.void = (records - owned.len()) as u64;
     tally.takeovers = (claims as u64).saturating_sub(evidence.records.len() as u64);

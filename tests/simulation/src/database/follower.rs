@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use shopstream_eventlog::{Cursor, Log};
+use shopstream_projections::{Progress, Projection};
 use tokio::time::sleep;
 
 use super::{Database, Reader, Trouble};
@@ -44,5 +45,24 @@ async fn read_on(
         }
         saved.retain(|known| batch.cursors.iter().all(|moved| moved.partition != known.partition));
         saved.extend(batch.cursors);
+    }
+}
+
+/// Tells a node's queries how far the journal and the views are, for ever.
+pub(crate) async fn tell(database: Database, progress: Progress) {
+    let (mut journal, mut views) = database.boards();
+    loop {
+        let next = journal.borrow_and_update().clone();
+        progress.advance(Projection::Journal, (0..).zip(next));
+        let next = views.borrow_and_update().clone();
+        for projection in Projection::views() {
+            progress.advance(projection, (0..).zip(next.iter().copied()));
+        }
+        tokio::select! {
+            biased;
+            Ok(()) = journal.changed() => {}
+            Ok(()) = views.changed() => {}
+            else => return,
+        }
     }
 }

@@ -7,6 +7,7 @@ use shopstream_domain::{Partition, StreamId};
 use shopstream_eventlog::{
     CommandId, CommitRecord, Cursor, History, Journal, JournalError, Offset, Position, Snapshot,
 };
+use shopstream_projections::{DatabaseError, MemoryViews, ViewStore};
 use shopstream_sagas::ports::{CursorMove, Obstacle, SagaStore, StoreError, Unfinished};
 use tokio::sync::watch;
 
@@ -85,6 +86,26 @@ impl Journal for Database {
 
     fn progress(&self) -> watch::Receiver<Vec<Offset>> {
         self.kept().journal_progress.subscribe()
+    }
+}
+
+impl ViewStore for Database {
+    fn look(&self, with: &mut dyn FnMut(&MemoryViews)) -> Result<(), DatabaseError> {
+        let mut kept = self.kept();
+        kept.answers().map_err(|_| DatabaseError::Unavailable {
+            target: "memory".to_owned(),
+            detail: "the simulated database does not answer".to_owned(),
+        })?;
+        with(&kept.read_models);
+        Ok(())
+    }
+}
+
+impl Database {
+    /// How far the journal is, and the views.
+    pub(super) fn boards(&self) -> (watch::Receiver<Vec<Offset>>, watch::Receiver<Vec<Offset>>) {
+        let mut kept = self.kept();
+        (kept.journal_progress.subscribe(), kept.views_progress.subscribe())
     }
 }
 

@@ -31,6 +31,7 @@ impl World {
         self.around.database.heal();
         self.around.provider.set_trouble(0.0);
         self.clients.idle().await;
+        self.callers.idle().await;
         self.leave_one_node().await;
         self.around.provider.send_again();
         for _ in 0..LOOKS_MAX {
