@@ -2,10 +2,12 @@
 
 mod parked;
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use shopstream_eventlog::Cursor;
-use shopstream_projections::{Difference, Digest, Keeper, Projection, RebuildError};
+use shopstream_eventlog::{Cursor, Position};
+use shopstream_projections::{Checkpoint, Difference, Digest, Keeper, Projection, RebuildError};
 use shopstream_proto::Validate;
 use shopstream_proto::admin::v1::admin_service_server::AdminService;
 use shopstream_proto::admin::v1::verify_read_models_response::Event;
@@ -16,6 +18,7 @@ use shopstream_proto::admin::v1::{
     SkipParkedEventResponse, VerifyReadModelsRequest, VerifyReadModelsResponse,
 };
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -29,6 +32,12 @@ const SCRATCH: u32 = 1_000_000;
 const REPORTS: usize = 16;
 /// How much of a row that differs is shown.
 const ROW_CHARS: usize = 1_000;
+/// What the verdict on the processes is named.
+const PROCESSES: &str = "processes";
+/// How long a read model or the processes may need to read to the end of the log.
+const CATCH_UP: Duration = Duration::from_secs(30);
+/// Between two looks at how far the processes are.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The service.
 pub(crate) struct Admin {
@@ -49,8 +58,21 @@ impl AdminService for Admin {
         let (reports, stream) = mpsc::channel(REPORTS);
         let shop = self.shop.clone();
         tokio::spawn(async move {
+            let ends = if request.to_the_end { ends(&shop).await.map(Some) } else { Ok(None) };
+            let ends = match ends {
+                Ok(ends) => ends,
+                // Nobody may listen any more.
+                Err(failure) => return drop(reports.send(Err(failure.into())).await),
+            };
+            if let Some(ends) = &ends {
+                let verdict = processes(&shop, ends).await.map_err(Status::from);
+                let failed = verdict.is_err();
+                if reports.send(verdict.map(|verdict| named_response(PROCESSES, verdict))).await.is_err() || failed {
+                    return;
+                }
+            }
             for projection in projections {
-                let verdict = verify(&shop, projection, &reports).await;
+                let verdict = verify(&shop, projection, ends.as_deref(), &reports).await;
                 let failed = verdict.is_err();
                 let answer = verdict
                     .map(|verdict| response(projection, Event::Verdict(verdict)))
@@ -117,17 +139,61 @@ fn named(names: &[String]) -> Result<Vec<Projection>, Failure> {
     names.iter().enumerate().map(named).collect()
 }
 
-/// Replays a projection into tables of its own, up to where the live one is, and compares the two.
+/// Where the log ends now, by partition.
+async fn ends(shop: &Shop) -> Result<Vec<Cursor>, Failure> {
+    let log = &shop.means.log;
+    let mut ends = Vec::new();
+    for partition in 0..log.partitions() {
+        let next = log.end(partition).await.map_err(|_| Failure::Away { what: "the log" })?;
+        ends.push(Cursor { next, ..log.start(partition) });
+    }
+    Ok(ends)
+}
+
+/// Whether the processes have read to the end, given some time.
+async fn processes(shop: &Shop, ends: &[Cursor]) -> Result<ReplayVerdict, Failure> {
+    let checkpoint = Checkpoint { reader: Keeper::Sagas.name(), epoch: 1 };
+    let deadline = Instant::now() + CATCH_UP;
+    loop {
+        let found = checkpoint.load(&shop.means.database).await?;
+        let next = |end: &Cursor| found.iter().find(|it| it.partition == end.partition).map_or(0, |it| it.next);
+        let Some(end) = ends.iter().find(|end| next(end) < end.next) else {
+            return Ok(ReplayVerdict { equal: true, ..ReplayVerdict::default() });
+        };
+        if Instant::now() >= deadline {
+            let (partition, next, end) = (end.partition, next(end), end.next);
+            let difference = format!("they have read partition {partition} up to offset {next}, and it ends at {end}");
+            return Ok(ReplayVerdict { equal: false, difference, ..ReplayVerdict::default() });
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Replays a projection into tables of its own, up to where the live one is or to these `ends`, and compares the two.
 async fn verify(
     shop: &Shop,
     projection: Projection,
+    ends: Option<&[Cursor]>,
     reports: &mpsc::Sender<Result<VerifyReadModelsResponse, Status>>,
 ) -> Result<ReplayVerdict, Failure> {
     let database = &shop.means.database;
+    if let Some(ends) = ends {
+        let last = |end: &Cursor| Some(Position { partition: end.partition, offset: end.next.checked_sub(1)? });
+        let positions: Vec<Position> = ends.iter().filter_map(last).collect();
+        if let Err(behind) = shop.reads().wait_for(projection, &positions, Instant::now() + CATCH_UP).await {
+            return Ok(ReplayVerdict { equal: false, difference: behind.to_string(), ..ReplayVerdict::default() });
+        }
+    }
     // What an interrupted comparison left behind.
     database.drop_epoch(projection, SCRATCH).await?;
     let active = database.active_epoch(projection).await?;
-    let live = database.digest(projection, active).await?;
+    let mut live = database.digest(projection, active).await?;
+    // A checkpoint may be behind its view over records of which the view keeps nothing.
+    for end in ends.unwrap_or_default() {
+        if let Some(cursor) = live.cursors.iter_mut().find(|it| it.partition == end.partition && it.next < end.next) {
+            cursor.next = end.next;
+        }
+    }
     let total = records(&live.cursors);
     let report = |cursors: &[Cursor]| {
         let progress = ReplayProgress { done_count: records(cursors), total_count: total };
@@ -139,6 +205,9 @@ async fn verify(
         .await
         .map_err(broken_off)?;
     let replayed = database.digest(projection, SCRATCH).await?;
+    if ends.is_some() {
+        live.cursors.clone_from(&replayed.cursors);
+    }
     let mut difference = difference(&live, &replayed).unwrap_or_default();
     if live.tables != replayed.tables
         && let Some(first) = database.first_difference(projection, [active, SCRATCH]).await?
@@ -147,9 +216,10 @@ async fn verify(
         difference.push_str(&describe(&first));
     }
     let set_aside = database.parked(Some(Keeper::View(projection)), None, 1).await?;
-    if !difference.is_empty() && !set_aside.is_empty() {
+    if !set_aside.is_empty() && (!difference.is_empty() || ends.is_some()) {
         difference.push_str("; the live one has set aggregates aside, see `shopstream parked list`");
     }
+    let difference = difference.trim_start_matches("; ").to_owned();
     database.drop_epoch(projection, SCRATCH).await?;
     let rows: u64 = live.tables.iter().map(|table| table.rows).sum();
     Ok(ReplayVerdict { equal: difference.is_empty(), row_count: rows as i64, difference })
@@ -185,6 +255,10 @@ fn describe(Difference { rows: [live, replayed], .. }: &Difference) -> String {
 
 fn records(cursors: &[Cursor]) -> i64 {
     cursors.iter().map(|cursor| cursor.next as i64).sum()
+}
+
+fn named_response(name: &str, verdict: ReplayVerdict) -> VerifyReadModelsResponse {
+    VerifyReadModelsResponse { name: name.to_owned(), event: Some(Event::Verdict(verdict)) }
 }
 
 fn response(projection: Projection, event: Event) -> VerifyReadModelsResponse {

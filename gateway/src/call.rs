@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use shopstream_command_handlers::Origin;
 use shopstream_domain::TenantId;
+use shopstream_domain::text::TextRule;
 use tokio::time::{Instant, timeout_at};
 use tonic::metadata::MetadataMap;
 
@@ -20,8 +21,8 @@ const PATIENCE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// An answer leaves this long before the caller's deadline, or a tenth of its time where that is shorter, so that it
 /// arrives while somebody listens (`rulings.md` 11).
 const MARGIN_MAX: Duration = Duration::from_millis(100);
-/// Longer texts in metadata are cut: they are written with every commit.
-const TEXT_MAX: usize = 128;
+/// Who asks. It is written with every commit.
+const ACTOR: TextRule = TextRule::line(128);
 
 /// What a call's metadata say.
 #[derive(Clone, Debug)]
@@ -64,8 +65,10 @@ impl Call {
                     "this name is for the shop's own processes",
                 ));
             }
-            Some(name) if (1..=TEXT_MAX).contains(&name.len()) => name,
-            Some(_) => return Err(Failure::invalid("shopstream-actor", "not 1 to 128 characters")),
+            Some(name) => match ACTOR.check_present("shopstream-actor", name) {
+                Ok(()) => name,
+                Err(error) => return Err(Failure::invalid("shopstream-actor", error.to_string())),
+            },
             None => "anonymous",
         };
         // A trace context that is not one is nobody's error: it is left out.

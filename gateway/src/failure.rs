@@ -1,6 +1,7 @@
 //! Why a call is not answered as asked, before it is put into the words of gRPC ([`crate::status`]).
 
 use shopstream_command_handlers::CommandError;
+use shopstream_domain::text::TextError;
 use shopstream_domain::{Partition, Refusal, RefusalFamily, Refused};
 use shopstream_eventlog::{JournalError, Position};
 use shopstream_projections::{DatabaseError, ReleaseError};
@@ -183,12 +184,22 @@ impl From<DatabaseError> for Failure {
     fn from(error: DatabaseError) -> Self {
         match error {
             DatabaseError::Unreadable { .. } => Self::Internal(error.to_string()),
+            // Only reads come here, and what they are asked with is the client's. A repeat would be told the same.
+            wrong if wrong.is_about_data() => {
+                Self::invalid("request", "a text in it is none that the shop can keep: leave out control characters")
+            }
             // Its text has addresses and statements that no client needs.
             away => {
                 tracing::warn!(cause = %away, "a query failed");
                 Self::Away { what: "the database" }
             }
         }
+    }
+}
+
+impl From<TextError> for Failure {
+    fn from(error: TextError) -> Self {
+        Self::Refused(error.refused())
     }
 }
 

@@ -112,11 +112,36 @@ impl Checkpoint<'_> {
         Err(self.overtaken(stuck.unwrap_or_default()))
     }
 
-    /// Moves cursors in a transaction of their own, all or none; `None`: from nowhere, as nothing was ever saved.
+    /// Moves cursors in a transaction of their own, all or none; `None`: from nowhere, as nothing was ever saved. Cursors
+    /// that the database has lost, or has further back, because a copy took its place, move on from where it has them: who
+    /// saves them has read everything since.
     ///
     /// # Errors
-    /// [`CheckpointError::Overtaken`] where one of them is not where it should be.
+    /// [`CheckpointError::Overtaken`] where one of them is where only somebody else can have moved it.
     pub async fn save(
+        &self,
+        database: &Database,
+        moves: &[(Option<Cursor>, Cursor)],
+    ) -> Result<(), CheckpointError> {
+        match self.try_save(database, moves).await {
+            Err(error @ CheckpointError::Overtaken { .. }) => {
+                let found = self.load(database).await?;
+                let moves: Option<Vec<_>> = moves.iter().map(|step| found_behind(&found, *step)).collect();
+                match moves {
+                    Some(moves) => self.try_save(database, &moves).await,
+                    None => Err(error),
+                }
+            }
+            saved => {
+                if let Err(CheckpointError::Database(error)) = &saved {
+                    database.heard(error);
+                }
+                saved
+            }
+        }
+    }
+
+    async fn try_save(
         &self,
         database: &Database,
         moves: &[(Option<Cursor>, Cursor)],
@@ -155,6 +180,20 @@ impl Checkpoint<'_> {
 
     fn overtaken(&self, partition: Partition) -> CheckpointError {
         CheckpointError::Overtaken { reader: self.reader.to_owned(), partition }
+    }
+}
+
+/// The same move from where the database has the cursor, if that is further back than it should be. `None`: it is not, and
+/// somebody else has moved it.
+fn found_behind(
+    found: &[Cursor],
+    (from, to): (Option<Cursor>, Cursor),
+) -> Option<(Option<Cursor>, Cursor)> {
+    let found = found.iter().find(|cursor| cursor.partition == to.partition).copied();
+    match (found, from) {
+        (None, _) => Some((None, to)),
+        (Some(found), Some(from)) if found == from || found.next < from.next => Some((Some(found), to)),
+        (Some(_), _) => None,
     }
 }
 

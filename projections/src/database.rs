@@ -354,7 +354,7 @@ impl DatabaseError {
 
     /// Whether the server will never keep this: what was to be written is at fault, or what was written, and not the
     /// server or somebody else's transaction. So says the class: a row twice, data exceptions, broken constraints, program limits.
-    pub(crate) fn is_about_data(&self) -> bool {
+    pub fn is_about_data(&self) -> bool {
         match self {
             Self::Unreadable { .. } => true,
             Self::Statement(error) => match error.code() {

@@ -22,11 +22,12 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use metrics::{counter, gauge, histogram};
 use shopstream_domain::model::Event;
-use shopstream_domain::{Partition, StreamId, Timestamp, Version};
+use shopstream_domain::text::{TextError, TextRule, forbidden_in_json};
+use shopstream_domain::{Partition, Refusal, StreamId, Timestamp, Version};
 use shopstream_eventlog::writer::{Fenced, SubmitError};
 use shopstream_eventlog::{
     ClaimError, Commit, CommitRecord, Cursor, Halt, Journal, Offset, PartitionWriter, Position, Progress,
-    ReadError, schema,
+    EventData, ReadError, schema,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Duration, sleep};
@@ -48,6 +49,8 @@ use crate::{Clock, CommandEnvelope, CommandError, Options, PartitionState, Parti
 const TURN: usize = 256;
 /// How many bytes are on their way to the log at most; a backend may take less.
 const IN_FLIGHT_BYTES: usize = 8 << 20;
+/// Who asked and in the course of what: names of streams among them, which are long.
+const ORIGIN: TextRule = TextRule::line(1_024);
 
 /// So long callers wait for a doubt to end. One that lasts longer may last very long: they are told what it is.
 const DOUBT: Duration = Duration::from_secs(2);
@@ -358,6 +361,8 @@ impl Shard {
             Ok(Err(refused)) => return Err(Trouble::Refused(CommandError::Refused(refused))),
             Err(_) => return Err(Trouble::Panicked),
         };
+        let stored: Vec<EventData> = events.iter().map(schema::encode).collect();
+        check_texts(envelope, &stored).map_err(|error| Trouble::Refused(CommandError::Refused(error.refused())))?;
         let commit = Commit {
             stream: envelope.stream.clone(),
             first_version: entry.version + 1,
@@ -369,7 +374,7 @@ impl Shard {
             traceparent: envelope.origin.traceparent.as_ref().to_owned(),
             recorded_at: now,
             effective_at: envelope.effective_at,
-            events: events.iter().map(schema::encode).collect(),
+            events: stored,
         };
         Ok(Some((commit, events)))
     }
@@ -614,5 +619,23 @@ fn answer_again(envelope: &CommandEnvelope, done: &Done, partition: Partition) -
             outcome,
             repeated: true,
         })),
+    }
+}
+
+/// The last gate before the log, whoever gave the command: no text in a commit is one that a reader of the log cannot hold
+/// or show. The aggregates have refused such texts by their fields already.
+fn check_texts(envelope: &CommandEnvelope, events: &[EventData]) -> Result<(), TextError> {
+    let origin = &envelope.origin;
+    for (field, text) in [
+        ("actor", &origin.actor),
+        ("correlation_id", &origin.correlation_id),
+        ("causation_id", &origin.causation_id),
+        ("traceparent", &origin.traceparent),
+    ] {
+        ORIGIN.check(field, text)?;
+    }
+    match events.iter().find_map(|event| forbidden_in_json(&event.payload)) {
+        Some(character) => Err(TextError::Forbidden { field: "command".to_owned(), character, at: 0 }),
+        None => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use prost::Message;
+use shopstream_domain::text::{ACCOUNT, LABEL};
 use shopstream_domain::{StreamId, Version};
 use shopstream_projections::{Keeper, Parked, Projection, ReleaseError, Skipped, Wish};
 use shopstream_proto::Validate;
@@ -134,17 +135,19 @@ pub(super) async fn skip(
 ) -> Result<SkipParkedEventResponse, Failure> {
     request.validate()?;
     let (keeper, stream) = (named(&request.projection)?, stream(&request.stream_id)?);
-    for (field, text, wanted) in [
-        ("reason", &request.reason, "say why the event may be left out: it is kept for ever"),
+    for (field, text, rule, wanted) in [
+        ("reason", &request.reason, ACCOUNT, "say why the event may be left out: it is kept for ever"),
         (
             "skipped_by",
             &request.skipped_by,
+            LABEL,
             "say who decides that the event is left out: it is kept for ever",
         ),
     ] {
         if text.trim().is_empty() {
             return Err(Failure::invalid(field, wanted));
         }
+        rule.check(field, text)?;
     }
     if keeper == Keeper::Sagas {
         return Err(Failure::invalid("projection", NO_SKIP));

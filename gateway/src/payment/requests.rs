@@ -1,6 +1,7 @@
 //! What the requests about payments mean.
 
 use shopstream_command_handlers::CommandEnvelope;
+use shopstream_domain::text::LABEL;
 use shopstream_domain::payment::{Answer, Command, ProviderOperation, provider_key};
 use shopstream_domain::{OrderId, PaymentId, Timestamp};
 use shopstream_projections::order::{OrderDetail, OrderStatus};
@@ -87,6 +88,13 @@ pub(super) struct Signal {
 impl Signal {
     pub(super) fn of(mut request: RecordProviderSignalRequest) -> Result<Self, Failure> {
         let asked = Asked::of(&mut request)?;
+        for (field, text) in [
+            ("provider_event_id", &request.provider_event_id),
+            ("provider_key", &request.provider_key),
+            ("decline_code", &request.decline_code),
+        ] {
+            LABEL.check(field, text)?;
+        }
         let at = request.provider_time.as_ref().map(|time| {
             timestamp_of(time)
                 .ok_or_else(|| Failure::invalid("provider_time", "not a time of the years 1 to 9999"))

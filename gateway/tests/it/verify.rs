@@ -8,7 +8,7 @@ use tonic::Code;
 use crate::shop::{TestShop, draft};
 
 async fn verdict(shop: &TestShop, name: &str) -> ReplayVerdict {
-    let request = VerifyReadModelsRequest { names: vec![name.to_owned()] };
+    let request = VerifyReadModelsRequest { names: vec![name.to_owned()], to_the_end: false };
     let mut admin = AdminServiceClient::new(shop.channel.clone());
     let mut answers = admin.verify_read_models(request).await.expect("open").into_inner();
     while let Some(answer) = answers.message().await.expect("an answer") {
@@ -59,7 +59,7 @@ async fn a_row_or_checkpoint_that_the_log_does_not_say_is_named() {
 #[tokio::test]
 async fn a_name_that_is_no_read_model_is_refused() {
     let shop = TestShop::start().await;
-    let request = VerifyReadModelsRequest { names: vec!["journal".to_owned(), "journey".to_owned()] };
+    let request = VerifyReadModelsRequest { names: vec!["journal".to_owned(), "journey".to_owned()], to_the_end: false };
     let mut admin = AdminServiceClient::new(shop.channel.clone());
     let refused = admin.verify_read_models(request).await.expect_err("refused");
     assert_eq!(refused.code(), Code::InvalidArgument);

@@ -5,6 +5,8 @@ mod halt;
 mod journal;
 mod poison;
 mod queries;
+mod lost;
 mod rebuild;
+mod refused;
 mod release;
 mod story;

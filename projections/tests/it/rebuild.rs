@@ -162,3 +162,50 @@ async fn the_active_epoch_answers_and_goes_on() {
     );
     assert_eq!(database.active_epoch(Projection::StockLevel).await.unwrap(), 2);
 }
+
+/// What another version of the program left: tables of another shape, or the same filled by another fold.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_of_another_version_are_filled_again_by_themselves_and_answer() {
+    let shop = Shop::new(2).await;
+    let projector = shop.project().await;
+    for n in 0..10 {
+        shop.order(n, "cus_1", "MUG", u64::from(n) * 2).await;
+    }
+    shop.caught_up(&projector.progress()).await;
+    projector.stop().await;
+    let database = &shop.db.database;
+    let older = "WITH s AS (UPDATE read_model_epoch SET tables = replace(tables, '-- fold', '-- old fold') \
+         WHERE projection = 'stock_level' RETURNING 1) SELECT count(*) FROM s";
+    assert_eq!(shop.count(older).await, 1);
+    let narrower = "WITH s AS (UPDATE read_model_epoch SET tables = 'CREATE TABLE detail (a int)' \
+         WHERE projection = 'order_detail' RETURNING 1) SELECT count(*) FROM s";
+    assert_eq!(shop.count(narrower).await, 1);
+
+    // A node that only answers, and was there before.
+    let follower = shopstream_projections::Progress::new(2);
+    let elsewhere = ReadModels::open(database.clone(), follower.clone()).await.unwrap();
+    let projector = shop.project().await;
+    assert_eq!(database.active_epoch(Projection::StockLevel).await.unwrap(), 2);
+    assert_eq!(database.active_epoch(Projection::OrderDetail).await.unwrap(), 2);
+    assert_eq!(database.active_epoch(Projection::PaymentView).await.unwrap(), 1);
+    assert_eq!(shop.count("SELECT count(*) FROM pg_namespace WHERE nspname = 'stock_level_e1'").await, 0);
+    shop.order(10, "cus_1", "MUG", 20).await;
+    shop.caught_up(&projector.progress()).await;
+    let views = shop.read_models(&projector).await;
+    let stock = views.stock(&tenant(), &sku("MUG"), &LocationId::main()).await.unwrap().unwrap();
+    assert_eq!(stock.version, 22);
+    let reachable = std::sync::atomic::AtomicBool::new(true);
+    let following = follower.follow(database, &reachable);
+    tokio::select! {
+        () = following => {}
+        () = shop.caught_up(&follower) => {}
+    }
+    let stock = elsewhere.stock(&tenant(), &sku("MUG"), &LocationId::main()).await.unwrap().unwrap();
+    assert_eq!(stock.version, 22);
+    projector.stop().await;
+
+    // Once is enough.
+    let projector = shop.project().await;
+    assert_eq!(database.active_epoch(Projection::StockLevel).await.unwrap(), 2);
+    projector.stop().await;
+}

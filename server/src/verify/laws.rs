@@ -12,6 +12,7 @@ use shopstream_domain::returns::Event as ReturnEvent;
 use shopstream_eventlog::Position;
 
 use super::money::Money;
+use super::standing::Standing;
 use super::stock::Stock;
 
 /// One event with its place.
@@ -63,6 +64,7 @@ pub struct ProviderCall {
 pub struct Laws {
     stock: Stock,
     money: Money,
+    standing: Standing,
     /// Returns: whether they have ended.
     returns: BTreeMap<StreamId, bool>,
 }
@@ -85,8 +87,14 @@ impl Laws {
         let checked = match &seen.event {
             Event::Stock(event) => self.stock.item(&seen.stream, event),
             Event::Reservation(event) => self.stock.reservation(&seen.stream, event),
-            Event::Order(event) => self.money.order(&seen.stream, event),
-            Event::Checkout(event) => self.money.checkout(&seen.stream, event),
+            Event::Order(event) => {
+                self.standing.order(&seen.stream, event);
+                self.money.order(&seen.stream, event)
+            }
+            Event::Checkout(event) => {
+                self.standing.checkout(&seen.stream);
+                self.money.checkout(&seen.stream, event)
+            }
             Event::Payment(event) => self.money.payment(&seen.stream, event),
             Event::Return(event) => {
                 self.goods_return(&seen.stream, event);
@@ -118,6 +126,7 @@ impl Laws {
     pub fn conclude(&self, calls: Option<&[ProviderCall]>) -> Findings {
         let mut findings = Findings::default();
         self.stock.conclude(&mut findings);
+        self.standing.conclude(&mut findings);
         self.money.conclude(&self.stock, &mut findings);
         if let Some(calls) = calls {
             self.money.compare(calls, &mut findings);

@@ -2,6 +2,7 @@
 
 mod laws;
 mod money;
+mod standing;
 mod stock;
 #[cfg(test)]
 mod tests;
