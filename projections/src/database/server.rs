@@ -21,7 +21,10 @@ use super::explain;
 /// Between two looks at a server that answers.
 const LOOK: Duration = Duration::from_millis(500);
 /// A server that says nothing for so long does not answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(2);
+/// After so long its connection is given up.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+const SILENT: &str = "it says nothing";
 /// Between two tries to reach one that is away.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -82,36 +85,49 @@ impl Server {
     pub(super) async fn watch(self, config: Config) {
         let mut first = true;
         loop {
-            let cause = match self.watch_once(&config, std::mem::take(&mut first)).await {
-                Ok(()) => "it does not answer in time".to_owned(),
-                Err(error) => explain(&error),
-            };
-            self.0.trouble.send_if_modified(|known| {
-                let news = known.is_none();
-                if news {
-                    warn!("Postgres does not answer: {cause}");
-                }
-                *known = Some(cause);
-                news
-            });
+            match self.watch_once(&config, first).await {
+                Ok(()) => self.complain(SILENT),
+                Err(error) => self.complain(&explain(&error)),
+            }
+            first = false;
             sleep(RETRY).await;
         }
     }
 
-    /// Watches over one connection. `Ok`: the server is silent.
+    fn complain(&self, cause: &str) {
+        self.0.trouble.send_if_modified(|known| {
+            let news = known.is_none();
+            if news {
+                warn!("Postgres does not answer: {cause}");
+                *known = Some(cause.to_owned());
+            }
+            news
+        });
+    }
+
+    /// Watches over one connection. `Ok`: the server is silent for good.
     async fn watch_once(&self, config: &Config, first: bool) -> Result<(), tokio_postgres::Error> {
-        let Ok(connected) = timeout(PATIENCE, config.connect(NoTls)).await else { return Ok(()) };
+        let Ok(connected) = timeout(SILENCE_MAX, config.connect(NoTls)).await else { return Ok(()) };
         let (client, connection) = connected?;
         let mut serving = JoinSet::new();
         serving.spawn(connection);
+        if !first {
+            // Nobody knows what happened since the connection before was lost.
+            self.begin_session();
+        }
         loop {
-            let Ok(greeted) = timeout(PATIENCE, self.greet(&client)).await else { return Ok(()) };
-            greeted?;
-            let back = self.0.trouble.send_if_modified(|known| known.take().is_some());
-            if back && !first {
+            let mut greeted = std::pin::pin!(self.greet(&client));
+            match timeout(PATIENCE, &mut greeted).await {
+                Ok(greeted) => drop(greeted?),
+                // As long as the connection stands nothing is lost: it may only be busy.
+                Err(_) => {
+                    self.complain(SILENT);
+                    let Ok(greeted) = timeout(SILENCE_MAX, greeted).await else { return Ok(()) };
+                    greeted?;
+                }
+            }
+            if self.0.trouble.send_if_modified(|known| known.take().is_some()) {
                 info!("Postgres answers again");
-                // Nobody knows what happened meanwhile.
-                self.begin_session();
             }
             tokio::select! {
                 () = sleep(LOOK) => {}

@@ -108,10 +108,10 @@ async fn idle_views_go_on_after_a_backend_was_killed() {
     for round in 0..4_u32 {
         let last = shop.order(round, "cus_1", "MUG", u64::from(round) * 2).await;
         shop.caught_up(&projector.progress()).await;
+        let views = shop.read_models(&projector).await;
         let victim = shop.count("SELECT pid::int8 FROM pg_stat_activity WHERE state = 'idle' ORDER BY pid LIMIT 1").await;
         kill(Pid::from_raw(victim as i32), Signal::SIGKILL).unwrap();
         // A named position that was answered before is answered again, and with the row.
-        let views = shop.read_models(&projector).await;
         let deadline = Instant::now() + PATIENCE;
         loop {
             let seen = views.wait_for(Projection::OrderDetail, &[last], deadline).await;
@@ -263,8 +263,7 @@ async fn a_locked_table_stops_only_its_own_queries() {
     let (main, mug) = (shopstream_domain::LocationId::main(), sku("MUG"));
     // They come, wait and leave, more of them than there are ways.
     for _ in 0..40 {
-        let asked = views.stock(&tenant(), &mug, &main);
-        drop(timeout(Duration::from_millis(20), async { asked.await }).await);
+        drop(timeout(Duration::from_millis(20), views.stock(&tenant(), &mug, &main)).await);
     }
     let asked = Instant::now();
     let id = shopstream_domain::OrderId::new("ord_0").unwrap();

@@ -1,7 +1,7 @@
 //! A projection built again from the log equals the one that was kept current.
 
 use shopstream_domain::LocationId;
-use shopstream_projections::{Projection, ReadModels};
+use shopstream_projections::{Projection, Projector, ReadModels};
 
 use crate::story::{Shop, sku, tenant};
 
@@ -184,7 +184,10 @@ async fn tables_of_another_version_are_filled_again_by_themselves_and_answer() {
     // A node that only answers, and was there before.
     let follower = shopstream_projections::Progress::new(2);
     let elsewhere = ReadModels::open(database.clone(), follower.clone()).await.unwrap();
-    let projector = shop.project().await;
+    let (progress, company) = (shopstream_projections::Progress::new(2), shopstream_projections::Company::Followed);
+    let (log, now) = (shop.log.log.clone(), shopstream_domain::Timestamp::default);
+    let started = Projector::start_telling(log, database.clone(), progress, company, now).await;
+    let projector = started.unwrap();
     assert_eq!(database.active_epoch(Projection::StockLevel).await.unwrap(), 2);
     assert_eq!(database.active_epoch(Projection::OrderDetail).await.unwrap(), 2);
     assert_eq!(database.active_epoch(Projection::PaymentView).await.unwrap(), 1);

@@ -25,7 +25,7 @@ use shopstream_test_servers::postgres::{TestDatabase, database};
 use tokio::time::Instant;
 
 /// Longer than anything here takes; only a failure waits for so long.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A log and a database, with nothing running.
 pub struct Shop {
