@@ -2,6 +2,8 @@
 
 mod parked;
 
+use std::sync::Arc;
+
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use shopstream_eventlog::Cursor;
@@ -10,7 +12,7 @@ use shopstream_proto::Validate;
 use shopstream_proto::admin::v1::admin_service_server::AdminService;
 use shopstream_proto::admin::v1::verify_read_models_response::Event;
 use shopstream_proto::admin::v1::{
-    ExplainParkedAggregateRequest, ExplainParkedAggregateResponse, ListParkedAggregatesRequest,
+    DescribeNodeRequest, DescribeNodeResponse, ExplainParkedAggregateRequest, ExplainParkedAggregateResponse, ListParkedAggregatesRequest,
     ListParkedAggregatesResponse, ListSkippedEventsRequest, ListSkippedEventsResponse, ReplayProgress,
     ReplayVerdict, RetryParkedAggregateRequest, RetryParkedAggregateResponse, SkipParkedEventRequest,
     SkipParkedEventResponse, VerifyReadModelsRequest, VerifyReadModelsResponse,
@@ -29,6 +31,9 @@ const SCRATCH: u32 = 1_000_000;
 const REPORTS: usize = 16;
 /// How much of a row that differs is shown.
 const ROW_CHARS: usize = 1_000;
+
+/// What a node says of itself.
+pub type Describe = Arc<dyn Fn() -> DescribeNodeResponse + Send + Sync>;
 
 /// The service.
 pub(crate) struct Admin {
@@ -102,6 +107,14 @@ impl AdminService for Admin {
     ) -> Result<Response<ListSkippedEventsResponse>, Status> {
         let call = Call::of(request.metadata())?;
         Ok(Response::new(parked::skipped(&self.shop, &call, request.into_inner()).await?))
+    }
+
+    async fn describe_node(
+        &self,
+        request: Request<DescribeNodeRequest>,
+    ) -> Result<Response<DescribeNodeResponse>, Status> {
+        Call::of(request.metadata())?;
+        Ok(Response::new((self.shop.means.describe)()))
     }
 }
 

@@ -24,6 +24,7 @@ use crate::wire::int;
 mod read;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub(crate) use read::event;
 use read::{Feed, Filter, Range, Read};
@@ -66,6 +67,7 @@ impl Events {
     async fn open(&self, request: ReadRequest) -> Result<Messages<ReadResponse>, Failure> {
         request.validate()?;
         check_log(&request.log)?;
+        words::check(&request)?;
         let ranges = self.ranges(&request).await?;
         let from: Vec<Offset> = ranges.iter().map(|range| range.from).collect();
         let source = if request.follow {

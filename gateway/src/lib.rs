@@ -42,6 +42,7 @@ mod returns;
 
 pub use call::Call;
 pub use failure::{Failure, Violation};
+pub use admin::Describe;
 pub use health::ReadSide;
 pub use peers::GrpcPeers;
 pub use positions::CORE;

@@ -37,7 +37,7 @@ pub mod testing;
 
 pub use checkpoint::{Advance, Checkpoint, CheckpointError};
 pub use column::Folded;
-pub use database::{ConnectOptions, Database, DatabaseError};
+pub use database::{ConnectOptions, Database, DatabaseError, Faint, Pulse};
 pub use digest::{Difference, Digest, TableDigest};
 pub use lease::{LeaseRow, LeaseTable, MemberRow};
 pub use parked::{Keeper, Obstacle, Parked, ReleaseError, Skipped, WAITING_COUNTED, Wish};

@@ -17,7 +17,7 @@ use tonic::Request;
 use super::Connected;
 use crate::client::{Client, describe};
 use crate::config::Config;
-use crate::node::provider;
+use crate::output::{Unwritten, say};
 use crate::verify::{Findings, Laws, ProviderCall, Seen, Violation};
 
 /// Calls of the provider that are asked for at once.
@@ -50,17 +50,19 @@ async fn verify(connected: &Connected, config: &Config, options: &VerifyOptions)
     let folded = match fold(client).await? {
         Ok(folded) => folded,
         Err(violation) => {
-            println!("BROKEN  {violation}");
+            say!("BROKEN  {violation}")?;
             return Ok(ExitCode::FAILURE);
         }
     };
-    let calls = match provider::url(config) {
-        Some(url) => Some(provider_calls(&url).await?),
+    // Where the node that answers has its provider, unless another way to it is named.
+    let url = config.provider.as_deref().or(connected.provider_url.as_deref());
+    let calls = match url {
+        Some(url) => Some(provider_calls(url).await?),
         None => None,
     };
     let findings = folded.laws.conclude(calls.as_deref());
     let read_models = if options.skip_read_models { true } else { check_read_models(client).await? };
-    Ok(report(&folded, &findings, calls.as_deref(), read_models, options))
+    Ok(report(&folded, &findings, calls.as_deref(), read_models, options)?)
 }
 
 fn report(
@@ -69,26 +71,23 @@ fn report(
     calls: Option<&[ProviderCall]>,
     read_models: bool,
     options: &VerifyOptions,
-) -> ExitCode {
+) -> Result<ExitCode, Unwritten> {
     for violation in &findings.violations {
-        println!("BROKEN  {violation}");
+        say!("BROKEN  {violation}")?;
     }
     for stream in &findings.skipped {
-        println!("unfinished  {stream}");
+        say!("unfinished  {stream}")?;
     }
-    println!(
+    say!(
         "{} events, {} provider calls: laws 1 to 6 and 9 {}; {} unfinished",
         folded.events,
         calls.map_or_else(|| "no".into(), |calls| calls.len().to_string()),
         if findings.violations.is_empty() { "hold" } else { "are BROKEN" },
         findings.skipped.len()
-    );
+    )?;
     let unfinished = options.quiesced && !findings.skipped.is_empty();
-    if findings.violations.is_empty() && read_models && !unfinished {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    let holds = findings.violations.is_empty() && read_models && !unfinished;
+    Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 struct Folded {
@@ -158,11 +157,11 @@ async fn check_read_models(client: &Client) -> anyhow::Result<bool> {
                 bar.set_position(progress.done_count.unsigned_abs());
             }
             Some(Event::Verdict(verdict)) if verdict.equal => {
-                bar.suspend(|| println!("{}: {} rows equal their replay", answer.name, verdict.row_count));
+                bar.suspend(|| say!("{}: {} rows equal their replay", answer.name, verdict.row_count))?;
             }
             Some(Event::Verdict(verdict)) => {
                 all_equal = false;
-                bar.suspend(|| println!("BROKEN  law 10: {}: {}", answer.name, verdict.difference));
+                bar.suspend(|| say!("BROKEN  law 10: {}: {}", answer.name, verdict.difference))?;
             }
             None => {}
         }
