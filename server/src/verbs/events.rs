@@ -122,11 +122,17 @@ fn as_json(event: &Event) -> String {
         "command_id": event.command_id,
         "correlation_id": event.correlation_id,
         "causation_id": event.causation_id,
+        "traceparent": event.traceparent,
+        "body_hash": hex(&event.body_hash),
         "actor": event.actor,
         "recorded_at": event.record_time.as_ref().map(|time| time.to_string()),
         "effective_at": event.effective_time.as_ref().map(|time| time.to_string()),
     })
     .to_string()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn place(event: &Event) -> (u32, i64) {
