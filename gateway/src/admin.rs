@@ -2,6 +2,7 @@
 
 mod parked;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,10 +14,11 @@ use shopstream_proto::Validate;
 use shopstream_proto::admin::v1::admin_service_server::AdminService;
 use shopstream_proto::admin::v1::verify_read_models_response::Event;
 use shopstream_proto::admin::v1::{
-    ExplainParkedAggregateRequest, ExplainParkedAggregateResponse, ListParkedAggregatesRequest,
-    ListParkedAggregatesResponse, ListSkippedEventsRequest, ListSkippedEventsResponse, ReplayProgress,
-    ReplayVerdict, RetryParkedAggregateRequest, RetryParkedAggregateResponse, SkipParkedEventRequest,
-    SkipParkedEventResponse, VerifyReadModelsRequest, VerifyReadModelsResponse,
+    DescribeNodeRequest, DescribeNodeResponse, ExplainParkedAggregateRequest, ExplainParkedAggregateResponse,
+    ListParkedAggregatesRequest, ListParkedAggregatesResponse, ListSkippedEventsRequest,
+    ListSkippedEventsResponse, ReplayProgress, ReplayVerdict, RetryParkedAggregateRequest,
+    RetryParkedAggregateResponse, SkipParkedEventRequest, SkipParkedEventResponse, VerifyReadModelsRequest,
+    VerifyReadModelsResponse,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
@@ -41,6 +43,9 @@ const PROCESSES: &str = "processes";
 const CATCH_UP: Duration = Duration::from_secs(30);
 /// Between two looks at how far the processes are.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// What a node says of itself.
+pub type Describe = Arc<dyn Fn() -> DescribeNodeResponse + Send + Sync>;
 
 /// The service.
 pub(crate) struct Admin {
@@ -136,6 +141,14 @@ impl AdminService for Admin {
     ) -> Result<Response<ListSkippedEventsResponse>, Status> {
         let call = Call::of(request.metadata())?;
         Ok(Response::new(parked::skipped(&self.shop, &call, request.into_inner()).await?))
+    }
+
+    async fn describe_node(
+        &self,
+        request: Request<DescribeNodeRequest>,
+    ) -> Result<Response<DescribeNodeResponse>, Status> {
+        Call::of(request.metadata())?;
+        Ok(Response::new((self.shop.means.describe)()))
     }
 }
 

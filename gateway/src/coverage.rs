@@ -81,6 +81,7 @@ const WHOLE_SHOP: &[&str] = &[
     "admin.v1.AdminService/RetryParkedAggregate",
     "admin.v1.AdminService/SkipParkedEvent",
     "admin.v1.AdminService/ListSkippedEvents",
+    "admin.v1.AdminService/DescribeNode",
     "catalog.v1.ProductService/GetProduct",
     "inventory.v1.InventoryService/GetStock",
     "inventory.v1.InventoryService/StreamStockUpdates",

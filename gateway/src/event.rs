@@ -25,6 +25,7 @@ use crate::wire::int;
 mod read;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub(crate) use read::event;
 use read::{Feed, Filter, Range, Read};
@@ -68,6 +69,7 @@ impl Events {
         request.validate()?;
         check_log(&request.log)?;
         self.shop.live.log_name().check(&request.log_id, || "log_id".to_owned())?;
+        words::check(&request)?;
         let ranges = self.ranges(&request).await?;
         let from: Vec<Offset> = ranges.iter().map(|range| range.from).collect();
         let source = if request.follow {

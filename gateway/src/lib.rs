@@ -46,6 +46,7 @@ mod payment;
 mod process;
 mod returns;
 
+pub use admin::Describe;
 pub use call::Call;
 pub use connections::CONNECTION_WINDOW;
 pub use failure::{Crowd, Failure, Violation};

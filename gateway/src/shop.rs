@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Describe;
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::health::ReadSide;
@@ -49,6 +50,8 @@ pub struct Means {
     pub clock: Arc<dyn Clock>,
     /// Whether the projections run.
     pub read_side: ReadSide,
+    /// What this node says of itself.
+    pub describe: Describe,
     /// How long things take by policy.
     pub policy: Policy,
     /// Whether clients are served; otherwise only the other nodes are.

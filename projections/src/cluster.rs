@@ -4,23 +4,34 @@
 //! The server is a child that dies with us: it gets SIGINT (fast shutdown) when the thread that spawned it ends,
 //! which is when the process ends, however it ends (`rulings.md` 37).
 
+mod account;
+mod leftover;
+mod make;
+
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Gid, Pid, Uid, User};
+use nix::unistd::{Pid, getpid, getppid};
+use tokio::sync::watch;
+use tracing::info;
+
+use self::account::Account;
+use self::make::Maker;
 
 /// The role and database that everything of ours uses.
 const NAME: &str = "shopstream";
-/// How long a server may take to start or to stop.
+/// How long a server may take to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a server may take to start: after a crash it repeats what its write-ahead log holds.
+const RECOVERY: Duration = Duration::from_secs(600);
+/// After so long, and as long again, it is said that a server is still starting.
+const STILL: Duration = Duration::from_secs(10);
 
 /// Between two looks at a server that is starting or stopping.
 const LOOK: Duration = Duration::from_millis(10);
@@ -43,7 +54,10 @@ pub struct ClusterOptions {
 pub struct Cluster {
     url: String,
     pid: Pid,
-    ended: mpsc::Receiver<io::Result<ExitStatus>>,
+    /// Of its socket.
+    sockets: PathBuf,
+    /// How it ended, once it has.
+    ended: watch::Receiver<Option<String>>,
 }
 
 /// Why there is no cluster.
@@ -62,8 +76,20 @@ pub enum ClusterError {
         /// The user.
         user: String,
     },
-    /// `initdb` failed.
-    #[error("initdb failed: {output}")]
+    /// What is there belongs to another user.
+    #[error(
+        "{} belongs to user {owner}, and this is for user {user}: run this as {owner}, or name another data directory; nothing was changed", path.display()
+    )]
+    NotOurs {
+        /// What.
+        path: PathBuf,
+        /// Whose it is.
+        owner: String,
+        /// Who we are.
+        user: String,
+    },
+    /// The cluster could not be made.
+    #[error("the database cluster cannot be made: {output}")]
     Init {
         /// What it said.
         output: String,
@@ -95,25 +121,28 @@ pub enum ClusterError {
 }
 
 impl Cluster {
-    /// Starts a server on `options.data` and waits until it takes connections. Blocks.
+    /// Starts a server on `options.data` and waits until it takes connections; makes the cluster where there is
+    /// none. Blocks.
     ///
-    /// A server left over by a killed process is shutting down by itself; it is awaited.
+    /// It may be broken off at any moment and repeated. A server left over by a killed process is shutting down by
+    /// itself; it is awaited.
     ///
     /// # Errors
     /// See [`ClusterError`].
     pub fn start(options: &ClusterOptions) -> Result<Self, ClusterError> {
         let binaries = binaries().ok_or(ClusterError::NoBinaries)?;
-        let account = Account::choose();
-        prepare_folder(&options.data, &account)?;
+        let account = Account::of(&options.data)?;
+        // One that is there stays as it is.
+        if !options.data.exists() {
+            account.make_folder(&options.data)?;
+        }
         let data = options.data.canonicalize().map_err(io_error("find", &options.data))?;
         account.check_path(&data)?;
+        let sockets = leftover::socket_folder(&data, &account)?;
         let pgdata = data.join("pgdata");
-        let password = password(&data.join("password"), &account)?;
-        if !pgdata.join("PG_VERSION").exists() {
-            init(&binaries, &pgdata, &data.join("password"), &account)?;
-        }
-        await_leftover(&pgdata, &data)?;
-        let sockets = socket_folder(&data, &account)?;
+        leftover::await_end(&pgdata, &sockets)?;
+        let maker = Maker { binaries: &binaries, data: &data, account: &account, fsync: options.fsync };
+        let password = maker.complete()?;
         let fsync = if options.fsync { "on" } else { "off" };
         let fixed = [
             "listen_addresses=".to_owned(),
@@ -123,7 +152,7 @@ impl Cluster {
             format!("full_page_writes={fsync}"),
             "jit=off".to_owned(),
         ];
-        let log_path = data.join("postgres.log");
+        let log = data.join("postgres.log");
         let url = format!(
             "postgresql://{NAME}:{password}@/{NAME}?host={}",
             sockets.display().to_string().replace('/', "%2F")
@@ -135,9 +164,10 @@ impl Cluster {
             for setting in fixed.iter().chain(&options.settings) {
                 command.arg("-c").arg(setting);
             }
-            let (pid, ended) = spawn(command, &log_path, &account)?;
-            let cluster = Self { url: url.clone(), pid, ended };
-            match cluster.await_ready(&pgdata, &log_path) {
+            let said_before = fs::metadata(&log).map_or(0, |meta| meta.len());
+            let (pid, ended) = spawn(command, &log, &account)?;
+            let cluster = Self { url: url.clone(), pid, sockets: sockets.clone(), ended };
+            match cluster.await_ready(&pgdata, &log, said_before) {
                 Ok(()) => return Ok(cluster),
                 // The children of a server that was killed end a moment after it, and hold its memory until then.
                 Err(ClusterError::Start { log }) if log.contains(IN_USE) && began.elapsed() < PATIENCE => {
@@ -145,6 +175,15 @@ impl Cluster {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Waits until the server has ended, which it should not do by itself; answers how.
+    pub async fn ended(&self) -> String {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(how) => how.clone().unwrap_or_default(),
+            Err(_) => "nobody waited for it".to_owned(),
         }
     }
 
@@ -159,12 +198,10 @@ impl Cluster {
     }
 
     /// Waits for the line in `postmaster.pid` that says `ready`.
-    fn await_ready(&self, pgdata: &Path, log: &Path) -> Result<(), ClusterError> {
+    fn await_ready(&self, pgdata: &Path, log: &Path, said_before: u64) -> Result<(), ClusterError> {
         let began = Instant::now();
-        while began.elapsed() < PATIENCE {
-            if !matches!(self.ended.recv_timeout(LOOK), Err(mpsc::RecvTimeoutError::Timeout)) {
-                break;
-            }
+        let mut told = STILL;
+        while self.ended.borrow().is_none() && began.elapsed() < RECOVERY {
             let state = fs::read_to_string(pgdata.join("postmaster.pid")).unwrap_or_default();
             let mut lines = state.lines();
             if lines.next() == Some(&self.pid.to_string())
@@ -172,8 +209,21 @@ impl Cluster {
             {
                 return Ok(());
             }
+            if began.elapsed() > told {
+                info!("the private Postgres is still starting after {} s; it may be recovering", told.as_secs());
+                told += STILL;
+            }
+            thread::park_timeout(LOOK);
         }
-        let said = fs::read_to_string(log).unwrap_or_default();
+        // What servers before this one said explains nothing.
+        let mut said = String::new();
+        let read = fs::File::open(log).and_then(|mut file| {
+            file.seek(SeekFrom::Start(said_before))?;
+            file.read_to_string(&mut said)
+        });
+        if let Err(error) = read {
+            said = format!("{} cannot be read: {error}", log.display());
+        }
         let last: Vec<&str> = said.lines().rev().take(5).collect();
         Err(ClusterError::Start { log: last.into_iter().rev().collect::<Vec<_>>().join("; ") })
     }
@@ -181,66 +231,20 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // An error means that it has ended already, which is what we want.
-        if kill(self.pid, Signal::SIGINT).is_ok() {
-            let _ = self.ended.recv_timeout(PATIENCE);
-        }
-    }
-}
-
-/// Who runs the server: Postgres refuses to be root.
-struct Account {
-    name: String,
-    /// `None`: ourselves.
-    switch: Option<(Uid, Gid)>,
-}
-
-impl Account {
-    fn choose() -> Self {
-        let own = || {
-            User::from_uid(Uid::current()).ok().flatten().map_or_else(|| "this user".into(), |user| user.name)
-        };
-        if !Uid::effective().is_root() {
-            return Self { name: own(), switch: None };
-        }
-        let found = ["postgres", "nobody"].iter().find_map(|name| User::from_name(name).ok().flatten());
-        match found {
-            Some(user) => Self { name: user.name, switch: Some((user.uid, user.gid)) },
-            None => Self { name: own(), switch: None },
-        }
-    }
-
-    fn own(&self, path: &Path, mode: u32) -> Result<(), ClusterError> {
-        if let Some((uid, gid)) = self.switch {
-            nix::unistd::chown(path, Some(uid), Some(gid))
-                .map_err(|errno| io_error("give away", path)(errno.into()))?;
-        }
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io_error("protect", path))
-    }
-
-    fn apply(&self, command: &mut Command) {
-        if let Some((uid, gid)) = self.switch {
-            command.uid(uid.as_raw()).gid(gid.as_raw());
-        }
-    }
-
-    /// Names the first folder on the way to `path` that this account may not enter.
-    fn check_path(&self, path: &Path) -> Result<(), ClusterError> {
-        let Some((uid, gid)) = self.switch else { return Ok(()) };
-        for folder in path.ancestors() {
-            let Ok(meta) = fs::metadata(folder) else { continue };
-            let enter = if meta.uid() == uid.as_raw() {
-                0o100
-            } else if meta.gid() == gid.as_raw() {
-                0o010
-            } else {
-                0o001
-            };
-            if meta.mode() & enter == 0 {
-                return Err(ClusterError::Closed { folder: folder.into(), user: self.name.clone() });
+        // A fast shutdown, and after a while one that leaves the rest to the next start.
+        for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+            if self.ended.borrow().is_some() {
+                break;
+            }
+            // An error means that it is ending just now.
+            kill(self.pid, signal).ok();
+            let began = Instant::now();
+            while self.ended.borrow().is_none() && began.elapsed() < PATIENCE {
+                thread::park_timeout(LOOK);
             }
         }
-        Ok(())
+        // Only an empty one goes.
+        fs::remove_dir(&self.sockets).ok();
     }
 }
 
@@ -264,98 +268,7 @@ fn binaries() -> Option<PathBuf> {
         .find(|folder| ["initdb", "postgres"].iter().all(|name| folder.join(name).is_file()))
 }
 
-fn prepare_folder(data: &Path, account: &Account) -> Result<(), ClusterError> {
-    fs::create_dir_all(data).map_err(io_error("make", data))?;
-    account.own(data, 0o700)
-}
-
-/// Where the socket lies: short, because its path has at most 107 bytes, and the same for the same data.
-fn socket_folder(data: &Path, account: &Account) -> Result<PathBuf, ClusterError> {
-    let base = if account.switch.is_some() && Path::new("/run").is_dir() { "/run" } else { "/tmp" };
-    let mut name: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in data.as_os_str().as_encoded_bytes() {
-        name = (name ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    let folder = PathBuf::from(format!("{base}/shopstream-{name:016x}"));
-    fs::create_dir_all(&folder).map_err(io_error("make", &folder))?;
-    account.own(&folder, 0o700)?;
-    Ok(folder)
-}
-
-/// The password in the file, made where missing, readable for its owner alone.
-fn password(path: &Path, account: &Account) -> Result<String, ClusterError> {
-    if let Ok(password) = fs::read_to_string(path) {
-        return Ok(password.trim().to_owned());
-    }
-    let password = uuid::Uuid::new_v4().simple().to_string();
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(io_error("make", path))?;
-    writeln!(file, "{password}").map_err(io_error("write", path))?;
-    account.own(path, 0o600)?;
-    Ok(password)
-}
-
-fn init(binaries: &Path, pgdata: &Path, password: &Path, account: &Account) -> Result<(), ClusterError> {
-    // What an interrupted initdb left behind has no PG_VERSION and no data of ours.
-    if pgdata.exists() {
-        fs::remove_dir_all(pgdata).map_err(io_error("clear", pgdata))?;
-    }
-    let mut command = Command::new(binaries.join("initdb"));
-    command.arg("-D").arg(pgdata).args(["-U", NAME, "-E", "UTF8", "--no-locale", "--data-checksums"]);
-    command.args(["-A", "scram-sha-256"]).arg(format!("--pwfile={}", password.display()));
-    command.current_dir("/").stdin(Stdio::null());
-    account.apply(&mut command);
-    let output = command.output().map_err(io_error("run initdb for", pgdata))?;
-    if output.status.success() {
-        return create_database(binaries, pgdata, account);
-    }
-    Err(ClusterError::Init { output: String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ") })
-}
-
-/// Makes our database before the server first runs, in single-user mode: no connection, no password.
-fn create_database(binaries: &Path, pgdata: &Path, account: &Account) -> Result<(), ClusterError> {
-    let mut command = Command::new(binaries.join("postgres"));
-    command.args(["--single", "-D"]).arg(pgdata).arg("postgres").current_dir("/");
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    account.apply(&mut command);
-    let mut child = command.spawn().map_err(io_error("run postgres for", pgdata))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        writeln!(stdin, "CREATE DATABASE {NAME} OWNER {NAME}")
-            .map_err(io_error("talk to postgres for", pgdata))?;
-    }
-    let output = child.wait_with_output().map_err(io_error("run postgres for", pgdata))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(ClusterError::Init { output: String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ") })
-}
-
-/// Waits for a server that a killed process left behind: it got its SIGINT and is shutting down.
-fn await_leftover(pgdata: &Path, data: &Path) -> Result<(), ClusterError> {
-    let file = pgdata.join("postmaster.pid");
-    let began = Instant::now();
-    loop {
-        let pid = fs::read_to_string(&file)
-            .ok()
-            .and_then(|text| text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()));
-        let Some(pid) = pid else { return Ok(()) };
-        // A pid that lives but is no Postgres was given to somebody else; Postgres itself clears such a file.
-        let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if command.trim() != "postgres" {
-            return Ok(());
-        }
-        if began.elapsed() > PATIENCE {
-            return Err(ClusterError::Running { pid, data: data.into() });
-        }
-        thread::park_timeout(LOOK);
-    }
-}
-
-type Spawned = (Pid, mpsc::Receiver<io::Result<ExitStatus>>);
+type Spawned = (Pid, watch::Receiver<Option<String>>);
 
 /// Spawns the server from a thread that then waits for it: the parent-death signal follows that thread.
 fn spawn(mut command: Command, log: &Path, account: &Account) -> Result<Spawned, ClusterError> {
@@ -363,21 +276,17 @@ fn spawn(mut command: Command, log: &Path, account: &Account) -> Result<Spawned,
         fs::OpenOptions::new().create(true).append(true).open(log).map_err(io_error("open", log))?;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_file).current_dir("/").process_group(0);
     account.apply(&mut command);
-    // SAFETY: the closure makes one system call and allocates nothing. It runs after the change of user, which
-    // would clear the setting.
-    #[expect(unsafe_code, reason = "the parent-death signal can only be set in the child")]
-    unsafe {
-        command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGINT).map_err(io::Error::from));
-    }
-    let (started_in, started) = mpsc::channel();
-    let (ended_in, ended) = mpsc::channel();
+    die_with_us(&mut command, Signal::SIGINT);
+    let (started_in, started) = std::sync::mpsc::channel();
+    let (ended_in, ended) = watch::channel(None);
     thread::Builder::new()
         .name("postgres".into())
         .spawn(move || match command.spawn() {
             Ok(mut child) => {
                 // Nobody listens any more only when the starter has gone, and then the child is stopped anyway.
                 let _ = started_in.send(Ok(Pid::from_raw(child.id() as i32)));
-                let _ = ended_in.send(child.wait());
+                let how = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+                ended_in.send_replace(Some(how));
             }
             Err(error) => {
                 let _ = started_in.send(Err(error));
@@ -390,6 +299,26 @@ fn spawn(mut command: Command, log: &Path, account: &Account) -> Result<Spawned,
         .unwrap_or_else(|_| Err(failed()))
         .map_err(io_error("run postgres, logging to", log))?;
     Ok((pid, ended))
+}
+
+/// Has the kernel send `signal` to the child when the thread that spawns it ends, which is when this process does.
+fn die_with_us(command: &mut Command, signal: Signal) {
+    let parent = getpid();
+    // SAFETY: the closure makes two system calls and allocates nothing. It runs after the change of user, which
+    // would clear the setting.
+    #[expect(unsafe_code, reason = "the parent-death signal can only be set in the child")]
+    unsafe {
+        command.pre_exec(move || {
+            nix::sys::prctl::set_pdeathsig(signal)?;
+            // We may have died before that.
+            if getppid() == parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+        });
+    }
+}
+
+/// A name or a password that nobody else has.
+fn nonce() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
 }
 
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ClusterError {

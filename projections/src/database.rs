@@ -8,6 +8,7 @@
 //! nobody waits for a connection (`crates.md` §6 of the design). A transaction needs a connection of its own.
 
 mod listener;
+mod pulse;
 mod reader;
 mod server;
 
@@ -23,6 +24,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
 use tracing::info;
 
+pub use self::pulse::{Faint, Pulse};
 pub(crate) use self::reader::Reader;
 pub(crate) use self::server::Server;
 use crate::Projection;
@@ -195,6 +197,11 @@ impl Database {
         listener::listen(self.config.clone(), channel)
     }
 
+    /// Whoever wants to know whether it is there, without waiting for what others ask of it.
+    pub fn pulse(&self) -> Pulse {
+        Pulse::new(self.config.clone())
+    }
+
     /// The shared connections.
     pub(crate) const fn reader(&self) -> &Reader {
         &self.reader
@@ -226,8 +233,9 @@ async fn await_server(config: &Config, target: &str, patience: Duration) -> Resu
             Err(error) => error,
         };
         // A server that refuses by name (wrong password, no such database) will refuse again; one that is only
-        // starting up says so under class 57.
-        let refused = error.code().is_some_and(|code| !code.code().starts_with("57"));
+        // starting up says so under class 57, and one that has too many clients or no room just now under class 53.
+        let passes = |code: &str| ["53", "57"].iter().any(|class| code.starts_with(class));
+        let refused = error.code().is_some_and(|code| !passes(code.code()));
         if refused || Instant::now() + RETRY > deadline {
             return Err(DatabaseError::Unavailable { target: target.to_owned(), detail: explain(&error) });
         }

@@ -38,7 +38,7 @@ pub mod testing;
 
 pub use checkpoint::{Advance, Checkpoint, CheckpointError};
 pub use column::Folded;
-pub use database::{ConnectOptions, Database, DatabaseError, Limits};
+pub use database::{ConnectOptions, Database, DatabaseError, Faint, Limits, Pulse};
 pub use digest::{Difference, Digest, TableDigest};
 pub use lease::{LeaseRow, LeaseTable, MemberRow};
 pub use memory::{MemoryViews, ViewStore};

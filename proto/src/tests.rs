@@ -322,6 +322,7 @@ fn the_descriptor_set_holds_every_service_and_its_imports() {
                 "RetryParkedAggregate",
                 "SkipParkedEvent",
                 "ListSkippedEvents",
+                "DescribeNode",
             ],
         ),
         (
@@ -399,6 +400,7 @@ fn every_request_is_a_command_or_a_query() {
             "RetryParkedAggregate",
             "SkipParkedEvent",
             "ListSkippedEvents",
+            "DescribeNode",
             "Read",
             "GetLogStatus",
             "ProcessBulkOrders"

@@ -75,6 +75,14 @@ pub struct Config {
     pub answer_timeout_seconds: u32,
     /// How often a step of a checkout or a return that fails is tried again before a person must look.
     pub tries_max: u32,
+    /// Seconds after which a record that processes or views have not come to makes the node not ready.
+    pub behind_seconds: u32,
+    /// Whether somebody has named the data folder.
+    #[serde(skip)]
+    pub data_is_named: bool,
+    /// Variables with our prefix that are not ours.
+    #[serde(skip)]
+    pub ignored: Vec<String>,
 }
 
 /// What a node does.
@@ -204,6 +212,9 @@ impl Default for Config {
             provider_timeout_seconds: 30,
             answer_timeout_seconds: 300,
             tries_max: 5,
+            behind_seconds: 10,
+            data_is_named: false,
+            ignored: Vec::new(),
         }
     }
 }
@@ -215,6 +226,34 @@ fn default_data() -> PathBuf {
     }
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| ".".into())).join(".local/share");
     std::env::var_os("XDG_DATA_HOME").map_or_else(home, PathBuf::from).join("shopstream")
+}
+
+/// Whether an orchestrator sets a variable of this name for every service whose name begins like ours: in Kubernetes
+/// `SHOPSTREAM_SERVICE_HOST`, `SHOPSTREAM_PORT_50051_TCP_ADDR`, `SHOPSTREAM_DB_PORT` and so on.
+fn is_of_an_orchestrator(name: &str) -> bool {
+    let name = format!("_{name}");
+    let of_a_port = |rest: &str| {
+        let protocol = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        protocol.len() < rest.len() && ["_tcp", "_udp", "_sctp"].iter().any(|it| protocol.starts_with(it))
+    };
+    name.ends_with("_service_host")
+        || name.contains("_service_port")
+        || name.ends_with("_port")
+        || name.match_indices("_port_").any(|(at, it)| of_a_port(&name[at + it.len()..]))
+}
+
+/// Those that are set.
+fn variables_of_an_orchestrator() -> Vec<String> {
+    let ours = |name: &str| {
+        let rest = name.get(..PREFIX.len()).filter(|prefix| prefix.eq_ignore_ascii_case(PREFIX));
+        rest.is_some() && is_of_an_orchestrator(&name[PREFIX.len()..].to_ascii_lowercase())
+    };
+    let mut names: Vec<String> = std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| ours(name))
+        .collect();
+    names.sort_unstable();
+    names
 }
 
 impl Config {
@@ -232,10 +271,13 @@ impl Config {
         let ours = Env::prefixed(PREFIX).filter(|name| {
             let name = name.as_str().to_ascii_lowercase();
             !["test_", "pg_", "kafka_"].iter().any(|other| name.starts_with(other))
-                && !["config", "cache", "port"].contains(&name.as_str())
+                && !["config", "cache"].contains(&name.as_str())
+                && !is_of_an_orchestrator(&name)
         });
         let settings = figment.merge(ours).merge(Flags(flags));
-        let config: Self = settings.extract().map_err(|error| ConfigError::found(&settings, error))?;
+        let mut config: Self = settings.extract().map_err(|error| ConfigError::found(&settings, error))?;
+        config.data_is_named = error::is_named(&settings, "data");
+        config.ignored = variables_of_an_orchestrator();
         // Roles apart find each other by leases in the database, over a log that all of them reach.
         let whole = config.roles == Role::ALL.into();
         let apart = config.is_shared() && !config.roles.is_empty();
@@ -254,6 +296,8 @@ impl Config {
         let step = (1..=3600).contains(&config.answer_timeout_seconds);
         ensure!(step, ConfigError::value(&settings, "answer_timeout_seconds"));
         ensure!(config.tries_max <= 100, ConfigError::value(&settings, "tries_max"));
+        let behind = (1..=3600).contains(&config.behind_seconds);
+        ensure!(behind, ConfigError::value(&settings, "behind_seconds"));
         Ok(config)
     }
 
@@ -281,6 +325,19 @@ impl Config {
             warnings.push(
                 "the log is on Kafka but the read models are in a private Postgres of this node".into(),
             );
+        }
+        if self.is_shared() && self.provider.is_none() {
+            warnings.push(
+                "other nodes can work on this log, and each would start a payment simulator of its own: `serve` \
+                 refuses to, until one provider for all is named with --provider"
+                    .into(),
+            );
+        }
+        if !self.ignored.is_empty() {
+            warnings.push(format!(
+                "{} are variables of an orchestrator and no settings: they are ignored",
+                self.ignored.join(", ")
+            ));
         }
         warnings
     }

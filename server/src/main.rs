@@ -1,5 +1,7 @@
 //! The program `shopstream`.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +11,7 @@ use shopstream_server::config::{Config, ConfigFlags};
 use shopstream_server::import::ImportOptions;
 use shopstream_server::provider::{SimulatorOptions, run_simulator};
 use shopstream_server::repair::{self, Way};
-use shopstream_server::{bench, node, telemetry, verbs};
+use shopstream_server::{bench, node, output, telemetry, verbs};
 
 /// Events are many small allocations that are freed on another thread than made them: with the allocator of the C
 /// library that was the first item of a node's profile, 15 to 30 % of its CPU.
@@ -185,14 +187,10 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("shopstream: no runtime: {error}");
-            return ExitCode::FAILURE;
+            return output::end(&anyhow::anyhow!("no runtime: {error}"));
         }
     };
-    let code = runtime.block_on(run_unless_interrupted(cli.verb)).unwrap_or_else(|error| {
-        eprintln!("shopstream: {error:#}");
-        ExitCode::FAILURE
-    });
+    let code = runtime.block_on(run_unless_interrupted(cli.verb)).unwrap_or_else(|error| output::end(&error));
     // What still runs has been told to stop; nobody waits for it any more.
     runtime.shutdown_background();
     code
@@ -201,7 +199,8 @@ fn main() -> ExitCode {
 /// Who serves ends in order when asked to. Everything else is broken off where it is, and a node that it had started
 /// for itself goes with it.
 async fn run_unless_interrupted(verb: Verb) -> anyhow::Result<ExitCode> {
-    let serves = matches!(verb, Verb::Serve(_) | Verb::ProviderSimulator { .. });
+    // A benchmark has servers of its own to stop, and its echo is one.
+    let serves = matches!(verb, Verb::Serve(_) | Verb::ProviderSimulator { .. } | Verb::Bench(_));
     tokio::select! {
         biased;
         done = run(verb) => done,
@@ -242,8 +241,10 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Bench(options) => bench::run(&options).await?,
         Verb::Config(flags) => {
             let config = Config::load(&flags)?;
-            print!("{}", config.render()?);
-            config.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+            output::line(format_args!("{}", config.render()?.trim_end()))?;
+            for warning in config.warnings() {
+                output::remark(false, format_args!("warning: {warning}"));
+            }
         }
         Verb::ProviderSimulator { listen, data, shop } => {
             run_simulator(SimulatorOptions { listen, data, shop }, node::asked_to_stop()).await?;

@@ -340,7 +340,7 @@ async fn a_topic_that_lost_its_settings_is_not_claimed() -> Result<()> {
 
     let mut shop = tokio::task::spawn_blocking(move || {
         shop.kill9();
-        shop.restart();
+        shop.restart_unready();
         shop
     })
     .await?;

@@ -22,6 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a verb may take.
 const VERB: Duration = Duration::from_secs(600);
 
+/// The line that a node says when it does all of its work.
+const READY: &str = "ready";
+/// The last line of where everything is.
+const UP: &str = "data ";
+
 /// What a node runs with, beyond the defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
@@ -36,6 +41,7 @@ pub struct Setup {
     answer_timeout_seconds: Option<u32>,
     tries_max: Option<u32>,
     snapshot_events: Option<u64>,
+    behind_seconds: Option<u32>,
     machine: Option<Machine>,
     log_folder: Option<PathBuf>,
     descriptors: Option<u32>,
@@ -114,6 +120,11 @@ impl Setup {
         Self { snapshot_events: Some(snapshot_events), ..self }
     }
 
+    /// Not ready when processes or views are so far behind.
+    pub fn behind_after(self, behind_seconds: u32) -> Self {
+        Self { behind_seconds: Some(behind_seconds), ..self }
+    }
+
     /// With its embedded log in this folder, wherever the rest is.
     pub fn logging_to(self, folder: &Path) -> Self {
         Self { log_folder: Some(folder.to_owned()), ..self }
@@ -184,6 +195,9 @@ impl Setup {
         if let Some(events) = self.snapshot_events {
             command.env("SHOPSTREAM_SNAPSHOT_EVENTS", events.to_string());
         }
+        if let Some(seconds) = self.behind_seconds {
+            command.env("SHOPSTREAM_BEHIND_SECONDS", seconds.to_string());
+        }
         if let Some(seconds) = self.hold_seconds {
             command.env("SHOPSTREAM_HOLD_SECONDS", seconds.to_string());
             command.env("SHOPSTREAM_HOLD_MAX_SECONDS", seconds.to_string());
@@ -199,6 +213,8 @@ pub struct TestShop {
     admin: String,
     provider: String,
     data: PathBuf,
+    /// Where several nodes may work, none starts one of its own.
+    _simulator: Option<Process>,
     _folder: TempDir,
 }
 
@@ -220,15 +236,21 @@ impl TestShop {
     ///
     /// # Panics
     /// It does not get ready.
-    pub fn start_with(setup: Setup) -> Self {
+    pub fn start_with(mut setup: Setup) -> Self {
         let folder = folder();
         let data = folder.path().join("data");
+        let is_shared = setup.log.is_some() && setup.database.is_some();
+        let simulator = (is_shared && setup.provider.is_none()).then(|| {
+            let (simulator, url) = simulator(&setup, &folder.path().join("provider"));
+            setup.provider = Some(url);
+            simulator
+        });
         if let Some(log) = &setup.log_folder {
             fs::create_dir(&data).and_then(|()| symlink(log, data.join("log"))).expect("a link to its log");
         }
         let free = setup.free_address();
-        let Ready { node, listen, admin, provider } = serve(&data, &setup, &free, &free);
-        Self { node, setup, listen, admin, provider, data, _folder: folder }
+        let Ready { node, listen, admin, provider } = serve(&data, &setup, &free, &free, READY);
+        Self { node, setup, listen, admin, provider, data, _simulator: simulator, _folder: folder }
     }
 
     /// The folder of everything that lasts.
@@ -382,6 +404,31 @@ impl TestShop {
         assert!(!complaints.contains("panicked at"), "{complaints}");
     }
 
+    /// Sends this signal, waits for an orderly end, and answers what the node said last.
+    ///
+    /// # Panics
+    /// It does not end in order.
+    pub fn ended_by(&mut self, signal: Signal) -> String {
+        self.node.signal(signal);
+        let status = self.node.wait(PATIENCE);
+        assert!(status.success(), "{signal} ended the node with {status}: {}", self.complaints());
+        self.complaints()
+    }
+
+    /// A shop on a copy of this one's data as it is now, on ports of its own.
+    ///
+    /// # Panics
+    /// It cannot be copied, or does not get ready.
+    pub fn copied(&self) -> Self {
+        let folder = folder();
+        let data = folder.path().join("data");
+        let copied = Command::new("cp").arg("-a").arg(&self.data).arg(&data).status().expect("cp");
+        assert!(copied.success(), "cp: {copied}");
+        let (setup, free) = (self.setup.clone(), self.setup.free_address());
+        let Ready { node, listen, admin, provider } = serve(&data, &setup, &free, &free, READY);
+        Self { node, setup, listen, admin, provider, data, _simulator: None, _folder: folder }
+    }
+
     /// The last lines of the node's log.
     pub fn complaints(&self) -> String {
         self.node.complaints()
@@ -389,7 +436,16 @@ impl TestShop {
 
     /// Starts the node again, after [`TestShop::kill9`] or [`TestShop::stop`], on the same data and ports.
     pub fn restart(&mut self) {
-        let ready = serve(&self.data, &self.setup, &self.listen, &self.admin);
+        self.serve_again(READY);
+    }
+
+    /// As [`TestShop::restart`], where something is wrong that keeps the node from being ready.
+    pub fn restart_unready(&mut self) {
+        self.serve_again(UP);
+    }
+
+    fn serve_again(&mut self, until: &str) {
+        let ready = serve(&self.data, &self.setup, &self.listen, &self.admin, until);
         (self.node, self.provider) = (ready.node, ready.provider);
     }
 
@@ -447,14 +503,24 @@ fn serve_refused(data: &Path, flags: &[&str], variables: &[(&str, &str)]) -> Sai
     Process::spawn("a node that should not come up", command).finish(PATIENCE)
 }
 
-fn serve(data: &Path, setup: &Setup, listen: &str, admin: &str) -> Ready {
+/// A payment provider for several nodes; answers its URL too.
+fn simulator(setup: &Setup, data: &Path) -> (Process, String) {
+    let mut command = setup.program();
+    command.args(["provider-simulator", "--listen", &setup.free_address(), "--data"]).arg(data);
+    let mut simulator = Process::spawn("provider-simulator", command);
+    let line = simulator.line(PATIENCE).unwrap_or_else(|| panic!("no simulator: {}", simulator.complaints()));
+    let url = url_of(&[line], "provider");
+    (simulator, url)
+}
+
+fn serve(data: &Path, setup: &Setup, listen: &str, admin: &str, until: &str) -> Ready {
     let mut command = setup.program();
     command.args(["serve", "--listen", listen, "--admin", admin, "--data"]).arg(data);
     setup.apply(&mut command);
     let mut node = Process::spawn("serve", command);
     let mut said = Vec::new();
     while let Some(line) = node.line(PATIENCE) {
-        if line.starts_with("ready") {
+        if line.starts_with(until) {
             let url = |name: &str| url_of(&said, name);
             let (listen, admin, provider) = (url("grpc"), url("metrics"), url("provider"));
             let admin = admin.trim_end_matches("/metrics");

@@ -19,6 +19,7 @@ use shopstream_eventlog::{CommandId, Identity, Journal, Log, LogId, Position as 
 use shopstream_gateway::{Gateway, Hold, Means, Policy, ReservationError, StockReservations};
 use shopstream_projections::journal::PostgresJournal;
 use shopstream_projections::{Projection, Projector, ReadModels};
+use shopstream_proto::admin::v1::DescribeNodeResponse;
 use shopstream_proto::catalog::v1::product_service_client::ProductServiceClient;
 use shopstream_proto::catalog::v1::{CreateProductRequest, NewVariant, ProductStatus, UpdateProductRequest};
 use shopstream_proto::event::v1::event_service_client::EventServiceClient;
@@ -94,6 +95,7 @@ impl TestShop {
             database: Some(database.database.clone()),
             reads: ReadModels::open(database.database.clone(), progress).await.expect("views"),
             read_side: Arc::new(|| true),
+            describe: Arc::new(DescribeNodeResponse::default),
             policy,
             takes_calls: true,
             stop: stop.clone(),

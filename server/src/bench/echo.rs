@@ -18,6 +18,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::node::asked_to_stop;
+use crate::output::note;
 
 /// Serves the echo until it is asked to stop; says where, and `ready`, as a node does.
 ///
@@ -25,8 +26,8 @@ use crate::node::asked_to_stop;
 /// The port is taken.
 pub(super) async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
-    println!("grpc      http://{}", listener.local_addr()?);
-    println!("ready");
+    note!("grpc      http://{}", listener.local_addr()?);
+    note!("ready");
     tonic::transport::Server::builder()
         .add_service(OrderServiceServer::new(Echo))
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), asked_to_stop())

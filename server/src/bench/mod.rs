@@ -40,6 +40,7 @@ use self::load::Window;
 use self::stage::Stage;
 use crate::config::LogUrl;
 use crate::node::asked_to_stop;
+use crate::output::hint;
 
 /// What to measure, and for how long.
 #[derive(Args, Clone, Debug)]
@@ -104,11 +105,11 @@ pub async fn run(options: &BenchOptions) -> anyhow::Result<()> {
         () = asked_to_stop() => Err(anyhow!("interrupted")),
     };
     if measured.is_err() {
-        eprintln!("{}", stage.last_words());
+        hint!("{}", stage.last_words());
     }
     let struck = stage.strike().await;
     let report = measured?;
-    report.print();
+    report.print()?;
     if let Some(file) = &options.json {
         let json = serde_json::to_vec_pretty(&report)?;
         std::fs::write(file, json).with_context(|| format!("writing {}", file.display()))?;

@@ -10,6 +10,7 @@ use super::load::{Load, Window};
 use super::machine::{Machine, Spent};
 use super::recount::Recount;
 use super::views::{LAG_MAX, Lag};
+use crate::output::{Unwritten, hint, say};
 
 /// Part of the machine that others may use before a round is called dirty.
 const DIRTY: f64 = 0.10;
@@ -126,7 +127,7 @@ impl Figure {
         let dirty = if sample.is_dirty() { ", dirty" } else { "" };
         let others = sample.others * 100.0;
         let lag = sample.lag_at_end_s.map_or_else(String::new, |lag| format!(", lag at the end {lag:.2} s"));
-        eprintln!("{name}: {:.0}/s{lag}, others used {others:.0} % of the machine{dirty}", sample.per_second);
+        hint!("{name}: {:.0}/s{lag}, others used {others:.0} % of the machine{dirty}", sample.per_second);
         self.0.push(sample);
     }
 
@@ -221,16 +222,19 @@ impl Goal {
 
 impl Report {
     /// For people.
-    pub(super) fn print(&self) {
+    ///
+    /// # Errors
+    /// Nobody reads them any more.
+    pub(super) fn print(&self) -> Result<(), Unwritten> {
         let Machine { cores, kernel, file_system, flush_p50_ms, flush_p99_ms } = &self.machine;
-        println!(
+        say!(
             "shopstream {}{}, log {}; {cores} cores, Linux {kernel}, {file_system}, flush of one record p50 {flush_p50_ms:.2} ms, \
              p99 {flush_p99_ms:.2} ms; no TLS, no gzip; requests of {} bytes",
             self.version,
             if self.debug_assertions { " with debug assertions" } else { "" },
             self.log,
             self.request_bytes,
-        );
+        )?;
         let figures = &self.figures;
         let mut table = plain([
             "",
@@ -246,7 +250,7 @@ impl Report {
         table.add_row(figures.in_step.row("unary with views in step"));
         table.add_row(figures.hot.row("hot aggregate, 32 callers"));
         table.add_row(figures.bulk.row("bulk, 4 streams"));
-        println!("{table}\n");
+        say!("{table}\n")?;
 
         let mut table = plain(["goal", "measured", "wanted", ""]);
         for Goal { name, value, wanted, verdict } in &self.goals {
@@ -264,20 +268,21 @@ impl Report {
                 verdict.to_owned(),
             ]);
         }
-        println!("{table}\n");
+        say!("{table}\n")?;
 
         let Checkouts { count, per_second, records_each, silent } = self.checkouts;
-        println!("checkouts: {per_second:.1} a second, {records_each:.1} records each ({count} of 3 lines)");
+        say!("checkouts: {per_second:.1} a second, {records_each:.1} records each ({count} of 3 lines)")?;
         if silent > 0 {
-            println!(
+            say!(
                 "  {silent} stories of TrackOrder fell silent before their end and were asked for again"
-            );
+            )?;
         }
         let Recount { acknowledged, found, unanswered, lost, doubled } = self.recount;
-        println!(
+        say!(
             "after kill -9: {acknowledged} acknowledged, {found} of them on the log, {lost} lost, {doubled} doubled; \
              {unanswered} more were taken whose answer never arrived"
-        );
+        )?;
+        Ok(())
     }
 }
 

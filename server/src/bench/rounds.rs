@@ -18,6 +18,7 @@ use super::views::{LAG_MAX, Views};
 use super::{BenchOptions, bulk};
 use crate::client::Client;
 use crate::config::LogUrl;
+use crate::output::hint;
 
 /// Callers that write orders.
 const CALLERS: usize = 64;
@@ -33,7 +34,7 @@ pub(super) async fn measure(
     options: &BenchOptions,
     numbers: Numbers,
 ) -> anyhow::Result<Report> {
-    eprintln!("starting echo and node");
+    hint!("starting echo and node");
     let echo = Client::connect(&stage.start_echo().await?).await?;
     let node = Client::connect(&stage.start_node().await?).await?;
     let views = Views::of(node.clone());
@@ -42,7 +43,7 @@ pub(super) async fn measure(
     let checkouts = rounds.checkouts().await.context("the checkouts")?;
     let mut figures = Figures::default();
     for round in 1..=options.rounds() {
-        eprintln!("round {round} of {}", options.rounds());
+        hint!("round {round} of {}", options.rounds());
         rounds.round(&mut figures).await.with_context(|| format!("round {round}"))?;
     }
     let request_bytes = rounds.numbers.draft(rounds.numbers.given()).encoded_len();
@@ -86,7 +87,7 @@ enum Pace {
 impl Rounds<'_> {
     async fn checkouts(&mut self) -> anyhow::Result<Checkouts> {
         let count = self.options.checkouts();
-        eprintln!("{count} checkouts");
+        hint!("{count} checkouts");
         // Two units of each SKU for every order, and some to spare.
         stock_up(&self.node, &Numbers::of_new_run(), 3 * i64::try_from(count)?).await?;
         self.promises.receipts += 1;
@@ -163,7 +164,7 @@ impl Rounds<'_> {
     async fn catch_up(&mut self) -> anyhow::Result<()> {
         let took = self.views.show_all(&self.promises.orders).await.context("waiting for the views")?;
         if took > LAG_MAX {
-            eprintln!("the views caught up after {:.1} s", took.as_secs_f64());
+            hint!("the views caught up after {:.1} s", took.as_secs_f64());
         }
         Ok(())
     }
@@ -177,7 +178,7 @@ impl Rounds<'_> {
         };
         let (acknowledged, ()) = tokio::try_join!(load, kill)?;
         self.promises.orders.extend(acknowledged);
-        eprintln!("killed the node under load; starting it again and recounting");
+        hint!("killed the node under load; starting it again and recounting");
         let again = Client::connect(&self.stage.start_node().await?).await?;
         recount(&again, &self.numbers, &self.promises).await
     }

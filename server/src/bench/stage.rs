@@ -12,6 +12,7 @@ use super::BenchOptions;
 use super::child::{Server, quote, run_to_end};
 use super::machine::{Machine, Meter, Pid};
 use crate::config::{Config, LogUrl};
+use crate::output::hint;
 
 /// What a benchmark stands on.
 pub(super) struct Stage {
@@ -44,7 +45,7 @@ impl Stage {
         let path = folder.path().to_owned();
         let machine = tokio::task::spawn_blocking(move || Machine::look(&path)).await??;
         if machine.is_in_memory() {
-            eprintln!(
+            hint!(
                 "warning: {} is in memory: nothing here is durable, and no flush costs anything",
                 above.display()
             );

@@ -16,12 +16,14 @@ pub(super) const PREFIX: &str = "SHOPSTREAM_";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// There is no such setting.
-    #[error("{key} is no setting ({place}): there are {known}")]
+    #[error("{key} is no setting ({place}): {}there are {known}", meant(nearest.as_deref()))]
     Unknown {
         /// What it was called.
         key: String,
         /// Where it was set.
         place: Place,
+        /// The one that was probably meant.
+        nearest: Option<String>,
         /// All there are.
         known: String,
     },
@@ -92,7 +94,8 @@ impl ConfigError {
         match (error.kind, error.path.first()) {
             (Kind::UnknownField(key, known), _) => {
                 let place = Place::of(settings.find_metadata(&key), &key);
-                Self::Unknown { key, place, known: known.join(", ") }
+                let nearest = nearest(&key, known).map(str::to_owned);
+                Self::Unknown { key, place, nearest, known: known.join(", ") }
             }
             (_, Some(key)) => Self::value(settings, key),
             (kind, None) => {
@@ -110,6 +113,22 @@ impl ConfigError {
         let place = Place::of(settings.find_metadata(key), key);
         Self::Value { key: key.to_owned(), found, place, allowed: allowed(key) }
     }
+}
+
+/// Whether somebody has set this.
+pub(super) fn is_named(settings: &Figment, key: &str) -> bool {
+    Place::of(settings.find_metadata(key), key) != Place::Default
+}
+
+/// The name that is so much like `key` that it was probably meant.
+fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
+    let likeness = |name: &&str| strsim::damerau_levenshtein(key, name);
+    let nearest = known.iter().copied().min_by_key(likeness)?;
+    (likeness(&nearest) <= 1 + key.len() / 5).then_some(nearest)
+}
+
+fn meant(nearest: Option<&str>) -> String {
+    nearest.map(|nearest| format!("did you mean {nearest}? ")).unwrap_or_default()
 }
 
 /// What a setting takes.
@@ -133,6 +152,7 @@ pub(super) fn allowed(key: &str) -> &'static str {
         "provider_timeout_seconds" => "a whole number from 1 to 600",
         "answer_timeout_seconds" => "a whole number from 1 to 3600",
         "peer_percent" => "a whole number from 1 to 100",
+        "behind_seconds" => "a whole number from 1 to 3600",
         "tries_max" => "a whole number from 0 to 100",
         "cache_mb" | "tail_mb" | "queue" | "calls" | "connections" | "streams" => "a whole number",
         _ => "another value",

@@ -43,9 +43,9 @@ pub(super) async fn serve(
         .with_context(|| format!("listening on {listen} for metrics: name another address with --admin"))?;
     let address = listener.local_addr()?;
     let ready = move || {
-        let complaints = health.complaints();
+        let (complaints, degradations) = (health.complaints(), health.degradations());
         let code = if complaints.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        async move { (code, complaints.join("\n")) }
+        async move { (code, [complaints, degradations].concat().join("\n")) }
     };
     let router = Router::new()
         .route("/metrics", get(move || async move { metrics.render() }))

@@ -20,8 +20,33 @@ pub(super) struct Health {
     /// Whether the database answers a node that does not project.
     reachable: Arc<AtomicBool>,
     processes: watch::Receiver<Processing>,
+    senses: Senses,
+}
+
+/// What is found out about the parts that a node stands on. Each is looked at for itself: who has nothing to ask of a
+/// part notices nothing.
+#[derive(Clone)]
+pub(super) struct Senses {
     /// What is wrong with the log as a whole.
-    log: watch::Receiver<Option<String>>,
+    pub(super) log: watch::Receiver<Option<String>>,
+    /// What is wrong with the database.
+    pub(super) database: watch::Receiver<Option<String>>,
+    /// Why there is no private Postgres, where there should be one.
+    pub(super) private: Option<watch::Receiver<Option<String>>>,
+    /// Who is behind.
+    pub(super) behind: watch::Receiver<Vec<String>>,
+    /// Why the payment provider does not answer.
+    pub(super) provider: watch::Receiver<Option<String>>,
+}
+
+impl Senses {
+    /// The part and what is wrong with it, for all without which a node cannot do its work.
+    fn complaints(&self) -> Vec<String> {
+        let parts = [("log", Some(&self.log)), ("database", Some(&self.database))];
+        let parts = parts.into_iter().chain([("private Postgres", self.private.as_ref())]);
+        let wrong = parts.filter_map(|(part, state)| Some(format!("{part}: {}", state?.borrow().as_ref()?)));
+        wrong.chain(self.behind.borrow().iter().cloned()).collect()
+    }
 }
 
 impl Health {
@@ -29,15 +54,15 @@ impl Health {
         commands: Commands,
         reading: &Reading,
         driving: &Driving,
-        log: watch::Receiver<Option<String>>,
+        senses: Senses,
     ) -> Self {
         let (projections, reachable) = (reading.states(), reading.reachable());
-        Self { commands, projections, reachable, processes: driving.status(), log }
+        Self { commands, projections, reachable, processes: driving.status(), senses }
     }
 
     /// Whether the read side and the log do their work, as far as this node can see.
     pub(super) fn reads(&self) -> bool {
-        self.log.borrow().is_none()
+        self.senses.complaints().is_empty()
             && match &*self.projections.borrow() {
                 Some(states) => states.iter().all(|(_, state)| *state.borrow() == ProjectionState::Running),
                 None => self.reachable.load(Ordering::Relaxed),
@@ -46,13 +71,10 @@ impl Health {
 
     /// A line for every part that does not do its work; none where all is well.
     pub(super) fn complaints(&self) -> Vec<String> {
-        let mut complaints = Vec::new();
+        let mut complaints = self.senses.complaints();
         let mut add = |part: fmt::Arguments<'_>, state: &dyn fmt::Display| {
             complaints.push(format!("{part}: {state}"));
         };
-        if let Some(wrong) = &*self.log.borrow() {
-            add(format_args!("log"), wrong);
-        }
         for partition in self.commands.status() {
             if !self.is_served(&partition) {
                 add(format_args!("partition {}", partition.partition), &partition.state);
@@ -82,6 +104,14 @@ impl Health {
             None => {}
         }
         complaints
+    }
+
+    /// What is not as it should be though this node does its work. Without its provider a node takes orders and shows
+    /// them, and payments go on when it is back: with all nodes in the same case, nobody would gain by turning
+    /// clients away.
+    pub(super) fn degradations(&self) -> Vec<String> {
+        let away = self.senses.provider.borrow();
+        away.iter().map(|away| format!("degraded: provider: {away}; payments wait")).collect()
     }
 
     /// Here, or by another node that is known.

@@ -1,15 +1,17 @@
 //! A node: all its parts, started in the order in which they need each other and stopped in the reverse one.
 
 mod admin;
+mod backoff;
 mod database;
 mod descriptors;
 mod duty;
 mod folder;
 mod health;
+mod lag;
 mod leases;
 mod log;
 mod offline;
-pub mod provider;
+mod provider;
 mod saga_store;
 mod stock;
 
@@ -17,36 +19,46 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
+use nix::sys::signal::Signal;
 use shopstream_command_handlers::coordinator::{Coordinator, Leases, Member, Static, Timing};
 use shopstream_command_handlers::{Clock, NoPeers, Options, Peers, Shards, SystemClock};
 use shopstream_eventlog::writer::Identity;
 use shopstream_eventlog::{Journal, Log};
-use shopstream_gateway::{Gateway, GrpcPeers, Means, Policy, ReadSide};
-use shopstream_projections::cluster::Cluster;
+use shopstream_gateway::{Describe, Gateway, GrpcPeers, Means, Policy, ReadSide};
 use shopstream_projections::journal::PostgresJournal;
 use shopstream_projections::{Database, LeaseTable, ReadModels};
+use shopstream_proto::admin::v1::DescribeNodeResponse;
 use shopstream_sagas::{Parts, Settings};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use self::backoff::Backoff;
 use self::duty::{Driving, Reading};
-use self::health::Health;
+pub(crate) use self::folder::{has_shop, identity, place};
+use self::health::{Health, Senses};
 use self::leases::PostgresLeases;
 pub(crate) use self::offline::Offline;
 use self::provider::Provider;
 use crate::config::{Config, LogUrl, Role};
-use crate::provider::RemoteProvider;
+use crate::output::note;
 use crate::telemetry;
 
 /// How long calls may take to end after the node was asked to stop.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long partitions may take to be given to other nodes.
 const HAND_OVER: Duration = Duration::from_secs(10);
+
+/// Between two looks whether a node is ready.
+const LOOK: Duration = Duration::from_millis(50);
+/// After so long, and as long again, it is said why it is not.
+const STILL: Duration = Duration::from_secs(10);
 
 /// A running node.
 pub struct Node {
@@ -62,13 +74,14 @@ pub struct Node {
     /// `None`: alone.
     leases: Option<Leases>,
     provider: Provider,
-    cluster: Option<Cluster>,
+    private: Option<database::Private>,
+    health: Health,
     watching: CancellationToken,
     /// Last, so that nobody else takes the folder before all is down.
     _folder: folder::Held,
 }
 
-/// Runs a node until SIGTERM or Ctrl-C, then stops it in order; a second Ctrl-C ends the process at once.
+/// Runs a node until SIGTERM, SIGHUP or Ctrl-C, then stops it in order; a second Ctrl-C ends the process at once.
 ///
 /// # Errors
 /// It does not start, or not stop in order.
@@ -79,26 +92,50 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         node = Node::start(config.clone()) => node?,
         () = &mut stop => return Ok(()),
     };
-    println!("grpc      {}", node.url());
-    println!("metrics   http://{}/metrics", node.admin);
-    println!("provider  {}", node.provider.url);
-    println!("data      {}", config.data.display());
-    println!("ready");
-    stop.await;
+    note!("grpc      {}", node.url());
+    note!("metrics   http://{}/metrics", node.admin);
+    note!("provider  {}", *node.provider.url().borrow());
+    note!("data      {}", config.data.display());
+    tokio::select! {
+        () = node.ready() => {
+            note!("ready");
+            stop.await;
+        }
+        () = &mut stop => {}
+    }
     info!("stopping");
     node.stop().await
 }
 
-/// Waits for SIGTERM or Ctrl-C. From then on another Ctrl-C ends the process at once.
+/// Waits for SIGTERM, SIGHUP or Ctrl-C. From then on another Ctrl-C ends the process at once.
+///
+/// Who started the program with SIGHUP ignored, as `nohup` does, wants it to go on. SIGUSR1 and SIGUSR2 mean nothing
+/// here and end nothing.
 pub async fn asked_to_stop() {
     let (Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return std::future::pending().await;
     };
+    let mut hangup = if hangups_are_ignored() { None } else { signal(SignalKind::hangup()).ok() };
+    let hung_up = async {
+        match &mut hangup {
+            Some(hangup) => hangup.recv().await,
+            None => std::future::pending().await,
+        }
+    };
+    for kind in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
+        let Ok(mut meaningless) = signal(kind) else { continue };
+        tokio::spawn(async move {
+            while meaningless.recv().await.is_some() {
+                info!("signal {} means nothing here", kind.as_raw_value());
+            }
+        });
+    }
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        _ = hung_up => {}
     }
     tokio::spawn(async move {
         interrupt.recv().await;
@@ -107,12 +144,26 @@ pub async fn asked_to_stop() {
     });
 }
 
+/// Whether this process ignores SIGHUP; to be asked before anything listens to it.
+fn hangups_are_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    mask & (1 << (Signal::SIGHUP as u64 - 1)) != 0
+}
+
 impl Node {
     /// Starts everything and returns once commands are taken.
     ///
     /// # Errors
     /// What is missing or in use, with the way out.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        ensure!(
+            config.provider.is_some() || !config.is_shared(),
+            "other nodes can work on this log, and each would start a payment simulator of its own, which knows nothing \
+             of the others' money: name one provider for all of them with --provider (for a trial, one is `shopstream \
+             provider-simulator --data DIR --listen 127.0.0.1:50053`)"
+        );
         let descriptors = descriptors::raise();
         let folder = folder::hold(&config.data)?;
         // Ports first: what is taken is told before anything long begins.
@@ -121,8 +172,8 @@ impl Node {
             .with_context(|| format!("listening on {}: name another address with --listen", config.listen))?;
         let listen = listener.local_addr()?;
         let metrics = telemetry::metrics()?;
-        let log::Opened { log, watch } = log::open(&config).await?;
-        let (database, cluster) = database::open(&config).await?;
+        let log::Opened { log, watch: log_watch } = log::open(&config).await?;
+        let (database, private) = database::open(&config).await?;
         database.prepare(log.topology()).await?;
         let identity = Identity {
             node: config.node.clone(),
@@ -146,6 +197,7 @@ impl Node {
         let options = shard_options(&config, log.partitions(), &coordinator);
         let shards = Shards::start(&log, &journal, &clock, &identity, &options);
         let provider = Provider::find(&config, listen).await?;
+        let (processed_in, processed) = watch::channel(lag::Reached::new());
         let parts = Parts {
             log: log.clone(),
             commands: shards.commands(),
@@ -153,15 +205,35 @@ impl Node {
             store: Arc::new(saga_store::PostgresSagaStore {
                 database: database.clone(),
                 reads: reads.clone(),
+                processed: processed_in,
             }),
-            provider: Arc::new(RemoteProvider::new(&provider.url)?),
+            provider: Arc::new(provider.remote()),
             clock: clock.clone(),
             settings: saga_settings(&config),
         };
         let driving = Driving::new(parts, coordinator.clone());
-        let health = Health::new(shards.commands(), &reading, &driving, watch.wrong());
         let watching = CancellationToken::new();
-        tokio::spawn(watch.run(watching.clone()));
+        let (wrong_in, wrong) = watch::channel(None);
+        let (behind_in, behind) = watch::channel(Vec::new());
+        let senses = Senses {
+            log: log_watch.wrong(),
+            database: wrong,
+            private: private.as_ref().map(database::Private::lost),
+            behind,
+            provider: provider.away(),
+        };
+        let health = Health::new(shards.commands(), &reading, &driving, senses);
+        let looked = lag::Looked {
+            log: log.clone(),
+            processing: driving.status(),
+            processed,
+            projecting: reading.states(),
+            progress: reading.progress.clone(),
+            bound: Duration::from_secs(config.behind_seconds.into()),
+        };
+        tokio::spawn(log_watch.run(watching.clone()));
+        tokio::spawn(database::feel(database.clone(), wrong_in, watching.clone()));
+        tokio::spawn(lag::look(looked, behind_in, watching.clone()));
         let stop_calls = CancellationToken::new();
         let gateway = Gateway::new(Means {
             commands: shards.commands(),
@@ -182,6 +254,7 @@ impl Node {
             },
             takes_calls: config.roles.contains(&Role::Gateway),
             read_side: read_side(health.clone()),
+            describe: describe(&config, &provider),
             stop: stop_calls.clone(),
         })?;
         // Before the others hear of this node: they will send commands to it.
@@ -205,7 +278,7 @@ impl Node {
         } else {
             tokio::spawn(std::future::ready(()))
         };
-        let admin = admin::serve(config.admin, metrics, health, watching.clone()).await?;
+        let admin = admin::serve(config.admin, metrics, health.clone(), watching.clone()).await?;
         Ok(Self {
             stop_calls,
             calls,
@@ -217,7 +290,8 @@ impl Node {
             reading,
             leases,
             provider,
-            cluster,
+            private,
+            health,
             watching,
             _folder: folder,
         })
@@ -226,6 +300,22 @@ impl Node {
     /// Where clients connect.
     pub fn url(&self) -> String {
         format!("http://{}", self.listen)
+    }
+
+    /// Waits until this node does all of its work; says now and then what it waits for.
+    async fn ready(&self) {
+        let mut told = Instant::now();
+        loop {
+            let complaints = self.health.complaints();
+            if complaints.is_empty() {
+                return;
+            }
+            if told.elapsed() >= STILL {
+                told = Instant::now();
+                warn!("not ready yet: {}", complaints.join("; "));
+            }
+            sleep(LOOK).await;
+        }
     }
 
     /// Stops in order: what other nodes can do they get first; then no new calls, then processes, shards and read
@@ -250,9 +340,9 @@ impl Node {
         if let Some(leases) = self.leases {
             leases.stop();
         }
-        drop(self.provider);
-        if let Some(cluster) = self.cluster {
-            tokio::task::spawn_blocking(move || cluster.stop()).await?;
+        self.provider.stop().await;
+        if let Some(private) = self.private {
+            private.stop().await;
         }
         Ok(())
     }
@@ -265,6 +355,17 @@ fn leases(config: &Config, log: &Log, database: &Database, identity: &Identity) 
     let me = Member { id: Uuid::new_v4(), node, address, commands };
     let store = Arc::new(PostgresLeases(LeaseTable::open(database)));
     Leases::new(me, store, log.partitions(), Timing::default())
+}
+
+/// What a node says of itself to its operators.
+fn describe(config: &Config, provider: &Provider) -> Describe {
+    let (name, data, provider_url) = (config.node.clone(), config.data.clone(), provider.url());
+    Arc::new(move || DescribeNodeResponse {
+        name: name.clone(),
+        data: data.display().to_string(),
+        data_identity: folder::identity(&data).unwrap_or_default(),
+        provider_url: provider_url.borrow().clone(),
+    })
 }
 
 fn read_side(health: Health) -> ReadSide {

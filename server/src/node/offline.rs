@@ -1,7 +1,6 @@
 //! The data of a node that does not run, for verbs that need it still.
 
 use shopstream_projections::Database;
-use shopstream_projections::cluster::Cluster;
 
 use super::{database, folder};
 use crate::config::Config;
@@ -9,7 +8,7 @@ use crate::config::Config;
 /// The data folder, held, and the database.
 pub(crate) struct Offline {
     pub(crate) database: Database,
-    cluster: Option<Cluster>,
+    cluster: Option<database::Private>,
     _folder: folder::Held,
 }
 
@@ -19,19 +18,23 @@ impl Offline {
     /// # Errors
     /// A process uses the folder, or there is no Postgres.
     pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            folder::has_shop(&config.data) || config.is_shared(),
+            "there is no shop in {}: name its folder with --data",
+            config.data.display()
+        );
         let _folder = folder::hold(&config.data)?;
         let (database, cluster) = database::open(config).await?;
         Ok(Self { database, cluster, _folder })
     }
 
     /// Stops what was started.
-    ///
-    /// # Errors
-    /// The private cluster did not stop.
-    pub(crate) async fn close(self) -> anyhow::Result<()> {
-        if let Some(cluster) = self.cluster {
-            tokio::task::spawn_blocking(move || cluster.stop()).await?;
+    pub(crate) async fn close(self) {
+        let Self { database, cluster, _folder } = self;
+        // Before the server: it would complain of lost connections.
+        drop(database);
+        if let Some(cluster) = cluster {
+            cluster.stop().await;
         }
-        Ok(())
     }
 }

@@ -17,6 +17,8 @@ use shopstream_sagas::ports::{
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::lag::Reached;
+
 const CHECKPOINT: Checkpoint<'static> = Checkpoint { reader: "sagas", epoch: 1 };
 /// Rows of one page.
 const PAGE: u32 = 1000;
@@ -30,12 +32,16 @@ const VIEWS: [Projection; 4] =
 pub(super) struct PostgresSagaStore {
     pub(super) database: Database,
     pub(super) reads: ReadModels,
+    /// How far the processes have come, for whoever wants to know whether they do.
+    pub(super) processed: watch::Sender<Reached>,
 }
 
 #[async_trait]
 impl SagaStore for PostgresSagaStore {
     async fn cursors(&self) -> Result<Vec<Cursor>, StoreError> {
-        CHECKPOINT.load(&self.database).await.map_err(unavailable)
+        let cursors = CHECKPOINT.load(&self.database).await.map_err(unavailable)?;
+        self.processed.send_replace(cursors.iter().map(|cursor| (cursor.partition, cursor.next)).collect());
+        Ok(cursors)
     }
 
     async fn save(&self, moves: &[CursorMove]) -> Result<(), StoreError> {
@@ -45,7 +51,10 @@ impl SagaStore for PostgresSagaStore {
             CheckpointError::Database(error) => unavailable(error),
             // No view is folded here.
             error @ CheckpointError::Panicked => StoreError::Unavailable { detail: error.to_string() },
-        })
+        })?;
+        let reached = moves.iter().map(|(_, to)| (to.partition, to.next));
+        self.processed.send_modify(|processed| processed.extend(reached));
+        Ok(())
     }
 
     async fn unfinished(&self, at_least: &[Position]) -> Result<Unfinished, StoreError> {

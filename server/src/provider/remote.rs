@@ -1,5 +1,6 @@
 //! The payment provider over gRPC, as the processes see it.
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,7 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// A provider that speaks `shopstream.provider.v1`.
 #[derive(Clone)]
 pub struct RemoteProvider {
-    client: ProviderServiceClient<Channel>,
+    client: Arc<RwLock<ProviderServiceClient<Channel>>>,
 }
 
 impl RemoteProvider {
@@ -26,9 +27,35 @@ impl RemoteProvider {
     /// # Errors
     /// `url` is not one.
     pub fn new(url: &str) -> anyhow::Result<Self> {
-        let endpoint = Endpoint::from_shared(url.to_owned())?.connect_timeout(Duration::from_secs(5));
-        Ok(Self { client: ProviderServiceClient::new(endpoint.connect_lazy()) })
+        Ok(Self { client: Arc::new(RwLock::new(connect(url)?)) })
     }
+
+    /// Goes to `url` from now on, with all clones: the provider has moved.
+    ///
+    /// # Errors
+    /// `url` is not one.
+    pub fn move_to(&self, url: &str) -> anyhow::Result<()> {
+        let client = connect(url)?;
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
+        Ok(())
+    }
+
+    /// Asks who answers there.
+    ///
+    /// # Errors
+    /// What the provider says, or that it does not answer.
+    pub async fn identify(&self) -> Result<wire::IdentifyResponse, Status> {
+        Ok(self.client().identify(wire::IdentifyRequest {}).await?.into_inner())
+    }
+
+    fn client(&self) -> ProviderServiceClient<Channel> {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn connect(url: &str) -> anyhow::Result<ProviderServiceClient<Channel>> {
+    let endpoint = Endpoint::from_shared(url.to_owned())?.connect_timeout(Duration::from_secs(5));
+    Ok(ProviderServiceClient::new(endpoint.connect_lazy()))
 }
 
 #[async_trait]
@@ -42,33 +69,33 @@ impl PaymentProvider for RemoteProvider {
             currency_code: call.currency.code().to_owned(),
             payment_method_token: call.method_token.clone(),
         };
-        let answer = self.client.clone().authorize(timed(request)).await;
+        let answer = self.client().authorize(timed(request)).await;
         outcome(answer.map(|response| response.into_inner().outcome), &call.key)
     }
 
     async fn capture(&self, call: &ProviderCall) -> Outcome {
         let (key, payment_id) = (call.key.clone(), call.payment_id.to_string());
         let request = wire::CaptureRequest { key, payment_id, amount_minor: call.amount_minor };
-        let answer = self.client.clone().capture(timed(request)).await;
+        let answer = self.client().capture(timed(request)).await;
         outcome(answer.map(|response| response.into_inner().outcome), &call.key)
     }
 
     async fn void(&self, call: &ProviderCall) -> Outcome {
         let request = wire::VoidRequest { key: call.key.clone(), payment_id: call.payment_id.to_string() };
-        let answer = self.client.clone().void(timed(request)).await;
+        let answer = self.client().void(timed(request)).await;
         outcome(answer.map(|response| response.into_inner().outcome), &call.key)
     }
 
     async fn refund(&self, call: &ProviderCall) -> Outcome {
         let (key, payment_id) = (call.key.clone(), call.payment_id.to_string());
         let request = wire::RefundRequest { key, payment_id, amount_minor: call.amount_minor };
-        let answer = self.client.clone().refund(timed(request)).await;
+        let answer = self.client().refund(timed(request)).await;
         outcome(answer.map(|response| response.into_inner().outcome), &call.key)
     }
 
     async fn get(&self, _tenant: &TenantId, key: &str) -> Lookup {
         let request = wire::GetOperationRequest { key: key.to_owned() };
-        match self.client.clone().get_operation(timed(request)).await {
+        match self.client().get_operation(timed(request)).await {
             Err(status) if status.code() == Code::NotFound => Lookup::NotFound,
             Err(status) => Lookup::Unknown { detail: seen(&status) },
             Ok(response) => match outcome(Ok(response.into_inner().outcome), key) {

@@ -12,12 +12,14 @@
 //! | `tok_refund_fails_N` | approved; the first N of its refunds fail |
 //! | anything else | approved |
 
+use std::fs::File;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use nix::fcntl::{Flock, FlockArg};
 use prost_types::Timestamp;
 use shopstream_command_handlers::{Clock, SystemClock};
 use shopstream_proto::payment::v1::payment_service_client::PaymentServiceClient;
@@ -27,10 +29,15 @@ use shopstream_proto::provider::v1::provider_service_server::{ProviderService, P
 use shopstream_proto::r#type::v1::Money;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::warn;
+use uuid::Uuid;
 
 use super::book::{Book, Call, Operation, Outcome};
+use super::note::Note;
+use crate::node;
+use crate::output::note;
 
 /// How long a promise can be captured.
 const CAPTURE_SECONDS: i64 = 7 * 24 * 3600;
@@ -38,6 +45,12 @@ const CAPTURE_SECONDS: i64 = 7 * 24 * 3600;
 const SLOW: Duration = Duration::from_secs(2);
 /// How long a caller of `tok_timeout_after_charge` is kept waiting, if it waits that long.
 const NEVER: Duration = Duration::from_secs(120);
+/// How long calls may take to end after the simulator was asked to stop.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long another one may take to let go of the book.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(50);
 /// How many signals wait to be sent at most.
 const SIGNALS: usize = 1024;
 
@@ -59,6 +72,8 @@ pub struct SimulatorOptions {
 pub async fn run_simulator(options: SimulatorOptions, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     std::fs::create_dir_all(&options.data).with_context(|| format!("making {}", options.data.display()))?;
     let log = options.data.join("calls.jsonl");
+    // Two on one book would each know half of it.
+    let _held = hold(&log).await?;
     let book = Book::open(&log).with_context(|| format!("opening {}", log.display()))?;
     let listener = TcpListener::bind(options.listen)
         .await
@@ -66,20 +81,53 @@ pub async fn run_simulator(options: SimulatorOptions, stop: impl Future<Output =
     let address = listener.local_addr()?;
     let (signals, queue) = tokio::sync::mpsc::channel(SIGNALS);
     tokio::spawn(send_signals(options.shop, queue));
-    let service = Simulator { book: Arc::new(Mutex::new(book)), signals };
-    // Renamed into place, so that nobody reads half an address.
-    let (draft, place) = (options.data.join("address.new"), options.data.join("address"));
-    std::fs::write(&draft, format!("{address}\n{}\n", std::process::id()))?;
-    std::fs::rename(&draft, &place)?;
-    println!("provider  http://{address}");
-    tonic::transport::Server::builder()
+    let note = Note {
+        address: address.to_string(),
+        process_id: std::process::id(),
+        instance: Uuid::new_v4().simple().to_string(),
+    };
+    let me = wire::IdentifyResponse {
+        instance: note.instance.clone(),
+        folder: node::place(&options.data).unwrap_or_default(),
+        process_id: std::process::id() as i32,
+    };
+    let service = Simulator { book: Arc::new(Mutex::new(book)), signals, me };
+    note.write(&options.data).context("writing down where this is")?;
+    note!("provider  http://{address}");
+    let stopping = CancellationToken::new();
+    let served = tonic::transport::Server::builder()
         .add_service(ProviderServiceServer::new(service))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop)
-        .await?;
-    Ok(())
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopping.clone().cancelled_owned());
+    let ended = async {
+        stop.await;
+        stopping.cancel();
+        // An answer that is meant never to come is not waited for.
+        tokio::time::sleep(GRACE).await;
+    };
+    let served = tokio::select! {
+        served = served => served,
+        () = ended => Ok(()),
+    };
+    note.withdraw(&options.data);
+    Ok(served?)
+}
+
+/// Takes the book for this process alone; one before it may still be ending.
+async fn hold(book: &Path) -> anyhow::Result<Flock<File>> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let file = File::options().create(true).append(true).open(book);
+        let file = file.with_context(|| format!("opening {}", book.display()))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => return Ok(held),
+            Err(_) if tokio::time::Instant::now() < deadline => tokio::time::sleep(LOOK).await,
+            Err(_) => bail!("another provider simulator works on {}: stop it first", book.display()),
+        }
+    }
 }
 
 struct Simulator {
+    me: wire::IdentifyResponse,
     book: Arc<Mutex<Book>>,
     signals: tokio::sync::mpsc::Sender<(String, RecordProviderSignalRequest)>,
 }
@@ -217,6 +265,13 @@ impl ProviderService for Simulator {
         };
         let outcome = found.ok_or_else(|| Status::not_found(format!("no operation has the key {key}")))?;
         Ok(Response::new(wire::GetOperationResponse { outcome: Some(outcome.into()) }))
+    }
+
+    async fn identify(
+        &self,
+        _: Request<wire::IdentifyRequest>,
+    ) -> Result<Response<wire::IdentifyResponse>, Status> {
+        Ok(Response::new(self.me.clone()))
     }
 
     async fn list_calls(

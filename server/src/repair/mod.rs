@@ -31,6 +31,7 @@ use self::compare::Compared;
 use self::list::List;
 use crate::config::{Config, LogUrl};
 use crate::node::Offline;
+use crate::output::{Unwritten, say};
 
 /// Which history counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,7 @@ pub async fn run(config: &Config, way: Option<Way>) -> anyhow::Result<ExitCode> 
     ensure!(!answers, "a node runs at {url}: stop it first, and every other node of this log");
     let offline = Offline::open(config).await?;
     let done = repair(config, &offline.database, way).await;
-    offline.close().await?;
+    offline.close().await;
     done
 }
 
@@ -85,10 +86,10 @@ async fn repair(config: &Config, database: &Database, way: Option<Way>) -> anyho
     }
     let differ = log.topology().log != filled_from.log || compared.iter().any(Compared::differs);
     if !differ {
-        println!("log and journal agree");
+        say!("log and journal agree")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(way) = way else { return Ok(say(&compared)) };
+    let Some(way) = way else { return Ok(say_what_differs(&compared)?) };
     let mut list = List::create(&config.data)?;
     let mut repaired = Vec::new();
     for compared in &compared {
@@ -98,7 +99,7 @@ async fn repair(config: &Config, database: &Database, way: Option<Way>) -> anyho
     // Before the journal forgets it: from then on this is the only trace.
     list.finish()?;
     database.roll_back(log.topology(), way.name(), &repaired).await?;
-    Ok(tell(&repaired, &list))
+    Ok(tell(&repaired, &list)?)
 }
 
 /// Opens the log, or begins one with the next generation where there is not even a first record.
@@ -122,18 +123,18 @@ async fn open(config: &Config, generation: u32) -> anyhow::Result<Log> {
     }
 }
 
-fn say(compared: &[Compared]) -> ExitCode {
+fn say_what_differs(compared: &[Compared]) -> Result<ExitCode, Unwritten> {
     for partition in compared.iter().filter(|partition| partition.differs()) {
-        println!("{partition}");
+        say!("{partition}")?;
     }
-    println!(
+    say!(
         "either `shopstream log repair --keep-log`: the log is right, and what it has lost is listed; \
          or `shopstream log repair --append-lost`: what it has lost is appended again from the journal"
-    );
-    ExitCode::FAILURE
+    )?;
+    Ok(ExitCode::FAILURE)
 }
 
-fn tell(repaired: &[Repaired], list: &List) -> ExitCode {
+fn tell(repaired: &[Repaired], list: &List) -> Result<ExitCode, Unwritten> {
     let sum = |count: fn(&Repaired) -> u64| repaired.iter().map(count).sum::<u64>();
     let (lost, appended) = (sum(|it| it.lost), sum(|it| it.appended));
     let conflicting = sum(|it| it.conflicting);
@@ -142,11 +143,11 @@ fn tell(repaired: &[Repaired], list: &List) -> ExitCode {
         .filter(|it| it.lost + it.appended + it.conflicting > 0)
         .map(|it| it.kept.partition)
         .collect();
-    println!(
+    say!(
         "{lost} commits lost, {appended} appended again, {conflicting} not appended because their stream has another \
          history on the log; partitions {rolled:?}"
-    );
-    println!("every one of them is listed in {}", list.path().display());
-    println!("start the node: it fills the read models again from the log");
-    if conflicting == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    )?;
+    say!("every one of them is listed in {}", list.path().display())?;
+    say!("start the node: it fills the read models again from the log")?;
+    Ok(if conflicting == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

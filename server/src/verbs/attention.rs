@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::Connected;
 use crate::config::Config;
+use crate::output::say;
 
 /// Processes that are asked for at once.
 const PAGE: i32 = 1000;
@@ -53,7 +54,7 @@ pub async fn list(config: &Config, whose: &Whose) -> anyhow::Result<()> {
     connected.close().await?;
     let stopped = stopped?;
     if stopped.is_empty() {
-        println!("nothing needs attention");
+        say!("nothing needs attention")?;
         return Ok(());
     }
     let mut table = Table::new();
@@ -70,7 +71,7 @@ pub async fn list(config: &Config, whose: &Whose) -> anyhow::Result<()> {
             process.version.to_string(),
         ]);
     }
-    println!("{table}");
+    say!("{table}")?;
     Ok(())
 }
 
@@ -111,7 +112,7 @@ pub async fn resume(config: &Config, options: &ResumeOptions) -> anyhow::Result<
     let resumed = connected.client.call(request, call).await;
     connected.close().await?;
     let position = resumed?.position.context("an answer without a position")?;
-    println!("{process} goes on, recorded at {}@{}", position.partition, position.offset);
+    say!("{process} goes on, recorded at {}@{}", position.partition, position.offset)?;
     Ok(())
 }
 

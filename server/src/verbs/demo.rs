@@ -12,6 +12,7 @@ use shopstream_proto::r#type::v1::Money;
 use super::Connected;
 use crate::client::{Client, until};
 use crate::config::Config;
+use crate::output::{note, say};
 
 const SKU: &str = "DEMO-MUG-1";
 const PRICE: i64 = 1295;
@@ -21,7 +22,7 @@ const PRICE: i64 = 1295;
 /// # Errors
 /// The shop does not answer, or the order does not end confirmed.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
-    let connected = Connected::open(config).await?;
+    let connected = Connected::open_or_make(config).await?;
     let placed = place(&connected.client).await;
     connected.close().await?;
     placed
@@ -57,7 +58,7 @@ async fn place(client: &Client) -> anyhow::Result<()> {
     };
     let created =
         client.call(order, async |mut shop, request| shop.orders.create_order(request).await).await?;
-    println!("order {}", created.order_id);
+    say!("order {}", created.order_id)?;
     let track = TrackOrderRequest {
         min_position: created.position.into_iter().collect(),
         order_id: created.order_id.clone(),
@@ -68,7 +69,7 @@ async fn place(client: &Client) -> anyhow::Result<()> {
             let mut updates = shop.orders.track_order(request).await?.into_inner();
             while let Some(update) = updates.message().await? {
                 if let Some(entry) = &update.entry {
-                    println!("  {:>3}  {}", entry.version, entry.event_type);
+                    note!("  {:>3}  {}", entry.version, entry.event_type);
                 }
             }
             Ok(tonic::Response::new(()))
@@ -83,13 +84,13 @@ async fn place(client: &Client) -> anyhow::Result<()> {
     .await?;
     let total =
         order.totals.as_ref().and_then(|totals| totals.total.as_ref()).map_or(0, |total| total.amount_minor);
-    println!(
+    say!(
         "{} {}, total {}.{:02} EUR",
         order.order_id,
         order.status().as_str_name(),
         total / 100,
         total % 100
-    );
+    )?;
     ensure!(
         order.status() == OrderStatus::Confirmed,
         "the demo order was cancelled: {}",

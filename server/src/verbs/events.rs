@@ -1,7 +1,5 @@
 //! `shopstream events`: the log, for people and programs.
 
-use std::io::Write;
-
 use clap::Args;
 use serde_json::json;
 use shopstream_proto::event::v1::{Event, PartitionRange, ReadRequest};
@@ -10,6 +8,7 @@ use tonic::Request;
 use super::Connected;
 use crate::client::describe;
 use crate::config::Config;
+use crate::output::say;
 
 /// Which events, and how they are shown.
 #[derive(Args, Clone, Debug)]
@@ -87,15 +86,10 @@ async fn print(connected: &Connected, options: &EventsOptions) -> anyhow::Result
     let refused = |status: tonic::Status| anyhow::anyhow!(describe(&status));
     let mut events =
         connected.client.shop().events.read(Request::new(request)).await.map_err(refused)?.into_inner();
-    let mut out = std::io::stdout().lock();
     while let Some(batch) = events.message().await.map_err(refused)? {
         for event in &batch.events {
             let line = if options.json { as_json(event) } else { as_text(event) };
-            match writeln!(out, "{line}") {
-                // Whoever read us has seen enough.
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
-                written => written?,
-            }
+            say!("{line}")?;
         }
     }
     Ok(())
@@ -128,11 +122,17 @@ fn as_json(event: &Event) -> String {
         "command_id": event.command_id,
         "correlation_id": event.correlation_id,
         "causation_id": event.causation_id,
+        "traceparent": event.traceparent,
+        "body_hash": hex(&event.body_hash),
         "actor": event.actor,
         "recorded_at": event.record_time.as_ref().map(|time| time.to_string()),
         "effective_at": event.effective_time.as_ref().map(|time| time.to_string()),
     })
     .to_string()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn place(event: &Event) -> (u32, i64) {

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use super::Connected;
 use crate::config::Config;
+use crate::output::say;
 use crate::import::{self, ImportOptions, Retail};
 
 /// Imports a retail file, prints the figures and writes them to the report file.
@@ -17,15 +18,15 @@ pub async fn retail(config: &Config, file: &Path, options: ImportOptions) -> any
     if let Some(end) = options.until {
         retail = retail.until(end);
     }
-    let connected = Connected::open(config).await?;
+    let connected = Connected::open_or_make(config).await?;
     let report_file = options.report.clone();
     let imported = import::run(connected.client.clone(), retail, options).await;
     connected.close().await?;
     let report = imported?;
-    println!("{}", report.table());
     if let Some(path) = report_file {
         let json = serde_json::to_vec_pretty(&report)?;
         std::fs::write(&path, json).with_context(|| format!("writing {}", path.display()))?;
     }
+    say!("{}", report.table())?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use shopstream_proto::event::v1::{GetLogStatusRequest, PartitionState};
 
 use super::Connected;
 use crate::config::Config;
+use crate::output::say;
 
 /// Prints every partition as any node sees it. Exit 1 where one does not take commands.
 ///
@@ -21,10 +22,10 @@ pub async fn status(config: &Config) -> anyhow::Result<ExitCode> {
         .await;
     connected.close().await?;
     let status = status?;
-    println!(
+    say!(
         "log {} ({}), generation {}, {} partitions",
         status.log_id, status.backend, status.generation, status.partition_count
-    );
+    )?;
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["partition", "state", "owner", "epoch", "lease", "end", "reason"]);
@@ -45,6 +46,6 @@ pub async fn status(config: &Config) -> anyhow::Result<ExitCode> {
             partition.reason.clone(),
         ]);
     }
-    println!("{table}");
+    say!("{table}")?;
     Ok(if all_serve { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

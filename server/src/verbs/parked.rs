@@ -15,6 +15,7 @@ use super::Connected;
 use super::events::as_text;
 use crate::client::{Client, Shop, describe};
 use crate::config::Config;
+use crate::output::{Unwritten, say};
 
 /// What to list.
 #[derive(Args, Clone, Debug)]
@@ -90,10 +91,10 @@ async fn list_parked(client: &Client, projection: String) -> anyhow::Result<Exit
         }
     }
     if table.is_empty() {
-        println!("nothing is parked");
+        say!("nothing is parked")?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{table}");
+    say!("{table}")?;
     Ok(ExitCode::FAILURE)
 }
 
@@ -122,9 +123,9 @@ async fn list_skipped(client: &Client, projection: String) -> anyhow::Result<Exi
         }
     }
     if table.is_empty() {
-        println!("nothing was skipped");
+        say!("nothing was skipped")?;
     } else {
-        println!("{table}");
+        say!("{table}")?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -140,26 +141,26 @@ pub async fn explain(config: &Config, aggregate: Aggregate) -> anyhow::Result<Ex
     let call = async |mut shop: Shop, request| shop.admin.explain_parked_aggregate(request).await;
     let explained = connected.client.call(request, call).await;
     connected.close().await?;
-    print_explained(&explained?);
+    print_explained(&explained?)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_explained(explained: &ExplainParkedAggregateResponse) {
+fn print_explained(explained: &ExplainParkedAggregateResponse) -> Result<(), Unwritten> {
     if let Some(parked) = &explained.aggregate {
-        println!("{}", sentence(parked));
-        println!("since {}", parked.parked_time.map(|time| time.to_string()).unwrap_or_default());
+        say!("{}", sentence(parked))?;
+        say!("since {}", parked.parked_time.map(|time| time.to_string()).unwrap_or_default())?;
     }
     for (index, event) in explained.waiting.iter().enumerate() {
         let role = if index == 0 { "in the way" } else { "waits     " };
-        println!("{role}  {} (shape {})", as_text(event), event.schema_version);
+        say!("{role}  {} (shape {})", as_text(event), event.schema_version)?;
     }
     let shown = explained.waiting.len() as i64;
     let waiting = explained.aggregate.as_ref().map_or(0, |parked| parked.waiting_count);
     if waiting > shown {
-        println!("            and {} more", waiting - shown);
+        say!("            and {} more", waiting - shown)?;
     }
-    println!("retry: {}", explained.retry_effect);
-    println!("skip:  {}", explained.skip_effect);
+    say!("retry: {}", explained.retry_effect)?;
+    say!("skip:  {}", explained.skip_effect)
 }
 
 /// Has what waits folded again. Exit 1 where something is still in the way.
@@ -174,7 +175,7 @@ pub async fn retry(config: &Config, aggregate: Aggregate) -> anyhow::Result<Exit
     let retried = connected.client.shop().admin.retry_parked_aggregate(Request::new(request)).await;
     connected.close().await?;
     let retried = retried.map_err(|status| anyhow::anyhow!(describe(&status)))?.into_inner();
-    Ok(report(&stream_id, retried.parked.as_ref()))
+    Ok(report(&stream_id, retried.parked.as_ref())?)
 }
 
 /// Has the event in the way left out. Exit 1 where another one is in the way now.
@@ -189,19 +190,19 @@ pub async fn skip(config: &Config, options: SkipOptions) -> anyhow::Result<ExitC
     let skipped = connected.client.shop().admin.skip_parked_event(Request::new(request)).await;
     connected.close().await?;
     let skipped = skipped.map_err(|status| anyhow::anyhow!(describe(&status)))?.into_inner();
-    println!("event {version} of {stream_id} is left out");
-    Ok(report(&stream_id, skipped.parked.as_ref()))
+    say!("event {version} of {stream_id} is left out")?;
+    Ok(report(&stream_id, skipped.parked.as_ref())?)
 }
 
-fn report(stream: &str, parked: Option<&ParkedAggregate>) -> ExitCode {
+fn report(stream: &str, parked: Option<&ParkedAggregate>) -> Result<ExitCode, Unwritten> {
     match parked {
         None => {
-            println!("{stream} is released");
-            ExitCode::SUCCESS
+            say!("{stream} is released")?;
+            Ok(ExitCode::SUCCESS)
         }
         Some(parked) => {
-            println!("{}", sentence(parked));
-            ExitCode::FAILURE
+            say!("{}", sentence(parked))?;
+            Ok(ExitCode::FAILURE)
         }
     }
 }

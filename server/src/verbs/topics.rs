@@ -10,6 +10,7 @@ use shopstream_eventlog::{Log, LogId};
 use uuid::Uuid;
 
 use crate::config::LogUrl;
+use crate::output::say;
 
 /// The topic that is wanted.
 #[derive(Args, Clone, Debug)]
@@ -59,16 +60,16 @@ pub async fn apply(options: &TopicsOptions) -> anyhow::Result<()> {
     };
     let applied = topics::apply(&kafka, wanted).await.with_context(|| format!("applying topic {topic}"))?;
     if applied.created {
-        println!("made topic {topic} with {} partitions", options.partitions);
+        say!("made topic {topic} with {} partitions", options.partitions)?;
     }
     for drift in &applied.altered {
-        println!("mended: {drift}");
+        say!("mended: {drift}")?;
     }
     for drift in &applied.left {
-        println!("left: {drift}");
+        say!("left: {drift}")?;
     }
     let raw = KafkaLog::connect(kafka).await.with_context(|| format!("connecting to {brokers}"))?;
     let log = Log::create(Arc::new(raw), LogId(Uuid::now_v7()), 1).await?;
-    println!("log {}, generation {}", log.topology().log, log.topology().generation);
+    say!("log {}, generation {}", log.topology().log, log.topology().generation)?;
     Ok(())
 }

@@ -19,7 +19,7 @@ use tonic::Request;
 use super::Connected;
 use crate::client::{Client, describe};
 use crate::config::Config;
-use crate::node::provider;
+use crate::output::{Unwritten, say};
 use crate::verify::{Findings, Laws, ProviderCall, Seen, Violation};
 
 /// Calls of the provider that are asked for at once.
@@ -58,18 +58,20 @@ pub async fn run(config: &Config, options: &VerifyOptions) -> anyhow::Result<Exi
 async fn verify(connected: &Connected, config: &Config, options: &VerifyOptions) -> anyhow::Result<ExitCode> {
     let client = &connected.client;
     let mut folded = Folded::default();
-    let mut calls = provider::url(config).map(|_| Vec::new());
+    // Where the node that answers has its provider, unless another way to it is named.
+    let url = config.provider.as_deref().or(connected.provider_url.as_deref());
+    let mut calls = url.map(|_| Vec::new());
     let mut lasting: Option<Findings> = None;
     for look in 0..LOOKS {
         if look > 0 {
             sleep(BETWEEN_LOOKS).await;
         }
         // The provider first: what it was asked is on the log before.
-        if let (Some(url), Some(calls)) = (provider::url(config), &mut calls) {
-            further_calls(&url, calls).await?;
+        if let (Some(url), Some(calls)) = (url, &mut calls) {
+            further_calls(url, calls).await?;
         }
         if let Err(violation) = fold_on(client, &mut folded).await? {
-            println!("BROKEN  {violation}");
+            say!("BROKEN  {violation}")?;
             return Ok(ExitCode::FAILURE);
         }
         let mut findings = folded.laws.conclude(calls.as_deref());
@@ -85,7 +87,7 @@ async fn verify(connected: &Connected, config: &Config, options: &VerifyOptions)
     let findings = lasting.unwrap_or_default();
     let read_models = options.skip_read_models || check_read_models(client, options.quiesced).await?;
     let set_aside = if options.quiesced { parked(client).await? } else { Vec::new() };
-    Ok(report(&folded, &findings, calls.as_deref(), read_models && set_aside.is_empty(), options))
+    Ok(report(&folded, &findings, calls.as_deref(), read_models && set_aside.is_empty(), options)?)
 }
 
 /// What is set aside: for a shop at rest, a line each.
@@ -100,7 +102,7 @@ async fn parked(client: &Client) -> anyhow::Result<Vec<String>> {
         .map(|it| format!("{} {}: {}", it.projection, it.stream_id, it.reason))
         .collect();
     for line in &lines {
-        println!("parked  {line}");
+        say!("parked  {line}")?;
     }
     Ok(lines)
 }
@@ -111,26 +113,23 @@ fn report(
     calls: Option<&[ProviderCall]>,
     read_models: bool,
     options: &VerifyOptions,
-) -> ExitCode {
+) -> Result<ExitCode, Unwritten> {
     for violation in &findings.violations {
-        println!("BROKEN  {violation}");
+        say!("BROKEN  {violation}")?;
     }
     for stream in &findings.skipped {
-        println!("unfinished  {stream}");
+        say!("unfinished  {stream}")?;
     }
-    println!(
+    say!(
         "{} events, {} provider calls: laws 1 to 6 and 9 {}; {} unfinished",
         folded.events,
         calls.map_or_else(|| "no".into(), |calls| calls.len().to_string()),
         if findings.violations.is_empty() { "hold" } else { "are BROKEN" },
         findings.skipped.len()
-    );
+    )?;
     let unfinished = options.quiesced && !findings.skipped.is_empty();
-    if findings.violations.is_empty() && read_models && !unfinished {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    let holds = findings.violations.is_empty() && read_models && !unfinished;
+    Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 #[derive(Default)]
@@ -209,14 +208,14 @@ async fn check_read_models(client: &Client, to_the_end: bool) -> anyhow::Result<
                 bar.set_position(progress.done_count.unsigned_abs());
             }
             Some(Event::Verdict(verdict)) if verdict.equal && answer.name == PROCESSES => {
-                bar.suspend(|| println!("processes: they have read the log to its end"));
+                bar.suspend(|| say!("processes: they have read the log to its end"))?;
             }
             Some(Event::Verdict(verdict)) if verdict.equal => {
-                bar.suspend(|| println!("{}: {} rows equal their replay", answer.name, verdict.row_count));
+                bar.suspend(|| say!("{}: {} rows equal their replay", answer.name, verdict.row_count))?;
             }
             Some(Event::Verdict(verdict)) => {
                 all_equal = false;
-                bar.suspend(|| println!("BROKEN  law 10: {}: {}", answer.name, verdict.difference));
+                bar.suspend(|| say!("BROKEN  law 10: {}: {}", answer.name, verdict.difference))?;
             }
             None => {}
         }

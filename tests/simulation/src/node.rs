@@ -12,6 +12,7 @@ use shopstream_eventlog::writer::Identity;
 use shopstream_eventlog::{Journal, Log, LogError};
 use shopstream_gateway::{Gateway, Hold, Means, Policy, ReservationError, StockReservations};
 use shopstream_projections::{Progress, ReadModels};
+use shopstream_proto::admin::v1::DescribeNodeResponse;
 use shopstream_sagas::{HoldRequest, Parts, Sagas, Settings, Status, StockError, StockFanOut};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -84,6 +85,7 @@ impl Node {
             reservations: Arc::new(Reservations(Arc::clone(&running))),
             clock: around.clock.clone(),
             read_side: Arc::new(|| true),
+            describe: Arc::new(DescribeNodeResponse::default),
             policy: Policy::default(),
             takes_calls: true,
             stop: stop.clone(),
