@@ -38,6 +38,7 @@ pub struct Setup {
     snapshot_events: Option<u64>,
     machine: Option<Machine>,
     log_folder: Option<PathBuf>,
+    descriptors: Option<u64>,
 }
 
 impl Setup {
@@ -113,6 +114,11 @@ impl Setup {
         Self { snapshot_events: Some(snapshot_events), ..self }
     }
 
+    /// With so many descriptors for the node and no more, as under `ulimit -n`.
+    pub fn with_descriptors(self, descriptors: u64) -> Self {
+        Self { descriptors: Some(descriptors), ..self }
+    }
+
     /// With its embedded log in this folder, wherever the rest is.
     pub fn logging_to(self, folder: &Path) -> Self {
         Self { log_folder: Some(folder.to_owned()), ..self }
@@ -138,7 +144,14 @@ impl Setup {
                 command.args(inside.get_args());
                 command
             }
-            None => tied(program()),
+            None => match self.descriptors {
+                Some(count) => {
+                    let mut command = tied("prlimit");
+                    command.arg(format!("--nofile={count}:{count}")).arg(program());
+                    command
+                }
+                None => tied(program()),
+            },
         }
     }
 
