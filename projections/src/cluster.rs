@@ -210,7 +210,10 @@ impl Cluster {
                 return Ok(());
             }
             if began.elapsed() > told {
-                info!("the private Postgres is still starting after {} s; it may be recovering", told.as_secs());
+                info!(
+                    "the private Postgres is still starting after {} s; it may be recovering",
+                    told.as_secs()
+                );
                 told += STILL;
             }
             thread::park_timeout(LOOK);

@@ -24,11 +24,8 @@ pub fn line(line: fmt::Arguments<'_>) -> Result<(), Unwritten> {
 /// Writes a line that goes without saying: to standard output where `out`, else to standard error. One that cannot be
 /// written is dropped and counted.
 pub fn remark(out: bool, line: fmt::Arguments<'_>) {
-    let written = if out {
-        writeln!(io::stdout().lock(), "{line}")
-    } else {
-        writeln!(io::stderr().lock(), "{line}")
-    };
+    let written =
+        if out { writeln!(io::stdout().lock(), "{line}") } else { writeln!(io::stderr().lock(), "{line}") };
     if written.is_err() {
         dropped();
     }

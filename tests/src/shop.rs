@@ -44,7 +44,7 @@ pub struct Setup {
     behind_seconds: Option<u32>,
     machine: Option<Machine>,
     log_folder: Option<PathBuf>,
-    descriptors: Option<u32>,
+    descriptors: Option<u64>,
 }
 
 impl Setup {
@@ -130,8 +130,8 @@ impl Setup {
         Self { log_folder: Some(folder.to_owned()), ..self }
     }
 
-    /// With so many file descriptors and no more.
-    pub fn with_descriptors(self, descriptors: u32) -> Self {
+    /// With so many descriptors for the node and no more, as under `ulimit -n`.
+    pub fn with_descriptors(self, descriptors: u64) -> Self {
         Self { descriptors: Some(descriptors), ..self }
     }
 
@@ -156,11 +156,9 @@ impl Setup {
                 command
             }
             None => match self.descriptors {
-                Some(descriptors) => {
-                    let mut command = tied("sh");
-                    command
-                        .args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")])
-                        .arg(program());
+                Some(count) => {
+                    let mut command = tied("prlimit");
+                    command.arg(format!("--nofile={count}:{count}")).arg(program());
                     command
                 }
                 None => tied(program()),

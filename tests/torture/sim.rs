@@ -49,6 +49,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         recalled,
         takeovers,
         breaks,
+        answered,
+        refused,
     } = sum;
     for (name, count) in [
         ("steps", options.seeds * u64::from(options.steps)),
@@ -63,6 +65,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         ("returns", returns),
         ("snapshots read", recalled),
         ("takeovers", takeovers),
+        ("calls that the gateway answered", answered),
+        ("calls that it refused for good", refused),
     ] {
         report.count(name, count);
     }

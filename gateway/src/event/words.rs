@@ -22,7 +22,10 @@ fn known(field: &str, words: &[String], known: &[&str]) -> Result<(), Failure> {
         None => Ok(()),
         Some(at) => {
             let there = known.join(", ");
-            Err(Failure::invalid(format!("{field}[{at}]"), format!("nothing is called so: there are {there}")))
+            Err(Failure::invalid(
+                format!("{field}[{at}]"),
+                format!("nothing is called so: there are {there}"),
+            ))
         }
     }
 }

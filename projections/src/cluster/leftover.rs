@@ -88,7 +88,8 @@ fn sweep(base: &Path, own: &Path) {
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let folder = entry.path();
         let hash = entry.file_name().to_str().and_then(|name| Some(name.strip_prefix(SOCKETS)?.to_owned()));
-        let is_ours = hash.is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
+        let is_ours =
+            hash.is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
         if is_ours && folder != own && is_stale(&folder) {
             for name in [SOCKET.to_owned(), format!("{SOCKET}.lock")] {
                 fs::remove_file(folder.join(name)).ok();
@@ -109,7 +110,8 @@ fn is_stale(folder: &Path) -> bool {
     let server = lines.next().and_then(|line| line.trim().parse::<i32>().ok()).map(i32::abs);
     let serves = server.zip(lines.next()).is_some_and(|(pid, data)| {
         // Where we may not look, it may well be alive.
-        works_on(pid, Path::new(data.trim())) || (is_alive(pid) && fs::read_link(format!("/proc/{pid}/cwd")).is_err())
+        works_on(pid, Path::new(data.trim()))
+            || (is_alive(pid) && fs::read_link(format!("/proc/{pid}/cwd")).is_err())
     });
     is_quiet && !serves
 }

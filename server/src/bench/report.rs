@@ -273,9 +273,7 @@ impl Report {
         let Checkouts { count, per_second, records_each, silent } = self.checkouts;
         say!("checkouts: {per_second:.1} a second, {records_each:.1} records each ({count} of 3 lines)")?;
         if silent > 0 {
-            say!(
-                "  {silent} stories of TrackOrder fell silent before their end and were asked for again"
-            )?;
+            say!("  {silent} stories of TrackOrder fell silent before their end and were asked for again")?;
         }
         let Recount { acknowledged, found, unanswered, lost, doubled } = self.recount;
         say!(

@@ -31,7 +31,8 @@ pub(super) fn hold(folder: &Path) -> anyhow::Result<Held> {
         Ok(mut lock) => {
             lock.set_len(0)?;
             lock.rewind()?;
-            writeln!(lock, "{}", std::process::id()).with_context(|| format!("writing {}", path.display()))?;
+            writeln!(lock, "{}", std::process::id())
+                .with_context(|| format!("writing {}", path.display()))?;
             Ok(Held(lock))
         }
         Err((mut file, _)) => {

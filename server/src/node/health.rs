@@ -50,12 +50,7 @@ impl Senses {
 }
 
 impl Health {
-    pub(super) fn new(
-        commands: Commands,
-        reading: &Reading,
-        driving: &Driving,
-        senses: Senses,
-    ) -> Self {
+    pub(super) fn new(commands: Commands, reading: &Reading, driving: &Driving, senses: Senses) -> Self {
         let (projections, reachable) = (reading.states(), reading.reachable());
         Self { commands, projections, reachable, processes: driving.status(), senses }
     }

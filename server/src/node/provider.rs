@@ -74,7 +74,13 @@ impl Provider {
         let (away_in, away) = watch::channel(None);
         let process = Arc::new(Mutex::new(process));
         let stop = CancellationToken::new();
-        let keeper = Keeper { simulator, process: process.clone(), remote: remote.clone(), url: url_in, away: away_in };
+        let keeper = Keeper {
+            simulator,
+            process: process.clone(),
+            remote: remote.clone(),
+            url: url_in,
+            away: away_in,
+        };
         let keeper = tokio::spawn(keeper.run(stop.clone()));
         Ok(Self { remote, url, away, process, stop, keeper })
     }

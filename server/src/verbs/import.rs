@@ -6,8 +6,8 @@ use anyhow::Context as _;
 
 use super::Connected;
 use crate::config::Config;
-use crate::output::say;
 use crate::import::{self, ImportOptions, Retail};
+use crate::output::say;
 
 /// Imports a retail file, prints the figures and writes them to the report file.
 ///

@@ -24,7 +24,10 @@ pub async fn status(config: &Config) -> anyhow::Result<ExitCode> {
     let status = status?;
     say!(
         "log {} ({}), generation {}, {} partitions",
-        status.log_id, status.backend, status.generation, status.partition_count
+        status.log_id,
+        status.backend,
+        status.generation,
+        status.partition_count
     )?;
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);

@@ -46,7 +46,8 @@ async fn a_private_postgres_that_dies_is_started_again() -> Result<()> {
     let first = postmaster()?;
     // Nothing is asked of it: the node finds out by itself.
     kill(Pid::from_raw(first), Signal::SIGKILL)?;
-    let told = unready(&shop, &["private Postgres: it has ended by itself", "database: it does not answer"]).await?;
+    let told =
+        unready(&shop, &["private Postgres: it has ended by itself", "database: it does not answer"]).await?;
     eprintln!("{told}");
     ready(&shop).await?;
     ensure!(postmaster()? != first, "the same process");

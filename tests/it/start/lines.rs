@@ -43,7 +43,8 @@ fn a_verb_whose_reader_leaves_ends_quietly() {
     ];
     for verb in verbs {
         let run = |out: Stdio, err: Stdio| {
-            let child = Command::new(program()).args(verb).stdin(Stdio::null()).stdout(out).stderr(err).spawn();
+            let child =
+                Command::new(program()).args(verb).stdin(Stdio::null()).stdout(out).stderr(err).spawn();
             child.expect("the program").wait_with_output().expect("its end")
         };
         let said = run(left(), Stdio::piped());
@@ -52,7 +53,10 @@ fn a_verb_whose_reader_leaves_ends_quietly() {
         let said = run(full(), Stdio::piped());
         assert_eq!(said.status.code(), Some(1), "{verb:?}: {said:?}");
         let text = String::from_utf8_lossy(&said.stderr).into_owned();
-        assert!(text.contains("the output cannot be written") && !text.contains("panicked"), "{verb:?}: {text}");
+        assert!(
+            text.contains("the output cannot be written") && !text.contains("panicked"),
+            "{verb:?}: {text}"
+        );
         assert_eq!(run(full(), full()).status.code(), Some(1), "{verb:?}: neither can be written");
     }
     shop.finish();

@@ -59,12 +59,15 @@ fn a_verb_without_a_shop_makes_none() {
 fn a_word_that_nothing_is_called_by_is_refused() {
     let mut shop = TestShop::start();
     assert!(shop.verb(&["demo"]).status.success());
-    for (filter, there) in [(["--kind", "nope"], "reservation"), (["--type", "OrderConfirmd"], "OrderConfirmed")] {
+    for (filter, there) in
+        [(["--kind", "nope"], "reservation"), (["--type", "OrderConfirmd"], "OrderConfirmed")]
+    {
         let said = shop.verb(&["events", filter[0], filter[1]]);
         assert!(!said.status.success() && said.err.contains(there), "{said:?}");
     }
     let said = shop.verb(&["events", "--json", "--type", "OrderSubmitted"]);
-    let event: serde_json::Value = serde_json::from_str(said.out.lines().next().expect("a line")).expect("JSON");
+    let event: serde_json::Value =
+        serde_json::from_str(said.out.lines().next().expect("a line")).expect("JSON");
     for field in ["traceparent", "body_hash", "correlation_id", "effective_at"] {
         assert!(event.get(field).is_some(), "no {field}: {event}");
     }
