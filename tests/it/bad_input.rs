@@ -230,7 +230,7 @@ async fn texts_that_nobody_can_keep() -> Result<()> {
     let client = shop.client().await;
     let sku = format!("TEXT-{}", unique());
     let product = || CreateProductRequest {
-        request_id: unique(),
+        request_id: unique().to_string(),
         title: "a cup".into(),
         variants: vec![NewVariant { sku: sku.clone(), title: "red".into(), list_price: None }],
         ..CreateProductRequest::default()
