@@ -76,8 +76,8 @@ impl Asked {
     }
 }
 
-/// How far a client's clock may be ahead of ours: what it calls now is now.
-const CLOCKS_DIFFER: i64 = 5_000_000;
+/// How many microseconds a client's clock may be ahead of ours: what it calls now is now.
+const CLOCKS_DIFFER: i64 = 500_000;
 
 /// The business time that a request names, which may not lie ahead.
 ///
@@ -106,8 +106,8 @@ mod tests {
         let now = crate::wire::time(NOW);
         let ahead = |seconds, nanos| prost_types::Timestamp { seconds: now.seconds + seconds, nanos };
         assert_eq!(effective_time(Some(&ahead(0, 20_000_000)), NOW), Ok(Some(NOW)));
-        assert_eq!(effective_time(Some(&ahead(5, 0)), NOW), Ok(Some(NOW)));
-        assert!(effective_time(Some(&ahead(5, 1_000)), NOW).is_err());
+        assert_eq!(effective_time(Some(&ahead(0, 500_000_000)), NOW), Ok(Some(NOW)));
+        assert!(effective_time(Some(&ahead(0, 500_001_000)), NOW).is_err());
         let before = Timestamp::from_micros(NOW.micros() - 1_000_000);
         assert_eq!(effective_time(Some(&ahead(-1, 0)), NOW), Ok(Some(before)));
     }

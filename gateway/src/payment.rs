@@ -19,6 +19,7 @@ use crate::call::Call;
 use crate::command::Asked;
 use crate::failure::Failure;
 use crate::positions::position;
+use crate::recent::About;
 use crate::shop::Shop;
 use crate::wire::{id, int};
 
@@ -102,6 +103,7 @@ impl PaymentService for Payments {
         let found =
             self.shop.find(&call, &[Projection::PaymentView], &stream, &request.min_position, read).await?;
         let found = found.ok_or_else(|| not_found(&payment_id))?;
+        self.shop.note_shown(About::stream(&stream), found.position());
         Ok(Response::new(GetPaymentResponse { payment: Some(view(&found)) }))
     }
 

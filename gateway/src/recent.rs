@@ -1,4 +1,5 @@
-//! What this node answered of late, so that whoever asks next sees it: one's own writes are read without asking.
+//! What this node answered and showed of late, so that whoever asks next sees it: one's own writes are read without asking,
+//! and no view shows less of a thing than another one did.
 //!
 //! Kept by what a command was about, until every view has it. What there is no room for is kept by its partition: then
 //! readers of that partition wait for a little more than they need.

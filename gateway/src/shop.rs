@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shopstream_command_handlers::{Clock, CommandEnvelope, Commands, Reply};
-use shopstream_domain::{Sku, StreamId, Timestamp};
+use shopstream_domain::{Partition, Sku, StreamId, Timestamp};
 use shopstream_eventlog::writer::Fenced;
-use shopstream_eventlog::{CommitRecord, Journal, Log, Position};
+use shopstream_eventlog::{CommitRecord, Journal, Log, Offset, Position};
 use shopstream_projections::catalog::ProductStatus;
 use shopstream_projections::inventory::StockLevel;
 use shopstream_projections::order::OrderSummary;
@@ -167,9 +167,20 @@ impl Shop {
 
     /// What comes of `about` is read from now on with everything up to `position`, of which somebody is told.
     pub(crate) fn note(&self, about: About, position: Position) {
+        self.recent.note(about, position, || self.slowest(position.partition));
+    }
+
+    /// As [`Shop::note`], where it was read in one view: the others may not have it yet.
+    pub(crate) fn note_shown(&self, about: About, position: Position) {
+        if self.slowest(position.partition) <= position.offset {
+            self.note(about, position);
+        }
+    }
+
+    /// The next offset that the slowest view wants.
+    fn slowest(&self, partition: Partition) -> Offset {
         let progress = self.reads().progress();
-        let slowest = || Projection::views().map(|view| progress.next(view, position.partition)).min();
-        self.recent.note(about, position, || slowest().unwrap_or(0));
+        Projection::views().map(|view| progress.next(view, partition)).min().unwrap_or(0)
     }
 
     /// As [`Shop::note`], where a process of this node changed these streams and only knows that it did.

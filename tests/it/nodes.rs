@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use shopstream_proto::event::v1::{GetLogStatusRequest, PartitionState, PartitionStatus};
 use shopstream_proto::inventory::v1::{GetStockRequest, StreamStockUpdatesRequest};
-use shopstream_proto::order::v1::OrderStatus;
+use shopstream_proto::order::v1::{GetOrderRequest, OrderStatus};
+use shopstream_proto::r#type::v1::Position;
 use shopstream_server::client::{Client, until};
 use shopstream_tests::requests::{order, place, sell, stock};
 use shopstream_tests::topic::PARTITIONS;
@@ -122,6 +123,21 @@ async fn roles_apart_make_one_shop() -> Result<()> {
         let level = seen.shop().inventory.get_stock(get).await?.into_inner().stock.context("stock")?;
         ensure!(level.on_hand == 101 + round, "{level:?} in round {round}");
         ensure!(updates.message().await?.is_some(), "the change");
+    }
+    // What one made the other has, without a position: it asks the owner before it says that there is nothing.
+    for round in 0..10 {
+        let (made, seen) = if round % 2 == 0 { (&at_a, &at_c) } else { (&at_c, &at_a) };
+        let mut draft = order(&format!("ord_seen{round}"), "SHARED-1", 1, "");
+        draft.draft = true;
+        let made = made.shop().orders.create_order(draft).await?.into_inner();
+        let get = GetOrderRequest { order_id: made.order_id, ..GetOrderRequest::default() };
+        seen.shop().orders.get_order(get.clone()).await?;
+        // A position that nobody gave out is not waited for, whoever owns the partition.
+        let at = made.position.context("a position")?;
+        let beyond = Position { offset: at.offset + 1_000_000, ..at };
+        let refused =
+            seen.shop().orders.get_order(GetOrderRequest { min_position: vec![beyond], ..get }).await;
+        ensure!(refused.is_err_and(|status| status.code() == tonic::Code::OutOfRange), "in round {round}");
     }
     // An unknown SKU is unknown everywhere, which every owner has to be asked for.
     let unknown = at_c.shop().inventory.update_stock(stock("nobody", "NOBODY-1", 1)).await;

@@ -37,6 +37,7 @@ pub(super) async fn order(
     let read = || Moment::of(shop, call, &order_id);
     let found = shop.find(call, &VIEWS, &stream, &request.min_position, read).await?;
     let moment = found.ok_or_else(|| not_found(&order_id))?;
+    shop.note_shown(About::stream(&stream), moment.at);
     Ok(GetOrderResponse {
         order: Some(view::order(&moment.order, moment.checkout.as_ref(), &moment.payments)),
         position: Some(position(moment.at)),

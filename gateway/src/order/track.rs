@@ -22,6 +22,7 @@ use crate::call::Call;
 use crate::failure::Failure;
 use crate::live::{Batch, Listener};
 use crate::positions::log_id;
+use crate::recent::About;
 use crate::shop::Shop;
 use crate::stream::{HEARTBEAT, Messages, Source, messages};
 use crate::token::Scope;
@@ -158,6 +159,8 @@ impl Source for Story {
         loop {
             if let Some(entry) = self.ready.pop_front() {
                 self.told.tell(&entry);
+                // Who asks for the order after this sees no less.
+                self.shop.note_shown(About::stream(&self.order_id.stream(&self.tenant)), entry.position());
                 return Ok(Some(self.message(Some(entry))));
             }
             if self.look {

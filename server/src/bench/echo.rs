@@ -44,7 +44,8 @@ impl OrderService for Echo {
         request: Request<CreateOrderRequest>,
     ) -> Result<Response<CreateOrderResponse>, Status> {
         // Of the size that a node answers with, in the middle of a benchmark.
-        let position = Position { log: "core".into(), partition: 7, offset: 123_456, ..Position::default() };
+        let position =
+            Position { log: "core".into(), partition: 7, offset: 123_456, log_id: "0123abcd.1".into() };
         let order_id = request.into_inner().order_id.unwrap_or_default();
         Ok(Response::new(CreateOrderResponse { version: 1, position: Some(position), order_id }))
     }
