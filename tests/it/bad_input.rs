@@ -1,6 +1,8 @@
 //! Bad input: a clear error that names the field, nothing done, and the process goes on.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use shopstream_proto::admin::v1::SkipParkedEventRequest;
+use shopstream_proto::catalog::v1::{CreateProductRequest, NewVariant};
 use shopstream_proto::inventory::v1::update_stock_request::Change;
 use shopstream_proto::inventory::v1::{ReceiveStock, UpdateStockRequest};
 use shopstream_proto::order::v1::{
@@ -218,5 +220,42 @@ async fn stock_of_what_nobody_sells_and_changes_that_are_none() -> Result<()> {
     let empty = UpdateStockRequest { change: None, ..receive(&sku, 1) };
     let missing = refusal(client.shop().inventory.update_stock(empty).await);
     assert_eq!(missing, Refusal::new(Code::InvalidArgument, INVALID, "change"));
+    Ok(())
+}
+
+/// What some reader of the log could not hold or show is refused on its field, and nothing stops.
+#[tokio::test]
+async fn texts_that_nobody_can_keep() -> Result<()> {
+    let shop = Shared::shop();
+    let client = shop.client().await;
+    let sku = format!("TEXT-{}", unique());
+    let product = || CreateProductRequest {
+        request_id: unique(),
+        title: "a cup".into(),
+        variants: vec![NewVariant { sku: sku.clone(), title: "red".into(), list_price: None }],
+        ..CreateProductRequest::default()
+    };
+    for character in ['\0', '\u{1B}', '\u{9B}', '\u{202E}'] {
+        let text = format!("a{character}b");
+        let create = async |request| refusal(client.shop().products.create_product(request).await);
+        let wrong = |field: &str| Refusal::new(Code::InvalidArgument, "TEXT_INVALID", field);
+        ensure!(create(CreateProductRequest { title: text.clone(), ..product() }).await == wrong("title"));
+        let described = CreateProductRequest { description: text.clone(), ..product() };
+        ensure!(create(described).await == wrong("description"));
+        let mut variant = product();
+        variant.variants[0].title.clone_from(&text);
+        ensure!(create(variant).await == wrong("variants[0].title"));
+        let skip = SkipParkedEventRequest {
+            projection: "stock_level".into(),
+            stream_id: "default/stock/A@main".into(),
+            version: 1,
+            reason: text.clone(),
+            skipped_by: "ann".into(),
+        };
+        let by = SkipParkedEventRequest { skipped_by: text.clone(), reason: "so".into(), ..skip.clone() };
+        ensure!(refusal(client.shop().admin.skip_parked_event(skip).await) == wrong("reason"));
+        ensure!(refusal(client.shop().admin.skip_parked_event(by).await) == wrong("skipped_by"));
+    }
+    client.shop().products.create_product(product()).await?;
     Ok(())
 }

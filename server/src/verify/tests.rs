@@ -7,8 +7,8 @@ use shopstream_domain::inventory::{
 };
 use shopstream_domain::model::Event;
 use shopstream_domain::order::{
-    CancelReason, CheckoutCancelled, CheckoutDone, CheckoutEvent, Event as OrderEvent, OrderConfirmed,
-    OrderLine, OrderSubmitted, Placement, PriceSource,
+    CancelReason, CheckoutCancelled, CheckoutDone, CheckoutEvent, Event as OrderEvent, OrderCancelled,
+    OrderConfirmed, OrderLine, OrderSubmitted, Placement, PriceSource,
 };
 use shopstream_domain::payment::{
     Event as PaymentEvent, PaymentAuthorized, PaymentCaptured, PaymentSucceededLate, PaymentVoided,
@@ -351,4 +351,14 @@ fn unfinished_work_is_listed_and_not_judged() {
         (findings.violations, findings.skipped),
         (vec![], vec!["default/reservation/res_1".to_owned()])
     );
+}
+
+#[test]
+fn a_submitted_order_that_nobody_took_up_stands_still() {
+    let waits = |events: Vec<(&'static str, Event)>| history(events).unwrap().conclude(None).skipped;
+    assert_eq!(waits(vec![submitted(TOTAL)]), ["default/order/ord_1"]);
+    // A draft that was given up is none.
+    let given_up = order(OrderEvent::Cancelled(OrderCancelled { reason: CancelReason::Customer }));
+    assert!(waits(vec![submitted(TOTAL), given_up]).is_empty());
+    assert!(waits(clean()).is_empty());
 }
