@@ -1,6 +1,14 @@
 //! What cannot be read is set aside, shown, and released: by the verb and by the API, on a running node.
 
-use anyhow::{Context as _, Result, ensure};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use shopstream_domain::catalog::{ProductDrafted, ProductEvent, ProductPublished, Variant};
+use shopstream_domain::model::Event;
+use shopstream_domain::{ProductId, Sku, StreamId, Timestamp};
+use shopstream_eventlog::local::{LocalLog, Options as LocalOptions};
+use shopstream_eventlog::writer::{Identity, Progress};
+use shopstream_eventlog::{CommandId, Commit, Log, PartitionWriter, schema};
 use shopstream_projections::Projection;
 use shopstream_proto::admin::v1::{
     ExplainParkedAggregateRequest, ListParkedAggregatesRequest, ListSkippedEventsRequest, ParkedAggregate,
@@ -238,5 +246,84 @@ async fn a_parked_process_goes_on_after_a_retry() -> Result<()> {
     ensure!(done.status() == OrderStatus::Confirmed, "{done:?}");
     ensure!(parked(&client, "").await?.is_empty());
     shop.finish();
+    Ok(())
+}
+
+/// Appends events to the log of a shop that is stopped, past everything that asks what is in them: as a program did that
+/// asked less.
+async fn smuggle(shop: &TestShop, stream: &str, events: &[Event]) -> Result<()> {
+    let log = Log::open(Arc::new(LocalLog::open(LocalOptions::new(&shop.data().join("log"), 16))?)).await?;
+    let stream: StreamId = stream.parse()?;
+    let start = log.start(stream.partition(log.partitions()));
+    let identity = Identity { node: "older".into(), address: String::new() };
+    let mut writer = PartitionWriter::claim(&log, start, identity, 0, 7, |_| {}).await?;
+    let commit = Commit {
+        command_id: CommandId::derive(&["smuggled", stream.as_str()]),
+        stream,
+        first_version: 1,
+        body_hash: 1,
+        actor: "older".into(),
+        correlation_id: String::new(),
+        causation_id: String::new(),
+        traceparent: String::new(),
+        recorded_at: Timestamp::from_seconds(1_700_000_000),
+        effective_at: None,
+        events: events.iter().map(schema::encode).collect(),
+    };
+    writer.submit(&commit)?;
+    loop {
+        match writer.progress().await {
+            Progress::Confirmed(confirmed) if confirmed.is_empty() => {}
+            Progress::Confirmed(_) => break,
+            trouble => bail!("{trouble:?}"),
+        }
+    }
+    if let Err(trouble) = writer.release().await {
+        bail!("{trouble:?}");
+    }
+    Ok(())
+}
+
+/// The log holds a title that Postgres cannot: the view goes on without that product, and the documented way ends it.
+#[tokio::test]
+async fn a_title_that_the_database_refuses_is_left_out_and_everything_else_flows() -> Result<()> {
+    let mut shop = TestShop::start_with(Setup::default());
+    let client = shop.client().await;
+    sell(&client, SKU, 5).await?;
+    shop.stop();
+    let (view, stream) = ("product_view", "default/product/prd_older");
+    let drafted = ProductDrafted {
+        product_id: ProductId::new("prd_older")?,
+        title: "a\0cup".into(),
+        description: String::new(),
+        variants: vec![Variant { sku: Sku::new("OLDER-1")?, title: String::new() }],
+    };
+    let events = [ProductEvent::Drafted(drafted), ProductEvent::Published(ProductPublished {})];
+    smuggle(&shop, stream, &events.map(Event::Product)).await?;
+    shop.restart();
+    let client = shop.client().await;
+
+    let listed = parks(&client, view, stream, 2).await?;
+    ensure!(listed.version == 1 && listed.reason.contains("0x00"), "{listed:?}");
+    until(async || Ok(shop.ready().0.then_some(()))).await?;
+    sell(&client, "PARKED-2", 5).await?;
+    let placed = client.shop().orders.create_order(order("ord_older", "PARKED-2", 1, "tok_approve")).await?;
+    let placed = placed.into_inner();
+    let done = ended(&client, &placed.order_id, placed.position).await?;
+    ensure!(done.status() == OrderStatus::Confirmed, "{done:?}");
+
+    let said = shop.verb(&["parked", "explain", view, stream]);
+    ensure!(said.out.contains("in the way") && said.out.contains("ProductDrafted"), "{said:?}");
+    let said = shop.verb(&["verify", "--quiesced"]);
+    ensure!(!said.status.success() && said.out.contains("parked"), "{said:?}");
+    let still = retry(&client, view, stream).await?.context("released, though nothing is mended")?;
+    ensure!(still.version == 1, "{still:?}");
+    for version in ["1", "2"] {
+        let reason = ["--reason", "a title that nobody can keep", "--by", "ann"];
+        shop.verb(&[&["parked", "skip", view, stream, version], reason.as_slice()].concat());
+    }
+    ensure!(parked(&client, "").await?.is_empty());
+    shop.verify();
+    shop.stop();
     Ok(())
 }

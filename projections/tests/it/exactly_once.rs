@@ -114,6 +114,21 @@ async fn a_readers_cursors_move_only_from_where_they_are() {
         assert!(matches!(refused, Err(CheckpointError::Overtaken { .. })), "{refused:?}");
     }
     assert_eq!(checkpoint.load(database).await.unwrap(), [further, second]);
+
+    // A copy that lags takes the database's place: it has one further back, and not the other.
+    let json = serde_json::to_string(&first).unwrap();
+    let back = format!(
+        "WITH b AS (UPDATE checkpoint SET next_offset = {}, cursor = '{json}' \
+         WHERE reader = 'checkout' AND partition = 0 RETURNING 1) SELECT count(*) FROM b",
+        first.next
+    );
+    assert_eq!(shop.count(&back).await, 1);
+    let gone = "WITH g AS (DELETE FROM checkpoint WHERE reader = 'checkout' AND partition = 1 RETURNING 1) \
+         SELECT count(*) FROM g";
+    assert_eq!(shop.count(gone).await, 1);
+    let last = Cursor { next: 9, ..further };
+    checkpoint.save(database, &[(Some(further), last), (Some(second), beyond)]).await.unwrap();
+    assert_eq!(checkpoint.load(database).await.unwrap(), [last, beyond]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
