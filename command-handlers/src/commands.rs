@@ -14,12 +14,14 @@ use tokio::time::{Instant, timeout};
 
 use crate::coordinator::{Coordinator, Duty};
 use crate::shard::{Heard, Job};
-use crate::{CommandEnvelope, CommandError, Location, PartitionState, PartitionStatus, Peers, Reply};
+use crate::{CommandEnvelope, CommandError, Location, PartitionState, PartitionStatus, Peers, Reply, Silent};
 
-/// How often an owner is looked for before the caller is told to come again.
-const TRIES: u32 = 8;
+/// How long an owner is looked for where the caller names no deadline: a lease and a claim take less.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The wait for news of an owner after the first try in vain; each further one is that much longer.
 const PAUSE: Duration = Duration::from_millis(20);
+/// But none is longer than this: not all that may change is told.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// Takes commands. Cheap to clone.
 #[derive(Clone)]
@@ -63,7 +65,8 @@ impl Commands {
     /// Carries out a command, and answers when the log counts it. Dropping the future cancels nothing.
     ///
     /// A command for another node's partition is sent there, and sent again to whoever owns the partition next
-    /// should it move meanwhile: its id keeps it from being carried out twice.
+    /// should it move meanwhile or its owner be silent, until the caller's deadline: its id keeps it from being carried
+    /// out twice.
     ///
     /// # Errors
     /// See [`CommandError`]. [`CommandError::Overloaded`] at once where the partition's queue is full.
@@ -116,6 +119,10 @@ impl Commands {
             let put = self.enqueue(partition, envelope);
             answers.push(async move {
                 match heard(partition, put).await {
+                    // The shard has ended, as it does where the node stops: whoever is next knows what came of it.
+                    Heard::Answer(Err(CommandError::Unavailable { .. })) if self.has_ended(partition) => {
+                        Err(self.not_owner(partition))
+                    }
                     Heard::Answer(answer) => answer,
                     Heard::Back(_) => Err(self.not_owner(partition)),
                 }
@@ -221,6 +228,10 @@ impl Commands {
         self.shared.shards[usize::from(partition)].status.borrow().state == PartitionState::Claiming
     }
 
+    fn has_ended(&self, partition: Partition) -> bool {
+        self.shared.shards[usize::from(partition)].queue.is_closed()
+    }
+
     /// Puts a command into its shard's queue without waiting for room.
     fn enqueue(&self, partition: Partition, envelope: CommandEnvelope) -> Put {
         if !self.is_here(partition) {
@@ -248,7 +259,7 @@ impl Commands {
         let (indexes, envelopes): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         let owner = self.shared.coordinator.locate(partition);
         let asked = match &owner {
-            Some(owner) => self.ask(owner, partition, &envelopes).await,
+            Some(owner) => self.ask(owner, partition, &envelopes).await.and_then(Result::ok),
             None => None,
         };
         let mut asked = asked.into_iter().flatten();
@@ -271,48 +282,62 @@ impl Commands {
         indexes.into_iter().zip(join_all(answers).await).collect()
     }
 
-    /// Looks for the owner of a command that this node may not carry out.
+    /// Looks for the owner of a command that this node may not carry out, for as long as the caller waits.
     async fn send_to_owner(&self, partition: Partition, mut envelope: CommandEnvelope) -> Answer {
         let coordinator = &self.shared.coordinator;
         if !coordinator.is_shared() {
             return Err(self.not_owner(partition));
         }
-        let mut moves = coordinator.moves();
-        for attempt in 1..=TRIES {
+        let (mut moves, mut search) = (coordinator.moves(), Search::until(self.deadline));
+        let mut silent = None;
+        loop {
             moves.borrow_and_update();
             if let Some(owner) = coordinator.locate(partition) {
-                let asked = self.ask(&owner, partition, std::slice::from_ref(&envelope)).await;
-                match asked.and_then(|mut answers| answers.pop()) {
-                    Some(Err(CommandError::NotOwner { owner: Some(next), .. })) if next != owner => {
-                        self.learn(partition, Some(&next));
-                        // What is news here is worth a try at once, where it leads away.
-                        if coordinator.locate(partition).is_some_and(|known| known.address != owner.address) {
-                            continue;
-                        }
-                    }
-                    Some(Err(CommandError::NotOwner { .. })) => {}
-                    // It is gone, and this node comes next.
-                    Some(Err(CommandError::Unavailable { .. })) if self.is_claiming(partition) => {
-                        match heard(partition, self.put(partition, envelope)).await {
-                            Heard::Answer(answer) => return answer,
-                            Heard::Back(back) => envelope = *back,
-                        }
-                        continue;
-                    }
-                    Some(answer) => return answer,
+                match self.ask(&owner, partition, std::slice::from_ref(&envelope)).await {
                     // It moved while it was asked.
-                    None => continue,
+                    None if !self.is_here(partition) && search.has_hops() => continue,
+                    None => {}
+                    // It is gone or going: the next one will be heard of.
+                    Some(Err(silence)) => silent = Some(silence),
+                    Some(Ok(mut answers)) => match answers.pop() {
+                        Some(Err(CommandError::NotOwner { owner: Some(next), .. })) if next != owner => {
+                            self.learn(partition, Some(&next));
+                            // What is news here is worth a try at once, where it leads away.
+                            if search.has_hops()
+                                && coordinator
+                                    .locate(partition)
+                                    .is_some_and(|known| known.address != owner.address)
+                            {
+                                continue;
+                            }
+                        }
+                        Some(Err(CommandError::NotOwner { .. })) => {}
+                        Some(Err(CommandError::Unavailable { .. })) if self.is_claiming(partition) => {}
+                        Some(answer) => return answer,
+                        None => return Err(self.not_owner(partition)),
+                    },
                 }
             }
-            match heard(partition, self.enqueue(partition, envelope)).await {
+            // Also where its owner is gone and this node comes next.
+            let put = if silent.is_some() && self.is_claiming(partition) {
+                self.put(partition, envelope)
+            } else {
+                self.enqueue(partition, envelope)
+            };
+            match heard(partition, put).await {
                 Heard::Answer(answer) => return answer,
                 Heard::Back(back) => envelope = *back,
             }
             // Nothing came: it is tried again all the same.
-            drop(timeout(PAUSE * attempt, moves.changed()).await);
+            if !search.goes_on_after(moves.changed()).await {
+                break;
+            }
         }
         counter!("shopstream_commands_without_owner_total").increment(1);
-        Err(self.not_owner(partition))
+        Err(match silent {
+            Some(silent) => unheard(partition, &silent),
+            None => self.not_owner(partition),
+        })
     }
 
     /// Asks the owner; `None` where the partition moved away from it before it answered.
@@ -321,7 +346,7 @@ impl Commands {
         owner: &Location,
         partition: Partition,
         envelopes: &[CommandEnvelope],
-    ) -> Option<Vec<Answer>> {
+    ) -> Option<Result<Vec<Answer>, Silent>> {
         counter!("shopstream_commands_forwarded_total").increment(envelopes.len() as u64);
         tokio::select! {
             biased;
@@ -354,28 +379,42 @@ impl Commands {
 
     async fn confirmed_wherever(&self, partition: Partition) -> Result<Option<Position>, CommandError> {
         let coordinator = &self.shared.coordinator;
-        let mut moves = coordinator.moves();
-        for attempt in 1..=TRIES {
+        let (mut moves, mut search) = (coordinator.moves(), Search::until(self.deadline));
+        let mut silent = None;
+        loop {
             moves.borrow_and_update();
             if self.is_here(partition) || !coordinator.is_shared() {
-                return self.confirmed_here(partition).await;
+                match self.confirmed_here(partition).await {
+                    // It has just been given away.
+                    Err(CommandError::NotOwner { .. }) if coordinator.is_shared() => {}
+                    found => return found,
+                }
             }
             if let Some(owner) = coordinator.locate(partition) {
                 let asked = tokio::select! {
                     biased;
-                    asked = self.shared.peers.confirmed(&owner, partition, self.deadline) => asked,
-                    () = self.moved_from(&owner, partition) => continue,
+                    asked = self.shared.peers.confirmed(&owner, partition, self.deadline) => Some(asked),
+                    () = self.moved_from(&owner, partition) => None,
                 };
                 match asked {
-                    Ok(found) => return Ok(found),
-                    Err(CommandError::NotOwner { owner, .. }) => self.learn(partition, owner.as_ref()),
-                    Err(error) => return Err(error),
+                    None if search.has_hops() => continue,
+                    None => {}
+                    Some(Ok(Err(CommandError::NotOwner { owner, .. }))) => {
+                        self.learn(partition, owner.as_ref());
+                    }
+                    Some(Ok(found)) => return found,
+                    Some(Err(silence)) => silent = Some(silence),
                 }
             }
             // Nothing came: it is tried again all the same.
-            drop(timeout(PAUSE * attempt, moves.changed()).await);
+            if !search.goes_on_after(moves.changed()).await {
+                break;
+            }
         }
-        Err(self.not_owner(partition))
+        Err(match silent {
+            Some(silent) => unheard(partition, &silent),
+            None => self.not_owner(partition),
+        })
     }
 
     fn learn(&self, partition: Partition, owner: Option<&Location>) {
@@ -387,6 +426,45 @@ impl Commands {
     fn not_owner(&self, partition: Partition) -> CommandError {
         CommandError::NotOwner { partition, owner: self.shared.coordinator.locate(partition) }
     }
+}
+
+/// How long an owner is looked for, and when again.
+struct Search {
+    until: Instant,
+    attempts: u32,
+    hops: u32,
+}
+
+impl Search {
+    /// News of an owner that are followed at once; two nodes that name each other would be asked without end.
+    const HOPS_MAX: u32 = 8;
+
+    fn until(deadline: Option<Instant>) -> Self {
+        let until = deadline.unwrap_or_else(|| Instant::now() + PATIENCE);
+        Self { until, attempts: 0, hops: 0 }
+    }
+
+    fn has_hops(&mut self) -> bool {
+        self.hops += 1;
+        self.hops <= Self::HOPS_MAX
+    }
+
+    /// Waits for `news`, for a while; `false` where the caller would not hear an answer any more.
+    async fn goes_on_after<T>(&mut self, news: impl Future<Output = T>) -> bool {
+        self.attempts += 1;
+        let pause = (PAUSE * self.attempts).min(PAUSE_MAX);
+        if Instant::now() + pause >= self.until {
+            return false;
+        }
+        drop(timeout(pause, news).await);
+        true
+    }
+}
+
+/// Nobody has answered, and nobody else has taken over.
+fn unheard(partition: Partition, silent: &Silent) -> CommandError {
+    let detail = format!("{silent}: whether it was done is not known, ask again with the same request id");
+    CommandError::Unavailable { partition, detail }
 }
 
 fn job(envelope: CommandEnvelope) -> (Job, oneshot::Receiver<Heard>) {

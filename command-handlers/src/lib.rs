@@ -22,6 +22,6 @@ pub use command::{CommandEnvelope, CommandError, Origin, Reply, body_hash};
 pub use commands::Commands;
 pub use coordinator::Location;
 pub use owner::{Options, SNAPSHOT_EVERY, Shards};
-pub use peers::{NoPeers, Peers};
+pub use peers::{NoPeers, Peers, Silent};
 pub use shard::{Distrust, Said, read_snapshot};
 pub use status::{PartitionState, PartitionStatus};

@@ -1,6 +1,7 @@
 //! Several nodes over one simulated log and one table of leases, each with real shards; time moved by hand.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -9,7 +10,7 @@ use shopstream_command_handlers::coordinator::{Coordinator, Duty, Leases, Member
 use shopstream_command_handlers::testing::{ManualClock, MemoryJournal, MemoryLeases, options};
 use shopstream_command_handlers::{
     Clock, CommandEnvelope, CommandError, Commands, Location, Options, Origin, PartitionState, Peers, Reply,
-    Shards, body_hash,
+    Shards, Silent, body_hash,
 };
 use shopstream_domain::inventory::StockCommand;
 use shopstream_domain::{LocationId, Partition, Quantity, Sku, TenantId, Timestamp};
@@ -22,19 +23,30 @@ const PARTITIONS: u16 = 8;
 
 /// Where each node's door is; who is not in here cannot be reached.
 #[derive(Clone, Default)]
-struct Doors(Arc<Mutex<HashMap<String, Commands>>>);
+struct Doors {
+    open: Arc<Mutex<HashMap<String, Commands>>>,
+    /// Whoever asks a node that is gone is told so at once, as by a machine whose process has ended; else he hears nothing.
+    refuse: Arc<AtomicBool>,
+}
 
 impl Doors {
     fn at(&self, address: &str) -> Option<Commands> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(address).cloned()
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).get(address).cloned()
     }
 
     fn set(&self, address: &str, door: Option<Commands>) {
-        let mut doors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut doors = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         match door {
             Some(door) => doors.insert(address.to_owned(), door),
             None => doors.remove(address),
         };
+    }
+
+    async fn silence<T>(&self, owner: &Location) -> Result<T, Silent> {
+        if self.refuse.load(Ordering::Relaxed) {
+            return Err(Silent { owner: owner.clone(), detail: "connection refused".to_owned() });
+        }
+        std::future::pending().await
     }
 }
 
@@ -46,11 +58,11 @@ impl Peers for Doors {
         _: Partition,
         commands: &[CommandEnvelope],
         _: Option<Instant>,
-    ) -> Vec<Result<Reply, CommandError>> {
+    ) -> Result<Vec<Result<Reply, CommandError>>, Silent> {
         sleep(Duration::from_millis(1)).await;
         match self.at(&owner.address) {
-            Some(door) => door.carry_out(commands.to_vec()).await,
-            None => std::future::pending().await,
+            Some(door) => Ok(door.carry_out(commands.to_vec()).await),
+            None => self.silence(owner).await,
         }
     }
 
@@ -59,10 +71,10 @@ impl Peers for Doors {
         owner: &Location,
         partition: Partition,
         _: Option<Instant>,
-    ) -> Result<Option<Position>, CommandError> {
+    ) -> Result<Result<Option<Position>, CommandError>, Silent> {
         match self.at(&owner.address) {
-            Some(door) => door.confirmed_here(partition).await,
-            None => std::future::pending().await,
+            Some(door) => Ok(door.confirmed_here(partition).await),
+            None => self.silence(owner).await,
         }
     }
 }

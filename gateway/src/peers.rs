@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lru::LruCache;
-use shopstream_command_handlers::{CommandEnvelope, CommandError, Location, Peers, Reply};
+use shopstream_command_handlers::{CommandEnvelope, CommandError, Location, Peers, Reply, Silent};
 use shopstream_domain::{Partition, StreamKind, model};
 use shopstream_eventlog::Position;
 use shopstream_proto::node::v1::node_service_client::NodeServiceClient;
 use shopstream_proto::node::v1::outcome::Outcome as Kind;
 use shopstream_proto::node::v1::{CarryOutRequest, Done, GetConfirmedRequest, Outcome};
 use tokio::time::Instant;
-use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request};
 
 use crate::connections::CONNECTION_WINDOW;
 
@@ -98,16 +98,12 @@ impl Peers for GrpcPeers {
         partition: Partition,
         commands: &[CommandEnvelope],
         deadline: Option<Instant>,
-    ) -> Vec<Result<Reply, CommandError>> {
+    ) -> Result<Vec<Result<Reply, CommandError>>, Silent> {
         match self.ask(owner, commands, deadline).await {
-            Ok(answers) => answers,
+            Ok(answers) => Ok(answers),
             Err(trouble) => {
-                let error = trouble.of(
-                    owner,
-                    partition,
-                    "the outcome is not known, ask again with the same request id",
-                );
-                commands.iter().map(|_| Err(error.clone())).collect()
+                let error = trouble.of(owner, partition)?;
+                Ok(commands.iter().map(|_| Err(error.clone())).collect())
             }
         }
     }
@@ -117,9 +113,9 @@ impl Peers for GrpcPeers {
         owner: &Location,
         partition: Partition,
         deadline: Option<Instant>,
-    ) -> Result<Option<Position>, CommandError> {
+    ) -> Result<Result<Option<Position>, CommandError>, Silent> {
         let asked = self.ask_confirmed(owner, partition, deadline).await;
-        asked.unwrap_or_else(|trouble| Err(trouble.of(owner, partition, "ask again")))
+        asked.or_else(|trouble| Ok(Err(trouble.of(owner, partition)?)))
     }
 }
 
@@ -137,9 +133,34 @@ enum Trouble {
 }
 
 impl Trouble {
-    fn of(&self, owner: &Location, partition: Partition, advice: &str) -> CommandError {
-        CommandError::Unavailable { partition, detail: format!("{owner} did not answer ({self}): {advice}") }
+    /// What it means for who asked: an error that asking again does not change, or silence.
+    fn of(&self, owner: &Location, partition: Partition) -> Result<CommandError, Silent> {
+        match self {
+            Self::Connection(_) => {}
+            // What it says itself. It refuses no command so, but may be of another version than this one.
+            Self::Status(status) if is_answer(status) => {}
+            Self::Status(_) => return Err(Silent { owner: owner.clone(), detail: self.to_string() }),
+            Self::Json(_) | Self::Nonsense => {}
+        }
+        Ok(CommandError::Unavailable {
+            partition,
+            detail: format!("{owner} did not answer ({self}): ask again with the same request id"),
+        })
     }
+}
+
+/// Whether the other node itself has decided so. What a connection that breaks, a node that stops and a time that runs
+/// out look like is none.
+fn is_answer(status: &tonic::Status) -> bool {
+    let silent = [
+        Code::Unavailable,
+        Code::Unknown,
+        Code::Cancelled,
+        Code::DeadlineExceeded,
+        Code::Internal,
+        Code::ResourceExhausted,
+    ];
+    !silent.contains(&status.code())
 }
 
 fn timed<T>(message: T, deadline: Option<Instant>) -> Request<T> {

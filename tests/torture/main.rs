@@ -12,10 +12,12 @@ mod crash;
 mod database;
 mod disk;
 mod flip;
+mod fuzz;
 mod io;
 mod kill;
 mod load;
 mod memory;
+mod neighbour;
 mod overload;
 mod payload;
 mod power;
@@ -68,6 +70,8 @@ enum Way {
     Sim(sim::Options),
     /// Break brokers, nodes and the database of a whole cluster under clients that never stop
     Chaos(chaos::Options),
+    /// Spoil every field of every method, over the wire, in every way that has hurt programs before
+    Fuzz(fuzz::Options),
     /// The process that `kill` and `power` break off
     #[command(hide = true)]
     Appender(appender::Options),
@@ -101,6 +105,7 @@ fn main() -> ExitCode {
         Way::Scenario(options) => scenario::run(&options),
         Way::Sim(options) => sim::run(&options),
         Way::Chaos(options) => chaos::run(&options),
+        Way::Fuzz(options) => fuzz::run(&options),
     };
     done.unwrap_or_else(|error| {
         eprintln!("shopstream-torture: {error:#}");
