@@ -308,6 +308,35 @@ async fn the_partitions_of_a_dead_node_serve_again_when_its_leases_have_run_out(
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_cannot_reach_an_owner_is_answered_by_the_next_one() {
+    let shop = Shop::open().await;
+    let (a, b) = (shop.node("a").await, shop.node("b").await);
+    sleep(Duration::from_secs(4)).await;
+    assert!(!b.serving().is_empty());
+    // Its process has ended: whoever asks is refused at once, for as long as its leases last.
+    shop.doors.refuse.store(true, Ordering::Relaxed);
+    shop.doors.set(&b.address, None);
+    b.table.set_away(true);
+    // Who has less time than that takes is told so, and within it.
+    let asked = Instant::now();
+    let hasty = a.commands.until(asked + Duration::from_millis(500));
+    let told = join_all((0..SKUS).map(|sku| hasty.submit(receive(sku, "hasty")))).await;
+    assert!(told.iter().any(|answer| matches!(answer, Err(CommandError::Unavailable { .. }))), "{told:?}");
+    assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
+
+    let all = (0..SKUS).map(|sku| receive(sku, "all")).collect();
+    let (one_by_one, together, confirmed) = futures::join!(
+        join_all((0..SKUS).map(|sku| a.commands.submit(receive(sku, "one")))),
+        a.commands.submit_all(all),
+        a.commands.confirmed(0..PARTITIONS),
+    );
+    assert!(one_by_one.iter().chain(&together).all(Result::is_ok), "{one_by_one:?} {together:?}");
+    assert!(confirmed.is_ok(), "{confirmed:?}");
+    assert_eq!(a.serving().len(), usize::from(PARTITIONS));
+    shop.assert_counted_once(&[]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_alone_lacks_the_leases_passes_on_what_others_have_taken_over() {
     let shop = Shop::open().await;
     let (a, b) = (shop.node("a").await, shop.node("b").await);

@@ -13,6 +13,7 @@ mod database;
 mod disk;
 mod flip;
 mod fuzz;
+mod hostile;
 mod io;
 mod kill;
 mod load;
@@ -72,6 +73,8 @@ enum Way {
     Chaos(chaos::Options),
     /// Spoil every field of every method, over the wire, in every way that has hurt programs before
     Fuzz(fuzz::Options),
+    /// Attack a whole shop as a stranger on the network would, beside a well-behaved client
+    Hostile(hostile::Options),
     /// The process that `kill` and `power` break off
     #[command(hide = true)]
     Appender(appender::Options),
@@ -106,6 +109,7 @@ fn main() -> ExitCode {
         Way::Sim(options) => sim::run(&options),
         Way::Chaos(options) => chaos::run(&options),
         Way::Fuzz(options) => fuzz::run(&options),
+        Way::Hostile(options) => hostile::run(&options),
     };
     done.unwrap_or_else(|error| {
         eprintln!("shopstream-torture: {error:#}");

@@ -52,6 +52,23 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// What it was and what it became, for a person.
+    pub(crate) fn told(&self) -> String {
+        let peak = self.peak.load(Ordering::Relaxed);
+        format!("{} MB before, {} MB at most", self.at_rest / 1000, peak / 1000)
+    }
+
+    /// As [`Memory::tell`], for one of several runs whose counts would be added up.
+    pub(crate) fn judge(self, name: &str, growth_max: u64, report: &mut Report) {
+        let (at_rest, peak) = (self.at_rest, self.peak.load(Ordering::Relaxed));
+        report.checked("memory", 1);
+        if peak > at_rest + growth_max {
+            report.broken("memory", format!("{name}: from {at_rest} kB to {peak} kB"));
+        }
+    }
+}
+
 /// What a process has in memory, in kB.
 fn resident(process: i32) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;

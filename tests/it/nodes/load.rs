@@ -19,8 +19,10 @@ use tonic::Request;
 const PACE: Duration = Duration::from_millis(20);
 /// A longer wait is told with the time it began.
 const NOTABLE: Duration = Duration::from_secs(1);
-/// How long one try of a command may take before it is sent again.
-const TRY: Duration = Duration::from_secs(2);
+/// How long one try of a command may take before it is sent again: longer than a takeover.
+pub const PATIENT: Duration = Duration::from_secs(15);
+/// As long as somebody waits who has another node to go to.
+pub const IMPATIENT: Duration = Duration::from_secs(2);
 
 /// The stock items that probe: one in each partition, in order.
 pub fn probes() -> impl Iterator<Item = String> {
@@ -30,23 +32,32 @@ pub fn probes() -> impl Iterator<Item = String> {
 /// By partition, when something was acknowledged.
 pub type Acknowledged = Vec<Vec<Instant>>;
 
+/// What clients were told instead of an acknowledgement, and when.
+pub type Errors = Vec<(Instant, String)>;
+
 /// A client per partition, each with commands for its one stock item, one after the other, each sent until it is
 /// acknowledged.
 pub struct Probers {
-    running: Vec<JoinHandle<Vec<Instant>>>,
+    running: Vec<JoinHandle<(Vec<Instant>, Errors)>>,
 }
 
 impl Probers {
-    /// Begins at the first of these `doors`; whoever is refused or not answered goes to the next.
-    pub fn start(name: &'static str, doors: &[&Client], stop: &watch::Receiver<bool>) -> Self {
+    /// Begins at the first of these `doors`; whoever is refused, or not answered for so long, goes to the next.
+    pub fn start(
+        name: &'static str,
+        doors: &[&Client],
+        patience: Duration,
+        stop: &watch::Receiver<bool>,
+    ) -> Self {
         let doors: Arc<[Client]> = doors.iter().map(|door| (*door).clone()).collect();
-        let one = |sku: String| tokio::spawn(run(name, sku, doors.clone(), stop.clone()));
+        let one = |sku: String| tokio::spawn(run(name, sku, doors.clone(), patience, stop.clone()));
         Self { running: probes().map(one).collect() }
     }
 
-    /// What was acknowledged, after `stop`.
-    pub async fn finish(self) -> Result<Acknowledged> {
-        Ok(try_join_all(self.running).await?)
+    /// What was acknowledged, and what was told instead, after `stop`.
+    pub async fn finish(self) -> Result<(Acknowledged, Errors)> {
+        let (acknowledged, errors): (_, Vec<_>) = try_join_all(self.running).await?.into_iter().unzip();
+        Ok((acknowledged, errors.into_iter().flatten().collect()))
     }
 }
 
@@ -54,17 +65,19 @@ async fn run(
     name: &'static str,
     sku: String,
     doors: Arc<[Client]>,
+    patience: Duration,
     stop: watch::Receiver<bool>,
-) -> Vec<Instant> {
-    let (mut acknowledged, mut door) = (Vec::new(), 0);
+) -> (Vec<Instant>, Errors) {
+    let (mut acknowledged, mut errors, mut door) = (Vec::new(), Errors::new(), 0);
     while !*stop.borrow() {
         let change = stock(&format!("{name}-{}", acknowledged.len()), &sku, 1);
         loop {
             let mut request = Request::new(change.clone());
-            request.set_timeout(TRY);
+            request.set_timeout(patience);
             match doors[door % doors.len()].shop().inventory.update_stock(request).await {
                 Ok(_) => break,
-                Err(_) => {
+                Err(status) => {
+                    errors.push((Instant::now(), format!("{sku}: {:?}: {}", status.code(), status.message())));
                     door += 1;
                     tokio::time::sleep(PACE / 4).await;
                 }
@@ -73,7 +86,7 @@ async fn run(
         acknowledged.push(Instant::now());
         tokio::time::sleep(PACE).await;
     }
-    acknowledged
+    (acknowledged, errors)
 }
 
 /// Everything that was acknowledged is on the log, once, and nothing else: a node that thought it still owned a
@@ -116,9 +129,17 @@ impl Upheavals {
         self.0.entry(what).or_default().push(Upheaval { from, to: Instant::now(), moved });
     }
 
-    /// Prints a line for each kind, with what the partitions that stayed felt of it; answers by kind how much longer
-    /// the slowest partition that moved was not writable than any that stayed, for those only felt the machine.
-    pub fn report(&self, load: &Acknowledged) -> BTreeMap<&'static str, Duration> {
+    /// What clients were told while something was done whose name has `word` in it.
+    pub fn told<'a>(&self, word: &str, errors: &'a Errors) -> Vec<&'a str> {
+        let done: Vec<_> = self.0.iter().filter(|(what, _)| what.contains(word)).flat_map(|(_, all)| all).collect();
+        let within = |at: &Instant| done.iter().any(|upheaval| (upheaval.from..=upheaval.to).contains(at));
+        errors.iter().filter(|(at, _)| within(at)).map(|(_, told)| told.as_str()).collect()
+    }
+
+    /// Prints a line for each kind, with what the partitions that stayed felt of it; answers by kind how long the
+    /// slowest partition that moved was not writable, and how much longer that is than any that stayed, for those only
+    /// felt the machine.
+    pub fn report(&self, load: &Acknowledged) -> BTreeMap<&'static str, (Duration, Duration)> {
         let longest = self.0.iter().map(|(what, upheavals)| {
             let (mut moved, mut stayed) = (Vec::new(), Vec::new());
             for upheaval in upheavals {
@@ -134,7 +155,7 @@ impl Upheavals {
             }
             let [moved, stayed] = [Spread::of(moved), Spread::of(stayed)];
             eprintln!("{what:<34} {:>3} times; moved: {moved}; stayed: {stayed}", upheavals.len());
-            (*what, moved.max.saturating_sub(stayed.max))
+            (*what, (moved.max, moved.max.saturating_sub(stayed.max)))
         });
         longest.collect()
     }
@@ -177,6 +198,18 @@ impl std::fmt::Display for Spread {
         let [p50, p99, max] = [p50, p99, max].map(Duration::as_millis);
         write!(f, "{count:>4} partitions p50 {p50:>5} ms p99 {p99:>5} ms max {max:>5} ms")
     }
+}
+
+#[test]
+fn an_error_counts_where_it_was_told_meanwhile() {
+    let start = Instant::now();
+    let at = |ms: u64| start + Duration::from_millis(ms);
+    let mut upheavals = Upheavals::default();
+    upheavals.0.entry("planned").or_default().push(upheaval(at(100), at(200)));
+    upheavals.0.entry("not so").or_default().push(upheaval(at(300), at(400)));
+    let errors = [(99, "before"), (150, "during"), (350, "otherwise")];
+    let errors: Errors = errors.map(|(ms, told)| (at(ms), told.to_owned())).into();
+    assert_eq!(upheavals.told("planned", &errors), ["during"]);
 }
 
 #[test]

@@ -69,6 +69,35 @@ impl Wire {
         Ok(Self { channels })
     }
 
+    /// As a client that takes whatever a connection may bring and reads none of it.
+    pub(crate) async fn unread(url: &str, connections: usize) -> Result<Self> {
+        let mut channels = Vec::with_capacity(connections);
+        for _ in 0..connections {
+            let endpoint = Endpoint::from_shared(url.to_owned())?.initial_connection_window_size((1 << 31) - 1);
+            channels.push(endpoint.connect().await?);
+        }
+        Ok(Self { channels })
+    }
+
+    /// Begins a call and answers what its answer will be read from.
+    pub(crate) async fn open(
+        &self,
+        turn: usize,
+        method: &Method,
+        frames: Bytes,
+        extra: &Extra,
+    ) -> Result<Body, Outcome> {
+        let request = request(method, frames, false, extra).map_err(|error| Outcome::Broken(error.to_string()))?;
+        let mut channel = self.channels[turn % self.channels.len()].clone();
+        let ready = poll_fn(|context| channel.poll_ready(context)).await;
+        ready.map_err(|error| Outcome::Broken(chain(&error)))?;
+        let response = channel.call(request).await.map_err(|error| Outcome::Broken(chain(&error)))?;
+        match Status::from_header_map(response.headers()) {
+            Some(status) if status.code() != Code::Ok => Err(Outcome::Refused(status)),
+            _ => Ok(response.into_body()),
+        }
+    }
+
     /// Sends these frames over the connection with this number.
     pub(crate) async fn call(&self, turn: usize, method: &Method, frames: Bytes, zipped: bool, extra: &Extra) -> Heard {
         let begun = Instant::now();

@@ -9,6 +9,7 @@ use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{Rng as _, SeedableRng as _};
 use shopstream_proto::r#type::v1::Position;
 
+use super::Options;
 use super::call::{self, Extra};
 use super::seeds::{Catalogue, TENANT};
 use super::values::{self, Spoilt};
@@ -23,10 +24,14 @@ pub(crate) struct Plan {
     catalogue: Catalogue,
     seed: u64,
     targets: Vec<Target>,
+    calls: usize,
     /// One way to spoil one thing each; the worst first, the others as the seed shuffled them.
     systematic: Vec<Way>,
+    /// What costs seconds where it is not refused before it is looked at: at the end, for it spoils what comes after.
+    heavy: Vec<Way>,
     unknown: Vec<String>,
     metadata: Vec<(String, Extra)>,
+    without: Vec<String>,
 }
 
 struct Target {
@@ -72,18 +77,23 @@ impl Case {
 }
 
 impl Plan {
-    pub(crate) fn new(schema: Schema, catalogue: Catalogue, seed: u64, only: Option<&str>) -> Self {
+    pub(crate) fn new(schema: Schema, catalogue: Catalogue, seed: u64, options: &Options) -> Self {
+        let Options { calls, method: only, without, .. } = options;
+        let (calls, is_left_out) = (*calls, |what: &str| without.iter().any(|word| what.contains(word)));
         let mut plan = Self {
             schema,
             catalogue,
             seed,
+            calls,
             targets: Vec::new(),
             systematic: Vec::new(),
+            heavy: Vec::new(),
             unknown: Vec::new(),
             metadata: values::metadata(),
+            without: without.clone(),
         };
         for method in plan.schema.methods.clone() {
-            if only.is_some_and(|only| !method.path.contains(only)) {
+            if only.as_ref().is_some_and(|only| !method.path.contains(only)) {
                 continue;
             }
             if plan.catalogue.valid(&method, 0).is_none() {
@@ -93,22 +103,34 @@ impl Plan {
             let places = plan.schema.places(&method.input);
             plan.targets.push(Target { method, places });
         }
-        let (mut worst, mut others) = (Vec::new(), Vec::new());
+        let (mut worst, mut others, mut heavy) = (Vec::new(), Vec::new(), Vec::new());
         for (index, target) in plan.targets.iter().enumerate() {
             for (place, at) in target.places.iter().enumerate() {
                 for (way, spoilt) in values::spoilt(&plan.schema, at, None, &plan.catalogue.strangers).iter().enumerate() {
-                    let list = if spoilt.is_worst { &mut worst } else { &mut others };
+                    if is_left_out(&spoilt.what) {
+                        continue;
+                    }
+                    let list = match (spoilt.is_heavy, spoilt.is_worst) {
+                        (true, _) => &mut heavy,
+                        (_, true) => &mut worst,
+                        _ => &mut others,
+                    };
                     list.push(Way::Field(index, place, way));
                 }
             }
             others.extend((0..values::BODIES.len()).map(|body| Way::Body(index, body)));
-            others.extend((0..plan.metadata.len()).map(|metadata| Way::Metadata(index, metadata)));
+            let kept = (0..plan.metadata.len()).filter(|metadata| !is_left_out(&plan.metadata[*metadata].0));
+            others.extend(kept.map(|metadata| Way::Metadata(index, metadata)));
         }
         let mut chance = StdRng::seed_from_u64(seed);
         worst.shuffle(&mut chance);
         others.shuffle(&mut chance);
+        heavy.shuffle(&mut chance);
+        // A short run has a share of each.
+        heavy.truncate(calls / 4);
         plan.systematic = worst;
         plan.systematic.extend(others);
+        plan.heavy = heavy;
         plan
     }
 
@@ -125,7 +147,7 @@ impl Plan {
     }
 
     pub(crate) fn systematic(&self) -> usize {
-        self.systematic.len()
+        self.systematic.len() + self.heavy.len()
     }
 
     /// Methods that the catalogue does not know.
@@ -136,7 +158,9 @@ impl Plan {
     /// The call with this number.
     pub(crate) fn case(&self, number: usize) -> Case {
         let mut chance = StdRng::seed_from_u64(self.seed ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        if let Some(way) = self.systematic.get(number) {
+        let light = self.calls.saturating_sub(self.heavy.len());
+        let planned = if number < light { self.systematic.get(number) } else { self.heavy.get(number - light) };
+        if let Some(way) = planned {
             return self.one(number, *way, &mut chance);
         }
         let target = chance.random_range(0..self.targets.len());
@@ -148,7 +172,10 @@ impl Plan {
             let Some(place) = target.places.choose(&mut chance) else { break };
             let ways = self.ways(place, &mut tree);
             // What costs seconds is tried by itself.
-            let light: Vec<_> = ways.into_iter().filter(|way| !way.is_heavy).collect();
+            let is_wanted = |way: &Spoilt| {
+                !way.is_heavy && !self.without.iter().any(|word| way.what.contains(word))
+            };
+            let light: Vec<_> = ways.into_iter().filter(is_wanted).collect();
             let Some(spoilt) = light.choose(&mut chance) else { continue };
             tree.enter(&place.steps).set(place.field.number, spoilt.values.clone());
             fields.push(place.name.clone());
