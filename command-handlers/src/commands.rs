@@ -17,7 +17,7 @@ use crate::shard::{Heard, Job};
 use crate::{CommandEnvelope, CommandError, Location, PartitionState, PartitionStatus, Peers, Reply, Silent};
 
 /// How long an owner is looked for where the caller names no deadline: a lease and a claim take less.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(6);
 /// The wait for news of an owner after the first try in vain; each further one is that much longer.
 const PAUSE: Duration = Duration::from_millis(20);
 /// But none is longer than this: not all that may change is told.

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use prost::Message as _;
+use shopstream_proto::inventory::v1::ReserveStockResponse;
 use shopstream_tests::{TestShop, requests};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -119,6 +121,8 @@ struct Tally {
     checked: BTreeMap<&'static str, u64>,
     findings: Vec<Finding>,
     kinds: BTreeSet<Kind>,
+    /// What ReserveStock has set aside, and for how long nobody knows: it has to be given back.
+    held: Vec<String>,
     /// Numbers of calls that took too long, to be made again alone.
     slow: Vec<(usize, Duration)>,
     slowest: Duration,
@@ -200,6 +204,7 @@ async fn fuzz(shop: &TestShop, seed: u64, options: &Options, report: &mut Report
     drop(neighbour);
 
     fuzz.again_alone().await;
+    fuzz.give_back().await?;
     fuzz.tell(report);
     memory.tell(GROWTH_MAX, report);
     settle(shop, &fuzz, report).await;
@@ -259,6 +264,12 @@ impl Fuzz {
             findings.push(("advice", "told to come again, again and again".to_owned()));
         }
         let mut tally = self.tally();
+        if case.method.path.ends_with("/ReserveStock")
+            && let Some(message) = &heard.message
+            && let Ok(made) = ReserveStockResponse::decode(message.clone())
+        {
+            tally.held.push(made.reservation_id);
+        }
         *tally.codes.entry(judge::code(heard)).or_default() += 1;
         for promise in ["codes", "prompt", "errors", "advice"] {
             *tally.checked.entry(promise).or_default() += 1;
@@ -303,6 +314,12 @@ impl Fuzz {
                 self.tally().find(Finding::new("prompt", &case, detail, &heard));
             }
         }
+    }
+
+    /// Gives back what was set aside for longer than anybody wants to wait here.
+    async fn give_back(&self) -> Result<()> {
+        let held = std::mem::take(&mut self.tally().held);
+        self.plan.give_back(&self.wire, held).await
     }
 
     /// Everything that was found, the same things together.

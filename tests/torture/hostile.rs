@@ -178,6 +178,8 @@ async fn play(shop: &TestShop, scenario: &Scenario, short: bool, report: &mut Re
     let begun = Instant::now();
     let attacked = (scenario.attack)(&ground).await;
     let lasted = begun.elapsed();
+    // What is over at once may have left something behind.
+    tokio::time::sleep(CALM.saturating_sub(lasted)).await;
     let seen = neighbour.take();
     let newcomers = newcomers.told();
     drop(neighbour);

@@ -113,3 +113,19 @@ fn a_checkout_ends_as_promised_wherever_the_node_is_killed() {
     // Every branch is played undisturbed by the tests of the shop and of the processes.
     torture(&["scenario", "F-04", "F-10", "F-11", "F-14", "F-15", "--kills", "--every", "7", "--seed", "9"]);
 }
+
+#[test]
+fn no_field_of_any_method_can_be_spoilt_so_that_the_shop_suffers() {
+    let _alone = WHOLE_SHOP.lock().unwrap_or_else(PoisonError::into_inner);
+    let result = torture(&["fuzz", "--calls", "3000", "--seed", "1"]);
+    at_least(&result, "calls", 3_000);
+    at_least(&result, "fields", 200);
+    at_least(&result, "OK", 300);
+    at_least(&result, "InvalidArgument REQUEST_INVALID", 1_000);
+}
+
+#[test]
+fn a_stranger_on_the_network_takes_nothing_from_others() {
+    let _alone = WHOLE_SHOP.lock().unwrap_or_else(PoisonError::into_inner);
+    torture(&["hostile", "nul", "bombs", "tenants", "--short", "--seed", "1"]);
+}

@@ -114,6 +114,9 @@ pub(crate) fn judge(case: &Case, heard: &Heard) -> Vec<(&'static str, String)> {
     if !is_own && info.as_ref().is_none_or(|info| info.reason.is_empty() || info.domain.is_empty()) {
         wrong.push(("errors", "no ErrorInfo".to_owned()));
     }
+    if info.is_some_and(|info| info.reason == "METHOD_UNKNOWN") {
+        wrong.push(("errors", "says that the method is unknown".to_owned()));
+    }
     if status.code() == Code::InvalidArgument {
         let named = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
         if named.is_empty() || named.iter().any(|violation| violation.description.is_empty()) {

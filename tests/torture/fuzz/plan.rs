@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use anyhow::Result;
 use bytes::Bytes;
 use prost::Message as _;
 use rand::rngs::StdRng;
@@ -10,7 +11,7 @@ use rand::{Rng as _, SeedableRng as _};
 use shopstream_proto::r#type::v1::Position;
 
 use super::Options;
-use super::call::{self, Extra};
+use super::call::{self, Extra, Wire};
 use super::seeds::{Catalogue, TENANT};
 use super::values::{self, Spoilt};
 use super::wire::{Method, Place, Schema, Tree, Value};
@@ -59,6 +60,8 @@ pub(crate) struct Case {
     pub(crate) is_heavy: bool,
     /// The call's own time may be so short that it is over first.
     pub(crate) may_run_out: bool,
+    /// What a stream of the client begins with.
+    before: Option<Vec<u8>>,
     body: Vec<u8>,
 }
 
@@ -72,7 +75,11 @@ impl fmt::Display for Case {
 impl Case {
     /// The bytes that are sent.
     pub(crate) fn frames(&self) -> Bytes {
-        call::frame(&self.body, self.zipped)
+        let spoilt = call::frame(&self.body, self.zipped);
+        match &self.before {
+            Some(before) => [call::frame(before, self.zipped), spoilt].concat().into(),
+            None => spoilt,
+        }
     }
 }
 
@@ -252,9 +259,17 @@ impl Plan {
         cases
     }
 
+    /// Releases these reservations, and those of the seeds.
+    pub(crate) async fn give_back(&self, wire: &Wire, held: Vec<String>) -> Result<()> {
+        self.catalogue.give_back(wire, &self.schema, held).await
+    }
+
     fn unspoilt(&self, number: usize, target: usize, chance: &mut StdRng) -> Case {
         let method = self.targets[target].method.clone();
         let body = self.catalogue.valid(&method, number as u64).unwrap_or_default();
+        // A good message first, under numbers that nobody else has.
+        let first = number as u64 + (1 << 40);
+        let before = if method.client_streaming { self.catalogue.valid(&method, first) } else { None };
         Case {
             number,
             method,
@@ -264,6 +279,7 @@ impl Plan {
             metadata: vec![("shopstream-tenant", TENANT.as_bytes().to_vec())],
             is_heavy: false,
             may_run_out: false,
+            before,
             body,
         }
     }

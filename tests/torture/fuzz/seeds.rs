@@ -14,7 +14,7 @@ use shopstream_proto::catalog::v1::{
 use shopstream_proto::event::v1::{GetLogStatusRequest, GetLogStatusResponse, PartitionRange, ReadRequest};
 use shopstream_proto::inventory::v1::update_stock_request::Change;
 use shopstream_proto::inventory::v1::{
-    GetStockRequest, ReceiveStock, ReleaseStockRequest, ReservationLine, ReserveStockRequest,
+    GetStockRequest, ReceiveStock, ReleaseStockRequest, ReleaseStockResponse, ReservationLine, ReserveStockRequest,
     ReserveStockResponse, StreamStockUpdatesRequest, StreamStockUpdatesResponse, UpdateStockRequest,
     UpdateStockResponse,
 };
@@ -125,6 +125,17 @@ impl Catalogue {
         tokens.retain(|token| !token.is_empty());
         let strangers = Strangers { ids, tokens };
         Ok(Self { orders, drafts, payments, reservations, returns, strangers })
+    }
+
+    /// Releases these reservations and its own; those that are gone or sold are nobody's concern.
+    pub(crate) async fn give_back(&self, wire: &Wire, schema: &Schema, held: Vec<String>) -> Result<()> {
+        let asker = Asker { wire, schema };
+        for (n, reservation_id) in held.into_iter().chain(self.reservations.iter().cloned()).enumerate() {
+            let request_id = format!("give-back-{n}");
+            let release = ReleaseStockRequest { request_id, reservation_id, ..Default::default() };
+            let _: Result<ReleaseStockResponse> = asker.ask("ReleaseStock", release, TENANT).await;
+        }
+        Ok(())
     }
 
     /// A valid request, another one for every `n`; `None` where nobody has said yet what is valid.

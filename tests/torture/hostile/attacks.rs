@@ -89,8 +89,8 @@ fn timed(timeout: &str) -> Extra {
 
 async fn nul(ground: &Ground) -> Result<()> {
     let wire = Wire::connect(&ground.url, 1).await?;
-    let variant = |title: &str| NewVariant {
-        sku: "NUL-1".into(),
+    let variant = |n: usize, title: &str| NewVariant {
+        sku: format!("NUL-{n}"),
         title: title.into(),
         list_price: Some(requests::money(500)),
     };
@@ -100,7 +100,7 @@ async fn nul(ground: &Ground) -> Result<()> {
             product_id: Some(format!("prd_nul_{n}")),
             title: title.into(),
             description: "a\0b".into(),
-            variants: vec![variant(variant_title)],
+            variants: vec![variant(n, variant_title)],
             ..CreateProductRequest::default()
         };
         let extra = vec![("shopstream-tenant", b"evil".to_vec())];
