@@ -99,7 +99,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         Ok(()) => {}
         Err(said) => {
             let is_good = |line: &&str| line.contains("equal their replay");
-            said.lines().filter(|line| !is_good(line)).for_each(|line| report.broken("verify", line.to_owned()));
+            said.lines()
+                .filter(|line| !is_good(line))
+                .for_each(|line| report.broken("verify", line.to_owned()));
         }
     }
     drop(shop);
@@ -201,7 +203,8 @@ async fn fuzz(shop: &TestShop, seed: u64, options: &Options, report: &mut Report
     report.count("neighbour's p50, in ms", loud.quantile(0.5).as_millis() as u64);
     report.count("neighbour's p99, in ms", loud.quantile(0.99).as_millis() as u64);
     if loud.quantile(0.99) > quiet.quantile(0.99) * times + more {
-        report.broken("neighbour", format!("p99 {:?}, {:?} before", loud.quantile(0.99), quiet.quantile(0.99)));
+        report
+            .broken("neighbour", format!("p99 {:?}, {:?} before", loud.quantile(0.99), quiet.quantile(0.99)));
     }
     loud.errors.iter().for_each(|error| report.broken("neighbour", error.clone()));
     drop(neighbour);
@@ -256,7 +259,8 @@ impl Fuzz {
     }
 
     async fn send(&self, case: &Case) -> Heard {
-        let heard = self.wire.call(case.number, &case.method, case.frames(), case.zipped, &case.metadata).await;
+        let heard =
+            self.wire.call(case.number, &case.method, case.frames(), case.zipped, &case.metadata).await;
         if case.method.path.ends_with("/ReserveStock")
             && let Some(message) = &heard.message
             && let Ok(made) = ReserveStockResponse::decode(message.clone())

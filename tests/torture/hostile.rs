@@ -185,11 +185,18 @@ async fn play(shop: &TestShop, scenario: &Scenario, short: bool, report: &mut Re
     drop(neighbour);
 
     let told = std::mem::take(&mut *ground.told.0.lock().unwrap_or_else(PoisonError::into_inner));
-    println!("  {:.1} s; a client beside it: {} in peace, {} meanwhile", lasted.as_secs_f64(), of(&calm), of(&seen));
+    println!(
+        "  {:.1} s; a client beside it: {} in peace, {} meanwhile",
+        lasted.as_secs_f64(),
+        of(&calm),
+        of(&seen)
+    );
     println!("  new clients: {newcomers}");
     let mut most: Vec<_> = told.iter().collect();
     most.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-    most.iter().take(REFUSALS_MAX).for_each(|(what, count)| println!("  attackers were told {count} times: {what}"));
+    most.iter()
+        .take(REFUSALS_MAX)
+        .for_each(|(what, count)| println!("  attackers were told {count} times: {what}"));
 
     let broken = |report: &mut Report, promise: &str, detail: String| {
         report.broken(promise, format!("{name}: {detail}"));
@@ -198,7 +205,11 @@ async fn play(shop: &TestShop, scenario: &Scenario, short: bool, report: &mut Re
     let (times, more) = NEIGHBOUR;
     let bound = calm.quantile(0.99) * times + more;
     if seen.quantile(0.99) > bound {
-        broken(report, "neighbour", format!("p99 {:?}, {:?} in peace", seen.quantile(0.99), calm.quantile(0.99)));
+        broken(
+            report,
+            "neighbour",
+            format!("p99 {:?}, {:?} in peace", seen.quantile(0.99), calm.quantile(0.99)),
+        );
     }
     if let Some(first) = seen.errors.first() {
         broken(report, "neighbour", format!("{} errors: {first}", seen.failed));
@@ -209,7 +220,11 @@ async fn play(shop: &TestShop, scenario: &Scenario, short: bool, report: &mut Re
     for (what, count) in &told {
         let is_clear = ["OK", "cut off", "closed"].iter().any(|word| what.starts_with(word))
             || what.split(' ').nth(1).is_some_and(|reason| !reason.is_empty());
-        if !is_clear || what.starts_with("Internal") || what.starts_with("Unknown") || what.starts_with("no answer") {
+        if !is_clear
+            || what.starts_with("Internal")
+            || what.starts_with("Unknown")
+            || what.starts_with("no answer")
+        {
             broken(report, "advice", format!("{count} times: {what}"));
         }
     }

@@ -77,7 +77,8 @@ async fn run(
             match doors[door % doors.len()].shop().inventory.update_stock(request).await {
                 Ok(_) => break,
                 Err(status) => {
-                    errors.push((Instant::now(), format!("{sku}: {:?}: {}", status.code(), status.message())));
+                    errors
+                        .push((Instant::now(), format!("{sku}: {:?}: {}", status.code(), status.message())));
                     door += 1;
                     tokio::time::sleep(PACE / 4).await;
                 }
@@ -131,7 +132,8 @@ impl Upheavals {
 
     /// What clients were told while something was done whose name has `word` in it.
     pub fn told<'a>(&self, word: &str, errors: &'a Errors) -> Vec<&'a str> {
-        let done: Vec<_> = self.0.iter().filter(|(what, _)| what.contains(word)).flat_map(|(_, all)| all).collect();
+        let done: Vec<_> =
+            self.0.iter().filter(|(what, _)| what.contains(word)).flat_map(|(_, all)| all).collect();
         let within = |at: &Instant| done.iter().any(|upheaval| (upheaval.from..=upheaval.to).contains(at));
         errors.iter().filter(|(at, _)| within(at)).map(|(_, told)| told.as_str()).collect()
     }

@@ -73,7 +73,8 @@ impl Wire {
     pub(crate) async fn unread(url: &str, connections: usize) -> Result<Self> {
         let mut channels = Vec::with_capacity(connections);
         for _ in 0..connections {
-            let endpoint = Endpoint::from_shared(url.to_owned())?.initial_connection_window_size((1 << 31) - 1);
+            let endpoint =
+                Endpoint::from_shared(url.to_owned())?.initial_connection_window_size((1 << 31) - 1);
             channels.push(endpoint.connect().await?);
         }
         Ok(Self { channels })
@@ -87,7 +88,8 @@ impl Wire {
         frames: Bytes,
         extra: &Extra,
     ) -> Result<Body, Outcome> {
-        let request = request(method, frames, false, extra).map_err(|error| Outcome::Broken(error.to_string()))?;
+        let request =
+            request(method, frames, false, extra).map_err(|error| Outcome::Broken(error.to_string()))?;
         let mut channel = self.channels[turn % self.channels.len()].clone();
         let ready = poll_fn(|context| channel.poll_ready(context)).await;
         ready.map_err(|error| Outcome::Broken(chain(&error)))?;
@@ -99,7 +101,14 @@ impl Wire {
     }
 
     /// Sends these frames over the connection with this number.
-    pub(crate) async fn call(&self, turn: usize, method: &Method, frames: Bytes, zipped: bool, extra: &Extra) -> Heard {
+    pub(crate) async fn call(
+        &self,
+        turn: usize,
+        method: &Method,
+        frames: Bytes,
+        zipped: bool,
+        extra: &Extra,
+    ) -> Heard {
         let begun = Instant::now();
         let exchange = self.exchange(turn, method, frames, zipped, extra, begun);
         timeout(PATIENCE, exchange).await.unwrap_or_else(|_| Heard {
@@ -128,7 +137,9 @@ impl Wire {
         let request = match request(method, frames, zipped, extra) {
             Ok(request) => request,
             // What no client can send is nobody's fault.
-            Err(_) => return Heard { outcome: Outcome::Done, took: Duration::ZERO, trailers: 0, message: None },
+            Err(_) => {
+                return Heard { outcome: Outcome::Done, took: Duration::ZERO, trailers: 0, message: None };
+            }
         };
         let mut channel = self.channels[turn % self.channels.len()].clone();
         if let Err(error) = poll_fn(|context| channel.poll_ready(context)).await {
@@ -139,7 +150,8 @@ impl Wire {
             Err(error) => {
                 let why = chain(&error);
                 // By the client's own library, at the client's own deadline.
-                let outcome = if why.contains("Timeout expired") { Outcome::Late } else { Outcome::Broken(why) };
+                let outcome =
+                    if why.contains("Timeout expired") { Outcome::Late } else { Outcome::Broken(why) };
                 return Heard { outcome, took: begun.elapsed(), trailers: 0, message: None };
             }
         };
@@ -216,7 +228,8 @@ fn ended(status: Status, took: Duration, trailers: &HeaderMap, message: Option<B
 }
 
 fn request(method: &Method, frames: Bytes, zipped: bool, extra: &Extra) -> Result<Request<Body>> {
-    let mut request = Request::builder().method(Verb::POST).uri(&method.path).body(Body::new(Once(Some(frames))))?;
+    let mut request =
+        Request::builder().method(Verb::POST).uri(&method.path).body(Body::new(Once(Some(frames))))?;
     let headers = request.headers_mut();
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -273,7 +286,10 @@ impl http_body::Body for Once {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
     }
 

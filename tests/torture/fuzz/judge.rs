@@ -102,7 +102,9 @@ pub(crate) fn judge(case: &Case, heard: &Heard) -> Vec<(&'static str, String)> {
         Outcome::Refused(status) => status,
     };
     match status.code() {
-        Code::Internal | Code::Unknown | Code::DataLoss => wrong.push(("codes", format!("{:?}", status.code()))),
+        Code::Internal | Code::Unknown | Code::DataLoss => {
+            wrong.push(("codes", format!("{:?}", status.code())))
+        }
         Code::Cancelled | Code::DeadlineExceeded if !case.may_run_out => {
             wrong.push(("codes", format!("{:?}, with time left", status.code())));
         }

@@ -113,7 +113,9 @@ impl Plan {
         let (mut worst, mut others, mut heavy) = (Vec::new(), Vec::new(), Vec::new());
         for (index, target) in plan.targets.iter().enumerate() {
             for (place, at) in target.places.iter().enumerate() {
-                for (way, spoilt) in values::spoilt(&plan.schema, at, None, &plan.catalogue.strangers).iter().enumerate() {
+                for (way, spoilt) in
+                    values::spoilt(&plan.schema, at, None, &plan.catalogue.strangers).iter().enumerate()
+                {
                     if is_left_out(&spoilt.what) {
                         continue;
                     }
@@ -164,9 +166,11 @@ impl Plan {
 
     /// The call with this number.
     pub(crate) fn case(&self, number: usize) -> Case {
-        let mut chance = StdRng::seed_from_u64(self.seed ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut chance =
+            StdRng::seed_from_u64(self.seed ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let light = self.calls.saturating_sub(self.heavy.len());
-        let planned = if number < light { self.systematic.get(number) } else { self.heavy.get(number - light) };
+        let planned =
+            if number < light { self.systematic.get(number) } else { self.heavy.get(number - light) };
         if let Some(way) = planned {
             return self.one(number, *way, &mut chance);
         }
@@ -179,9 +183,8 @@ impl Plan {
             let Some(place) = target.places.choose(&mut chance) else { break };
             let ways = self.ways(place, &mut tree);
             // What costs seconds is tried by itself.
-            let is_wanted = |way: &Spoilt| {
-                !way.is_heavy && !self.without.iter().any(|word| way.what.contains(word))
-            };
+            let is_wanted =
+                |way: &Spoilt| !way.is_heavy && !self.without.iter().any(|word| way.what.contains(word));
             let light: Vec<_> = ways.into_iter().filter(is_wanted).collect();
             let Some(spoilt) = light.choose(&mut chance) else { continue };
             tree.enter(&place.steps).set(place.field.number, spoilt.values.clone());
@@ -248,7 +251,9 @@ impl Plan {
     pub(crate) fn reads_at(&self, positions: &[Position]) -> Vec<Case> {
         let mut cases = Vec::new();
         for (index, target) in self.targets.iter().enumerate() {
-            let Some(waits) = target.places.iter().find(|place| place.name == "min_position") else { continue };
+            let Some(waits) = target.places.iter().find(|place| place.name == "min_position") else {
+                continue;
+            };
             let mut case = self.unspoilt(0, index, &mut StdRng::seed_from_u64(0));
             let mut tree = self.tree(target, 0);
             let named = positions.iter().map(|position| Value::Blob(position.encode_to_vec()));

@@ -14,22 +14,25 @@ use shopstream_proto::catalog::v1::{
 use shopstream_proto::event::v1::{GetLogStatusRequest, GetLogStatusResponse, PartitionRange, ReadRequest};
 use shopstream_proto::inventory::v1::update_stock_request::Change;
 use shopstream_proto::inventory::v1::{
-    GetStockRequest, ReceiveStock, ReleaseStockRequest, ReleaseStockResponse, ReservationLine, ReserveStockRequest,
-    ReserveStockResponse, StreamStockUpdatesRequest, StreamStockUpdatesResponse, UpdateStockRequest,
-    UpdateStockResponse,
+    GetStockRequest, ReceiveStock, ReleaseStockRequest, ReleaseStockResponse, ReservationLine,
+    ReserveStockRequest, ReserveStockResponse, StreamStockUpdatesRequest, StreamStockUpdatesResponse,
+    UpdateStockRequest, UpdateStockResponse,
 };
 use shopstream_proto::order::v1::{
     CancelOrderRequest, CreateOrderRequest, CreateOrderResponse, GetOrderRequest, GetOrderResponse,
-    GetUserOrdersRequest, GetUserOrdersResponse, OrderStatus, ProcessBulkOrdersRequest, StreamOrderUpdatesRequest,
-    StreamOrderUpdatesResponse, TrackOrderRequest, TrackOrderResponse, UpdateOrderStatusRequest,
+    GetUserOrdersRequest, GetUserOrdersResponse, OrderStatus, ProcessBulkOrdersRequest,
+    StreamOrderUpdatesRequest, StreamOrderUpdatesResponse, TrackOrderRequest, TrackOrderResponse,
+    UpdateOrderStatusRequest,
 };
 use shopstream_proto::payment::v1::{
     CapturePaymentRequest, GetPaymentRequest, ProcessPaymentRequest, ProviderSignalKind,
     RecordProviderSignalRequest, RefundPaymentRequest,
 };
 use shopstream_proto::process::v1::{ListStoppedProcessesRequest, ResumeProcessRequest};
+use shopstream_proto::returns::v1::{
+    CreateReturnRequest, CreateReturnResponse, GetReturnRequest, NewReturnLine,
+};
 use shopstream_proto::r#type::v1::Position;
-use shopstream_proto::returns::v1::{CreateReturnRequest, CreateReturnResponse, GetReturnRequest, NewReturnLine};
 use shopstream_tests::requests::{line, money};
 
 use super::call::Wire;
@@ -69,10 +72,12 @@ impl Catalogue {
         let (mut ids, mut tokens) = (Vec::new(), Vec::new());
         for tenant in [TENANT, OTHER] {
             for n in 0..SKUS {
-                let made: CreateProductResponse = asker.ask("CreateProduct", product(&sku(n), n), tenant).await?;
+                let made: CreateProductResponse =
+                    asker.ask("CreateProduct", product(&sku(n), n), tenant).await?;
                 ids.push(made.product_id);
-                let _: UpdateStockResponse =
-                    asker.ask("UpdateStock", receive(&format!("stock-{n}"), &sku(n), 1_000_000), tenant).await?;
+                let _: UpdateStockResponse = asker
+                    .ask("UpdateStock", receive(&format!("stock-{n}"), &sku(n), 1_000_000), tenant)
+                    .await?;
             }
         }
         let (mut orders, mut payments) = (Vec::new(), Vec::new());
@@ -97,7 +102,8 @@ impl Catalogue {
         }
         let mut reservations = Vec::new();
         for n in 0..ORDERS {
-            let made: ReserveStockResponse = asker.ask("ReserveStock", reserve(&format!("seed-{n}"), n), TENANT).await?;
+            let made: ReserveStockResponse =
+                asker.ask("ReserveStock", reserve(&format!("seed-{n}"), n), TENANT).await?;
             reservations.push(made.reservation_id);
         }
         let mut returns = Vec::new();
@@ -106,7 +112,8 @@ impl Catalogue {
             let made: CreateReturnResponse = asker.ask("CreateReturn", request, TENANT).await?;
             returns.push(made.return_id);
         }
-        let page = GetUserOrdersRequest { customer_id: "cus_fuzz".into(), page_size: 1, ..Default::default() };
+        let page =
+            GetUserOrdersRequest { customer_id: "cus_fuzz".into(), page_size: 1, ..Default::default() };
         let page: GetUserOrdersResponse = asker.ask("GetUserOrders", page, TENANT).await?;
         tokens.push(page.next_page_token);
         let first: TrackOrderResponse = asker.ask("TrackOrder", track(&orders[0]), TENANT).await?;
@@ -169,13 +176,10 @@ impl Catalogue {
                 ..Default::default()
             }
             .encode_to_vec(),
-            "SetPrice" => SetPriceRequest {
-                request_id,
-                sku: sku(n),
-                price: Some(money(500)),
-                ..Default::default()
+            "SetPrice" => {
+                SetPriceRequest { request_id, sku: sku(n), price: Some(money(500)), ..Default::default() }
+                    .encode_to_vec()
             }
-            .encode_to_vec(),
             "GetStock" => {
                 GetStockRequest { min_position, sku: sku(n), location: "main".into() }.encode_to_vec()
             }
@@ -228,20 +232,14 @@ impl Catalogue {
                 ..Default::default()
             }
             .encode_to_vec(),
-            "CapturePayment" => CapturePaymentRequest {
-                request_id,
-                payment_id,
-                amount: Some(money(1)),
-                ..Default::default()
+            "CapturePayment" => {
+                CapturePaymentRequest { request_id, payment_id, amount: Some(money(1)), ..Default::default() }
+                    .encode_to_vec()
             }
-            .encode_to_vec(),
-            "RefundPayment" => RefundPaymentRequest {
-                request_id,
-                payment_id,
-                amount: Some(money(1)),
-                ..Default::default()
+            "RefundPayment" => {
+                RefundPaymentRequest { request_id, payment_id, amount: Some(money(1)), ..Default::default() }
+                    .encode_to_vec()
             }
-            .encode_to_vec(),
             "GetPayment" => GetPaymentRequest { min_position, payment_id }.encode_to_vec(),
             "RecordProviderSignal" => RecordProviderSignalRequest {
                 request_id,
@@ -321,7 +319,8 @@ async fn paid(asker: &Asker<'_>, order_id: &str) -> Result<String> {
 /// Where the log ends, partition by partition.
 pub(crate) async fn ends(wire: &Wire, schema: &Schema) -> Result<Vec<Position>> {
     let asker = Asker { wire, schema };
-    let status: GetLogStatusResponse = asker.ask("GetLogStatus", GetLogStatusRequest::default(), TENANT).await?;
+    let status: GetLogStatusResponse =
+        asker.ask("GetLogStatus", GetLogStatusRequest::default(), TENANT).await?;
     let filled = status.partitions.into_iter().filter(|partition| partition.end_offset > 0);
     Ok(filled
         .map(|it| Position { log: "core".into(), partition: it.partition, offset: it.end_offset - 1 })

@@ -31,7 +31,12 @@ pub(crate) struct Strangers {
 }
 
 /// All ways to spoil the field at `place`; `present` is what a valid request holds there.
-pub(crate) fn spoilt(schema: &Schema, place: &Place, present: Option<&Value>, strangers: &Strangers) -> Vec<Spoilt> {
+pub(crate) fn spoilt(
+    schema: &Schema,
+    place: &Place,
+    present: Option<&Value>,
+    strangers: &Strangers,
+) -> Vec<Spoilt> {
     let field = &place.field;
     let mut all = Vec::new();
     for (what, value) in singles(schema, field, strangers) {
@@ -45,7 +50,9 @@ pub(crate) fn spoilt(schema: &Schema, place: &Place, present: Option<&Value>, st
     let good = present.cloned().unwrap_or_else(|| plain(&field.kind));
     let empty = Value::Blob(Vec::new());
     if field.is_list {
-        for (what, times) in [("2 of it", 2), ("1001 of it", 1001), ("10^4 of it", 10_000), ("10^5 of it", 100_000)] {
+        for (what, times) in
+            [("2 of it", 2), ("1001 of it", 1001), ("10^4 of it", 10_000), ("10^5 of it", 100_000)]
+        {
             add(what, vec![good.clone().many(times)], false, times > 10_000);
         }
         add("10^5 empty entries", vec![empty.clone().many(100_000)], false, true);
@@ -76,9 +83,12 @@ fn singles(schema: &Schema, field: &Field, strangers: &Strangers) -> Vec<(String
         Kind::Int => named(INTS.iter().map(|(what, int)| (*what, Value::Int(*int as u64)))),
         Kind::Bool => named([0, 1, 2, u64::MAX].map(|int| ("a bool", Value::Int(int)))),
         Kind::Enum(name) => {
-            let declared = schema.numbers(name).iter().map(|number| ("a declared enum", Value::Int(*number as u64)));
+            let declared =
+                schema.numbers(name).iter().map(|number| ("a declared enum", Value::Int(*number as u64)));
             let unknown = [-1_i64, 5, 55, i64::from(i32::MAX), i64::from(i32::MIN), 1 << 40];
-            named(declared.chain(unknown.iter().map(|number| ("an unknown enum", Value::Int(*number as u64)))))
+            named(
+                declared.chain(unknown.iter().map(|number| ("an unknown enum", Value::Int(*number as u64)))),
+            )
         }
         Kind::Message(name) => messages(name),
     }
@@ -113,7 +123,10 @@ fn messages(name: &str) -> Vec<(String, Value)> {
         ("no message", Value::Blob(vec![0xff; 9])),
         ("unknown fields", Value::Message(Tree(vec![(536_870_911, Value::text("x")), (99, Value::Int(1))]))),
         ("field number 0", Value::Blob(vec![0x00, 0x01])),
-        ("a varint without end", Value::Blob(vec![0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])),
+        (
+            "a varint without end",
+            Value::Blob(vec![0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+        ),
     ]);
     if name == "google.protobuf.Timestamp" {
         let times: [(&str, i64, i64); 10] = [
@@ -275,7 +288,10 @@ pub(crate) fn metadata() -> Vec<(String, Vec<(&'static str, Vec<u8>)>)> {
             all.push(one(&format!("{name}: {what}"), name, &value));
         }
         all.push((format!("{name}: twice"), vec![(name, b"fuzz".to_vec()), (name, b"other".to_vec())]));
-        all.push((format!("{name}: the same twice"), vec![(name, b"fuzz".to_vec()), (name, b"fuzz".to_vec())]));
+        all.push((
+            format!("{name}: the same twice"),
+            vec![(name, b"fuzz".to_vec()), (name, b"fuzz".to_vec())],
+        ));
     }
     let good = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     all.push(one("traceparent: a good one", "traceparent", good));

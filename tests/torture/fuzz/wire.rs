@@ -95,7 +95,9 @@ impl Schema {
 
     fn add(&mut self, within: &str, message: &prost_types::DescriptorProto) -> Result<()> {
         let name = format!("{within}.{}", message.name());
-        let known = |field: &&prost_types::FieldDescriptorProto| name.starts_with("shopstream.") || field.r#type() != Type::Group;
+        let known = |field: &&prost_types::FieldDescriptorProto| {
+            name.starts_with("shopstream.") || field.r#type() != Type::Group
+        };
         let fields: Result<Vec<_>> = message.field.iter().filter(known).map(field_of).collect();
         for nested in &message.nested_type {
             self.add(&name, nested)?;
@@ -234,7 +236,8 @@ impl Tree {
     /// The message that these steps lead to; where one is missing it is made.
     pub(crate) fn enter(&mut self, steps: &[u32]) -> &mut Self {
         let Some((step, rest)) = steps.split_first() else { return self };
-        let found = self.0.iter().rposition(|(number, value)| number == step && matches!(value, Value::Message(_)));
+        let found =
+            self.0.iter().rposition(|(number, value)| number == step && matches!(value, Value::Message(_)));
         let index = found.unwrap_or_else(|| {
             self.0.push((*step, Value::Message(Self::default())));
             self.0.len() - 1

@@ -10,7 +10,9 @@ use prost::Message;
 use shopstream_proto::catalog::v1::{CreateProductRequest, NewVariant};
 use shopstream_proto::event::v1::ReadRequest;
 use shopstream_proto::inventory::v1::{ReserveStockRequest, StreamStockUpdatesRequest};
-use shopstream_proto::order::v1::{CreateOrderRequest, GetOrderRequest, OrderStatus, ProcessBulkOrdersRequest};
+use shopstream_proto::order::v1::{
+    CreateOrderRequest, GetOrderRequest, OrderStatus, ProcessBulkOrdersRequest,
+};
 use shopstream_proto::r#type::v1::Position;
 use shopstream_tests::requests;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -35,29 +37,54 @@ const NEVER: i64 = 1 << 40;
 
 /// All of them, the quick ones first.
 pub(super) fn all() -> Vec<Scenario> {
-    let scenario = |name, says, growth_max, attack| Scenario { name, says, growth_max, descriptors: None, attack };
+    let scenario =
+        |name, says, growth_max, attack| Scenario { name, says, growth_max, descriptors: None, attack };
     vec![
-        scenario("nul", "a title with a NUL in it, then orders of others", 300_000, |ground| Box::pin(nul(ground))),
-        scenario("bombs", "four requests of 4 kB that unfold to two million list entries", 600_000, |ground| {
-            Box::pin(bombs(ground))
+        scenario("nul", "a title with a NUL in it, then orders of others", 300_000, |ground| {
+            Box::pin(nul(ground))
         }),
-        scenario("occupants", "2,048 queries for a position that never comes, each with an hour", 300_000, |ground| {
-            Box::pin(occupants(ground))
+        scenario(
+            "bombs",
+            "four requests of 4 kB that unfold to two million list entries",
+            600_000,
+            |ground| Box::pin(bombs(ground)),
+        ),
+        scenario(
+            "occupants",
+            "2,048 queries for a position that never comes, each with an hour",
+            300_000,
+            |ground| Box::pin(occupants(ground)),
+        ),
+        scenario("tenants", "500 calls of a tenant of 4,000 characters", 300_000, |ground| {
+            Box::pin(tenants(ground))
         }),
-        scenario("tenants", "500 calls of a tenant of 4,000 characters", 300_000, |ground| Box::pin(tenants(ground))),
-        scenario("verify", "six comparisons of all read models at once", 600_000, |ground| Box::pin(verify(ground))),
-        scenario("reset", "10,000 calls that are taken back at once", 300_000, |ground| Box::pin(reset(ground))),
-        scenario("unread", "1,000 readers of the log that read nothing", 400_000, |ground| Box::pin(unread(ground))),
-        scenario("idle", "1,000 streams of updates on which nothing happens", 200_000, |ground| Box::pin(idle(ground))),
-        scenario("bulk", "four bulk streams of orders for what nobody sells", 600_000, |ground| Box::pin(bulk(ground))),
-        scenario("silent", "2,000 connections on which nothing is said", 300_000, |ground| Box::pin(silent(ground))),
+        scenario("verify", "six comparisons of all read models at once", 600_000, |ground| {
+            Box::pin(verify(ground))
+        }),
+        scenario("reset", "10,000 calls that are taken back at once", 300_000, |ground| {
+            Box::pin(reset(ground))
+        }),
+        scenario("unread", "1,000 readers of the log that read nothing", 400_000, |ground| {
+            Box::pin(unread(ground))
+        }),
+        scenario("idle", "1,000 streams of updates on which nothing happens", 200_000, |ground| {
+            Box::pin(idle(ground))
+        }),
+        scenario("bulk", "four bulk streams of orders for what nobody sells", 600_000, |ground| {
+            Box::pin(bulk(ground))
+        }),
+        scenario("silent", "2,000 connections on which nothing is said", 300_000, |ground| {
+            Box::pin(silent(ground))
+        }),
         Scenario {
             descriptors: Some(1024),
             ..scenario("silent-1024", "the same, and the node has 1,024 descriptors", 300_000, |ground| {
                 Box::pin(silent(ground))
             })
         },
-        scenario("slow", "300 connections that say a byte a second", 300_000, |ground| Box::pin(slow(ground))),
+        scenario("slow", "300 connections that say a byte a second", 300_000, |ground| {
+            Box::pin(slow(ground))
+        }),
     ]
 }
 
@@ -94,7 +121,9 @@ async fn nul(ground: &Ground) -> Result<()> {
         title: title.into(),
         list_price: Some(requests::money(500)),
     };
-    for (n, (title, variant_title)) in [("a\0b", "good"), ("good", "a\0b"), ("\0", "\0")].into_iter().enumerate() {
+    for (n, (title, variant_title)) in
+        [("a\0b", "good"), ("good", "a\0b"), ("\0", "\0")].into_iter().enumerate()
+    {
         let product = CreateProductRequest {
             request_id: format!("nul-{n}"),
             product_id: Some(format!("prd_nul_{n}")),
@@ -169,7 +198,8 @@ async fn occupants(ground: &Ground) -> Result<()> {
 async fn tenants(ground: &Ground) -> Result<()> {
     let wire = Wire::connect(&ground.url, 1).await?;
     let get = method(ground, "GetOrder")?;
-    let frames = frame(&GetOrderRequest { order_id: "ord_x".into(), ..Default::default() }.encode_to_vec(), false);
+    let frames =
+        frame(&GetOrderRequest { order_id: "ord_x".into(), ..Default::default() }.encode_to_vec(), false);
     for n in 0..ground.many(500) {
         let tenant = [b"t".repeat(4_000), n.to_string().into_bytes()].concat();
         let heard = wire.call(n, &get, frames.clone(), false, &vec![("shopstream-tenant", tenant)]).await;
@@ -222,7 +252,9 @@ async fn reset(ground: &Ground) -> Result<()> {
 async fn hold(ground: &Ground, wire: Wire, method: Method, message: Vec<u8>, count: usize) -> Result<()> {
     let mut held = Vec::new();
     for turn in 0..count {
-        match timeout(Duration::from_secs(10), wire.open(turn, &method, frame(&message, false), &timed("1H"))).await {
+        match timeout(Duration::from_secs(10), wire.open(turn, &method, frame(&message, false), &timed("1H")))
+            .await
+        {
             Ok(Ok(body)) => {
                 ground.told.hear(&Outcome::Done);
                 held.push(body);
@@ -253,7 +285,9 @@ async fn bulk(ground: &Ground) -> Result<()> {
     let each = (0..4).map(|stream| async move {
         let messages = (0..count / 100).map(move |part| ProcessBulkOrdersRequest {
             orders: (0..100)
-                .map(|n| requests::order(&format!("ord_bad_{stream}_{part}_{n}"), "NOBODY-SELLS-THIS", 1, "tok"))
+                .map(|n| {
+                    requests::order(&format!("ord_bad_{stream}_{part}_{n}"), "NOBODY-SELLS-THIS", 1, "tok")
+                })
                 .collect(),
         });
         let sent = ground.client.shop().orders.process_bulk_orders(tokio_stream::iter(messages)).await;
@@ -297,7 +331,11 @@ async fn silent(ground: &Ground) -> Result<()> {
     let begun = Instant::now();
     let closed = closed(held, CLOSED).await;
     ground.told.note(format!("closed {closed} of {opened} within {:?}, refused {refused}", begun.elapsed()));
-    ensure!(closed * 100 >= opened * 99, "{} of {opened} silent connections are open after {CLOSED:?}", opened - closed);
+    ensure!(
+        closed * 100 >= opened * 99,
+        "{} of {opened} silent connections are open after {CLOSED:?}",
+        opened - closed
+    );
     Ok(())
 }
 
@@ -309,7 +347,9 @@ async fn slow(ground: &Ground) -> Result<()> {
         let stream = TcpStream::connect(ground.door).await;
         let (bytes, told) = (bytes.clone(), ground.told.clone());
         attackers.spawn(async move {
-            let Ok(mut stream) = stream else { return told.note("closed before it said anything".to_owned()) };
+            let Ok(mut stream) = stream else {
+                return told.note("closed before it said anything".to_owned());
+            };
             // A third each: the preface, the first frames, a block of headers.
             let at_once = [0, PREFACE.len(), PREFACE.len() + SETTINGS.len() + 9][n % 3];
             let mut sent = stream.write_all(&bytes[..at_once]).await;
