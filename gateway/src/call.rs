@@ -104,6 +104,12 @@ impl Call {
         self
     }
 
+    /// This call for work that goes on where its caller leaves: it may last as long as a call may that names no deadline.
+    pub fn outliving(&self) -> Self {
+        let answer_by = self.answer_by().max(answer_by(PATIENCE));
+        Self { answer_by: Some(answer_by), ..self.clone() }
+    }
+
     /// When a unary call must be answered.
     pub fn answer_by(&self) -> Instant {
         self.answer_by.unwrap_or_else(|| answer_by(PATIENCE))

@@ -60,9 +60,12 @@ impl InventoryService for Inventory {
         request: Request<UpdateStockRequest>,
     ) -> Result<Response<UpdateStockResponse>, Status> {
         let call = Call::of(request.metadata())?;
-        let (sku, command) = update(request.into_inner(), &call)?;
+        let request = request.into_inner();
+        let change = change_of(&request);
+        let (sku, command) = update(request, &call)?;
         self.check_sku(&call, &sku).await?;
-        let reply = self.shop.submit(&call, command).await?;
+        let submitted = self.shop.submit(&call, command).await;
+        let reply = submitted.map_err(|failure| failure.inside(change))?;
         Ok(Response::new(UpdateStockResponse {
             version: int(reply.version),
             position: Some(position(reply.position)),
@@ -142,7 +145,6 @@ impl Inventory {
     }
 
     async fn release(&self, call: &Call, release: Release) -> Result<ReleaseStockResponse, Failure> {
-        self.refuse_sold(call, &release).await?;
         let origin = release.command.origin.clone();
         let reply = self.shop.submit(call, release.command).await?;
         let Release { reservation_id, reason, .. } = release;
@@ -154,28 +156,20 @@ impl Inventory {
         }
         Ok(ReleaseStockResponse { version: int(reply.version), position: Some(position(reply.position)) })
     }
-
-    /// What an order has bought is not given back by a request on its reservation.
-    async fn refuse_sold(&self, call: &Call, release: &Release) -> Result<(), Failure> {
-        self.shop.catch_up_on(call, Projection::ReservationView, &release.command.stream).await?;
-        let found = async { Ok(self.shop.reads().reservation(&call.tenant, &release.reservation_id).await?) };
-        let row = call.read_within(found).await?;
-        if row
-            .is_some_and(|row| row.status == shopstream_projections::inventory::ReservationStatus::Committed)
-        {
-            let detail = format!(
-                "{} belongs to an order that is confirmed: cancel or return it",
-                release.reservation_id
-            );
-            return Err(Failure::precondition("RESERVATION_COMMITTED", "reservation_id", detail));
-        }
-        Ok(())
-    }
 }
 
 /// The location that a request names; `main` where it names none.
 pub(crate) fn location(name: &str) -> Result<LocationId, Failure> {
     if name.is_empty() { Ok(LocationId::main()) } else { id(LocationId::new(name), "location") }
+}
+
+/// What a field of the change is named after.
+const fn change_of(request: &UpdateStockRequest) -> &'static str {
+    match request.change {
+        Some(Change::Receive(_)) => "receive",
+        Some(Change::Adjust(_)) => "adjust",
+        Some(Change::Count(_)) | None => "count",
+    }
 }
 
 fn update(mut request: UpdateStockRequest, call: &Call) -> Result<(Sku, CommandEnvelope), Failure> {
@@ -194,8 +188,9 @@ fn update(mut request: UpdateStockRequest, call: &Call) -> Result<(Sku, CommandE
             StockCommand::Adjust { delta: adjust.delta, reason: adjust_reason(adjust.reason())?.to_owned() }
         }
         Some(Change::Count(count)) => {
-            if !(0..=UNITS_MAX).contains(&count.found) {
-                return Err(Failure::invalid("count.found", "0 to 1000000000"));
+            // Without an upper bound: receipts may have brought any number there.
+            if count.found < 0 {
+                return Err(Failure::invalid("count.found", "0 or more"));
             }
             StockCommand::Count { found: count.found }
         }
@@ -314,6 +309,10 @@ impl Release {
             // Validation has refused it already.
             wire::ReleaseReason::Expired => return Err(Failure::invalid("reason", "only time can say that")),
         };
+        if reservation_id.is_of_an_order() {
+            let detail = format!("{reservation_id} is the hold of an order: cancel or return the order");
+            return Err(Failure::precondition("RESERVATION_OF_ORDER", "reservation_id", detail));
+        }
         let stream = reservation_id.stream(&call.tenant);
         let command = asked.envelope(call, stream, ReservationCommand::Release { reason });
         Ok(Self { reservation_id, reason, command })

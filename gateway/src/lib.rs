@@ -10,6 +10,7 @@ mod command;
 mod failure;
 mod follow;
 mod health;
+mod history;
 mod landmarks;
 mod live;
 mod node;

@@ -117,17 +117,6 @@ impl Shop {
         Ok(reply)
     }
 
-    /// Carries several out side by side, and answers each in its place.
-    pub(crate) async fn submit_all(
-        &self,
-        call: &Call,
-        all: Vec<CommandEnvelope>,
-    ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
-        let commands = self.means.commands.until(call.answer_by());
-        let replies = call.within(async { Ok(commands.submit_all(all).await) }).await?;
-        Ok(replies.into_iter().map(|reply| reply.map_err(Failure::from)).collect())
-    }
-
     /// Waits until a view has what the caller has seen.
     pub(crate) async fn see(
         &self,

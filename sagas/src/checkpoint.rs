@@ -139,10 +139,7 @@ struct Checkpointer {
 }
 
 impl Checkpointer {
-    async fn run(
-        mut self,
-        mut queue: mpsc::Receiver<Handed>,
-    ) -> CheckpointError {
+    async fn run(mut self, mut queue: mpsc::Receiver<Handed>) -> CheckpointError {
         let mut batches = Vec::with_capacity(BATCHES);
         loop {
             if queue.recv_many(&mut batches, BATCHES).await == 0 {

@@ -40,7 +40,16 @@ impl<A: Aggregate> Known<A> {
 
     /// The same, and keeps the last event of those for which `marks` holds: what the state forgets.
     pub(crate) fn marking(stream: StreamId, marks: fn(&A::Event) -> bool) -> Self {
-        Self { stream, state: A::default(), version: 0, at: None, cause: None, stale: false, marks, mark: None }
+        Self {
+            stream,
+            state: A::default(),
+            version: 0,
+            at: None,
+            cause: None,
+            stale: false,
+            marks,
+            mark: None,
+        }
     }
 
     pub(crate) fn state(&self) -> &A {

@@ -137,7 +137,9 @@ pub enum Error {
     #[error("the reservation is held already")]
     AlreadyHeld,
     /// It was sold.
-    #[error("the reservation is committed: its units are sold, and come back by cancelling or returning the order")]
+    #[error(
+        "the reservation is committed: its units are sold, and come back by cancelling or returning the order"
+    )]
     AlreadyCommitted,
     /// It was not to be had.
     #[error("the reservation was rejected")]

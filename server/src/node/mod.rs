@@ -172,6 +172,7 @@ impl Node {
             clock,
             policy: Policy {
                 hold_seconds: config.hold_seconds,
+                hold_seconds_max: config.hold_max_seconds,
                 calls_max: config.calls,
                 ..Policy::default()
             },

@@ -12,6 +12,7 @@ use shopstream_domain::returns::Event as ReturnEvent;
 use shopstream_eventlog::Position;
 
 use super::money::Money;
+use super::skus::Skus;
 use super::stock::Stock;
 
 /// One event with its place.
@@ -62,6 +63,7 @@ pub struct ProviderCall {
 #[derive(Default)]
 pub struct Laws {
     stock: Stock,
+    skus: Skus,
     money: Money,
     /// Returns: whether they have ended.
     returns: BTreeMap<StreamId, bool>,
@@ -85,14 +87,28 @@ impl Laws {
         let checked = match &seen.event {
             Event::Stock(event) => self.stock.item(&seen.stream, event),
             Event::Reservation(event) => self.stock.reservation(&seen.stream, event),
-            Event::Order(event) => self.money.order(&seen.stream, event),
-            Event::Checkout(event) => self.money.checkout(&seen.stream, event),
+            Event::Order(event) => {
+                self.stock.order(&seen.stream, event);
+                self.money.order(&seen.stream, event)
+            }
+            Event::Checkout(event) => {
+                self.stock.checkout(&seen.stream, event);
+                self.money.checkout(&seen.stream, event)
+            }
             Event::Payment(event) => self.money.payment(&seen.stream, event),
             Event::Return(event) => {
                 self.goods_return(&seen.stream, event);
                 Ok(())
             }
-            Event::Product(_) | Event::Sku(_) | Event::Price(_) => Ok(()),
+            Event::Product(event) => {
+                self.skus.product(&seen.stream, event);
+                Ok(())
+            }
+            Event::Sku(event) => {
+                self.skus.claim(&seen.stream, event);
+                Ok(())
+            }
+            Event::Price(_) => Ok(()),
         };
         checked.map_err(|Broken { law, detail }| Violation {
             law,
@@ -118,6 +134,7 @@ impl Laws {
     pub fn conclude(&self, calls: Option<&[ProviderCall]>) -> Findings {
         let mut findings = Findings::default();
         self.stock.conclude(&mut findings);
+        self.skus.conclude(&mut findings);
         self.money.conclude(&self.stock, &mut findings);
         if let Some(calls) = calls {
             self.money.compare(calls, &mut findings);

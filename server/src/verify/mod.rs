@@ -2,6 +2,7 @@
 
 mod laws;
 mod money;
+mod skus;
 mod stock;
 #[cfg(test)]
 mod tests;
