@@ -499,6 +499,8 @@ impl Ready {
             debug!(%error, "not warm yet");
         }
         let mut progress = journal.progress();
+        // What the journal got meanwhile would not be told again.
+        shard.prune_to(&progress.borrow_and_update());
         loop {
             let read = tokio::select! {
                 biased;

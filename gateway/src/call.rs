@@ -124,6 +124,11 @@ impl Call {
         self
     }
 
+    /// This call for work that goes on where its caller leaves: it may last as long as a call may that names no deadline.
+    pub fn outliving(&self) -> Self {
+        Self { answer_by: self.answer_by.max(answer_by(PATIENCE)), ..self.clone() }
+    }
+
     /// When the call must be answered, reckoned from when it came.
     pub fn answer_by(&self) -> Instant {
         self.answer_by

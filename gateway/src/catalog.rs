@@ -1,7 +1,7 @@
 //! ProductService: products, their variants, and list prices (the context `pricing` has no service of its own).
 
 use futures::future::try_join_all;
-use shopstream_command_handlers::{CommandEnvelope, Reply};
+use shopstream_command_handlers::{CommandError, Reply};
 use shopstream_domain::ProductId;
 use shopstream_projections::Projection;
 use shopstream_proto::Validate;
@@ -12,6 +12,7 @@ use shopstream_proto::catalog::v1::{
     GetProductRequest, GetProductResponse, SetPriceRequest, SetPriceResponse, UpdateProductRequest,
     UpdateProductResponse,
 };
+use tokio::task::JoinError;
 use tonic::{Request, Response, Status};
 
 use crate::call::Call;
@@ -20,6 +21,7 @@ use crate::positions::position;
 use crate::shop::Shop;
 use crate::wire::{id, int};
 
+mod claims;
 mod rehearsal;
 mod requests;
 #[cfg(test)]
@@ -41,11 +43,12 @@ impl ProductService for Catalog {
     ) -> Result<Response<CreateProductResponse>, Status> {
         let call = Call::of(request.metadata())?;
         let new = NewProduct::of(request.into_inner(), &call)?;
-        let reply = self.create(&call, &new).await?;
+        let product_id = new.product_id.as_str().to_owned();
+        let reply = self.to_the_end(&call, async move |this, call| this.create(&call, &new).await).await?;
         Ok(Response::new(CreateProductResponse {
             version: int(reply.version),
             position: Some(position(reply.position)),
-            product_id: new.product_id.as_str().to_owned(),
+            product_id,
         }))
     }
 
@@ -63,7 +66,8 @@ impl ProductService for Catalog {
         request: Request<UpdateProductRequest>,
     ) -> Result<Response<UpdateProductResponse>, Status> {
         let call = Call::of(request.metadata())?;
-        let reply = self.update(&call, Update::of(request.into_inner())?).await?;
+        let update = Update::of(request.into_inner())?;
+        let reply = self.to_the_end(&call, async move |this, call| this.update(&call, update).await).await?;
         Ok(Response::new(UpdateProductResponse {
             version: int(reply.version),
             position: Some(position(reply.position)),
@@ -101,19 +105,30 @@ impl Catalog {
     /// Claims the SKUs, then creates, then prices (`rulings.md` 14). Every step may be repeated, so a repeat of the
     /// request finishes what a crash interrupted.
     async fn create(&self, call: &Call, new: &NewProduct) -> Result<Reply, Failure> {
-        let (claims, create) = (new.claims(call), new.create(call));
-        self.rehearse(call, &claims, std::slice::from_ref(&create)).await?;
-        self.claim(call, claims).await?;
-        let reply = self.shop.submit_offer(call, create).await?;
+        self.rehearse(call, std::slice::from_ref(&new.create(call, None))).await?;
+        let claims = self.claim(call, &new.asked, &new.product_id, &new.skus()).await?;
+        let created = self.shop.submit_offer(call, new.create(call, Some(&claims))).await;
+        if let Err(Failure::Refused(_) | Failure::Command(CommandError::StaleVersion { .. })) = &created {
+            self.give_back(call, &new.asked, &new.product_id, &claims).await;
+        }
+        let reply = created?;
         try_join_all(new.prices(call).into_iter().map(|price| self.shop.submit_offer(call, price))).await?;
         Ok(reply)
     }
 
-    async fn claim(&self, call: &Call, claims: Vec<CommandEnvelope>) -> Result<(), Failure> {
-        for (i, claimed) in self.shop.submit_all(call, claims).await?.into_iter().enumerate() {
-            claimed.map_err(|failure| failure.inside(&format!("variants[{i}]")))?;
-        }
-        Ok(())
+    /// Goes on where the caller leaves: what is done in several steps is not left half done by that.
+    async fn to_the_end<W>(
+        &self,
+        call: &Call,
+        work: impl FnOnce(Self, Call) -> W + Send + 'static,
+    ) -> Result<Reply, Failure>
+    where
+        W: Future<Output = Result<Reply, Failure>> + Send + 'static,
+    {
+        let (this, outliving) = (Self { shop: self.shop.clone() }, call.outliving());
+        let working = tokio::spawn(work(this, outliving));
+        let ended = |error: JoinError| Failure::Internal(error.to_string());
+        call.within(async { working.await.map_err(ended)? }).await
     }
 
     async fn product(&self, call: &Call, request: &GetProductRequest) -> Result<wire::Product, Failure> {
@@ -130,16 +145,22 @@ impl Catalog {
     }
 
     async fn update(&self, call: &Call, update: Update) -> Result<Reply, Failure> {
-        let (claims, commands) = (update.claims(call), update.commands(call));
-        if !claims.is_empty() || commands.len() > 1 {
-            self.rehearse(call, &claims, &commands).await?;
+        let (skus, rehearsed) = (update.skus(), update.commands(call, None));
+        if !skus.is_empty() || rehearsed.len() > 1 {
+            self.rehearse(call, &rehearsed).await?;
         }
-        self.claim(call, claims).await?;
-        let mut last = None;
-        for command in commands {
-            last = Some(self.shop.submit_offer(call, command).await?);
+        let claims = self.claim(call, &update.asked, &update.product_id, &skus).await?;
+        let mut last = Err(Failure::Internal("an update without a command".to_owned()));
+        for command in update.commands(call, Some(&claims)) {
+            last = self.shop.submit_offer(call, command).await;
+            if last.is_err() {
+                break;
+            }
         }
-        last.ok_or_else(|| Failure::Internal("an update without a command".to_owned()))
+        if let Err(Failure::Refused(_) | Failure::Command(CommandError::StaleVersion { .. })) = &last {
+            self.give_back(call, &update.asked, &update.product_id, &claims).await;
+        }
+        last
     }
 
     /// A price is for a SKU that somebody sells, in the currency that it is sold in.

@@ -69,7 +69,7 @@ impl Asked {
             body_hash: self.body_hash,
             expected_version: None,
             effective_at: None,
-            origin: call.origin(stream.id()),
+            origin: call.origin(&stream.correlation()),
             command: command.into(),
             stream,
         }

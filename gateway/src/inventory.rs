@@ -148,7 +148,6 @@ impl Inventory {
     }
 
     async fn release(&self, call: &Call, release: Release) -> Result<ReleaseStockResponse, Failure> {
-        self.refuse_sold(call, &release).await?;
         let origin = release.command.origin.clone();
         let reply = self.shop.submit(call, release.command).await?;
         let Release { reservation_id, reason, .. } = release;
@@ -160,23 +159,6 @@ impl Inventory {
             tracing::warn!(cause = %error, "a decided release has not been followed yet");
         }
         Ok(ReleaseStockResponse { version: int(reply.version), position: Some(position(reply.position)) })
-    }
-
-    /// What an order has bought is not given back by a request on its reservation.
-    async fn refuse_sold(&self, call: &Call, release: &Release) -> Result<(), Failure> {
-        self.shop.catch_up_on(call, Projection::ReservationView, &release.command.stream).await?;
-        let found = async { Ok(self.shop.reads().reservation(&call.tenant, &release.reservation_id).await?) };
-        let row = call.read_within(found).await?;
-        if row
-            .is_some_and(|row| row.status == shopstream_projections::inventory::ReservationStatus::Committed)
-        {
-            let detail = format!(
-                "{} belongs to an order that is confirmed: cancel or return it",
-                release.reservation_id
-            );
-            return Err(Failure::precondition("RESERVATION_COMMITTED", "reservation_id", detail));
-        }
-        Ok(())
     }
 }
 
@@ -211,8 +193,9 @@ fn update(mut request: UpdateStockRequest, call: &Call) -> Result<(Sku, CommandE
             StockCommand::Adjust { delta: adjust.delta, reason: adjust_reason(adjust.reason())?.to_owned() }
         }
         Some(Change::Count(count)) => {
-            if !(0..=UNITS_MAX).contains(&count.found) {
-                return Err(Failure::invalid("count.found", "0 to 1000000000"));
+            // Without an upper bound: receipts may have brought any number there.
+            if count.found < 0 {
+                return Err(Failure::invalid("count.found", "0 or more"));
             }
             StockCommand::Count { found: count.found }
         }
@@ -331,6 +314,10 @@ impl Release {
             // Validation has refused it already.
             wire::ReleaseReason::Expired => return Err(Failure::invalid("reason", "only time can say that")),
         };
+        if reservation_id.is_of_an_order() {
+            let detail = format!("{reservation_id} is the hold of an order: cancel or return the order");
+            return Err(Failure::precondition("RESERVATION_OF_ORDER", "reservation_id", detail));
+        }
         let stream = reservation_id.stream(&call.tenant);
         let command = asked.envelope(call, stream, ReservationCommand::Release { reason });
         Ok(Self { reservation_id, reason, command })

@@ -12,6 +12,7 @@ mod connections;
 mod failure;
 mod follow;
 mod health;
+mod history;
 mod intake;
 mod landmarks;
 mod live;

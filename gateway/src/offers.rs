@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
+use shopstream_domain::order::{LineOffer, LinePrice};
 use shopstream_domain::{Currency, ProductId, Sku, StreamId, StreamKind, TenantId, Version};
 use shopstream_eventlog::{CommitRecord, Offset, Position};
 use tracing::warn;
@@ -47,6 +48,18 @@ impl Offer {
     /// The list price in `currency`.
     pub fn price_in(&self, currency: Currency) -> Option<&ListPrice> {
         self.prices.iter().find(|price| price.currency == currency)
+    }
+
+    /// What a line of an order in `currency` is told of it.
+    pub fn for_line(&self, sku: &Sku, currency: Currency) -> LineOffer {
+        let price =
+            |price: &ListPrice| LinePrice { amount_minor: price.amount_minor, version: price.version };
+        LineOffer {
+            sku: sku.clone(),
+            product_id: self.product_id.clone(),
+            on_sale: self.on_sale,
+            price: self.price_in(currency).map(price),
+        }
     }
 }
 

@@ -225,7 +225,10 @@ mod tests {
         let answer = Answer::Authorized { amount_minor: i64::MAX, capture_before: None };
         let reservation_id = ReservationId::new("res_1").expect("valid");
         for sent in [
-            envelope("default/order/ord_1", order::Command::Place { payment_method_token: None }),
+            envelope(
+                "default/order/ord_1",
+                order::Command::Place { payment_method_token: None, offers: vec![] },
+            ),
             envelope(
                 "default/order/ord_1",
                 order::Command::Confirm { reservation_id, payments: vec![payment_id] },
@@ -243,7 +246,10 @@ mod tests {
 
     #[test]
     fn an_answer_arrives_as_it_was_given() {
-        let command = envelope("default/order/ord_1", order::Command::Place { payment_method_token: None });
+        let command = envelope(
+            "default/order/ord_1",
+            order::Command::Place { payment_method_token: None, offers: vec![] },
+        );
         let done = |event_type: &str| Outcome {
             outcome: Some(Kind::Done(Done {
                 version: 3,

@@ -1,12 +1,17 @@
 //! Every branch of the checkout that can be reached today (`commerce.md` C.5.3), to its end state and with nothing
 //! left over. Time is tokio's, paused: it passes only while nobody has anything to do.
 
-use shopstream_domain::OrderId;
-use shopstream_domain::inventory::{ReleaseReason, ReservationCommand, ReservationStatus};
-use shopstream_domain::order::{CancelReason, Command, OrderStatus, Stage};
+use shopstream_command_handlers::CommandError;
+use shopstream_domain::inventory::{
+    Allocation, ReleaseReason, ReservationCommand, ReservationStatus, StockKey,
+};
+use shopstream_domain::order::{
+    CancelReason, CheckoutCommand, CheckoutStarted, Command, OrderStatus, Stage, Step,
+};
 use shopstream_domain::payment::{self, Answer, PaymentStatus};
-use shopstream_sagas::Settings;
-use shopstream_sagas::testing::{Shop, client};
+use shopstream_domain::{LocationId, OrderId, Quantity, Sku};
+use shopstream_sagas::testing::{Shop, TRACE, client};
+use shopstream_sagas::{HoldRequest, Settings};
 
 async fn shop() -> Shop {
     shop_with(Settings::default()).await
@@ -459,4 +464,134 @@ async fn many_orders_never_sell_more_than_there_is() {
     let done = orders.iter().filter(|order| stage(&shop, order) == Some(Stage::Done)).count();
     assert_eq!((done, shop.stock("MUG").committed(), shop.stock("MUG").available()), (10, 10, 0));
     shop.assert_conserved();
+}
+
+/// Somebody holds a thing under the name of an order and then orders another that is not there.
+#[tokio::test(start_paused = true)]
+async fn a_hold_of_a_client_is_not_taken_for_the_orders_own() {
+    let mut shop = shop().await;
+    let hold = HoldRequest {
+        tenant: shop.tenant.clone(),
+        reservation_id: OrderId::new("ord_cart1").unwrap().reservation_of_old(),
+        keys: vec![StockKey {
+            sku: Sku::new("PEN").unwrap(),
+            location: LocationId::main(),
+            quantity: Quantity::new(1).unwrap(),
+        }],
+        hold_seconds: 3_600,
+        hard_max_seconds: 3_600,
+    };
+    shop.sagas().stock().reserve(hold, &client()).await.unwrap();
+    let order = shop.order("ord_cart1", &[("MUG", 11)], "tok_approve").await;
+    at(&shop, &order, Stage::Cancelled).await;
+    assert_eq!(shop.checkout(&order).reason(), Some(CancelReason::OutOfStock), "{:#?}", shop.story());
+    assert_eq!(shop.provider.calls(), []);
+    assert_eq!((shop.stock("MUG").available(), shop.stock("PEN").reserved()), (10, 1));
+}
+
+/// An order that was begun when clients could take the names of orders' holds, on a hold of something else.
+#[tokio::test(start_paused = true)]
+async fn a_foreign_hold_of_old_sells_nothing_and_is_left_alone() {
+    let mut shop = shop().await;
+    shop.crash_sagas().await;
+    let order = shop.order("ord_1", &[("MUG", 2)], "tok_approve").await;
+    let of_old = order.reservation_of_old();
+    let placement = shop.order_state(&order);
+    let started = Step::Started(CheckoutStarted {
+        order_id: order.clone(),
+        reservation_id: of_old.clone(),
+        total_minor: placement.total_minor(),
+        currency: placement.currency().unwrap(),
+        payment_method_token: "tok_approve".to_owned(),
+        hold_until: None,
+        timer: None,
+    });
+    shop.send(order.checkout_stream(&shop.tenant), CheckoutCommand::Record(started)).await;
+    let pen = StockKey {
+        sku: Sku::new("PEN").unwrap(),
+        location: LocationId::main(),
+        quantity: Quantity::new(1).unwrap(),
+    };
+    let (hold_seconds, hard_max_seconds) = (3_600, 3_600);
+    let reservation_id = of_old.clone();
+    let request =
+        ReservationCommand::Request { reservation_id, keys: vec![pen], hold_seconds, hard_max_seconds };
+    let stream = of_old.stream(&shop.tenant);
+    shop.send(stream.clone(), request).await;
+    shop.send(stream, ReservationCommand::RecordAllocation(Allocation::Held)).await;
+    shop.restart().await;
+    at(&shop, &order, Stage::Cancelled).await;
+    assert_eq!(shop.checkout(&order).reason(), Some(CancelReason::OutOfStock), "{:#?}", shop.story());
+    let hold = shop.journal.history(&of_old.stream(&shop.tenant));
+    assert!(!hold.iter().flat_map(|record| &record.commit.events).any(|event| {
+        event.event_type == "ReservationReleased" || event.event_type == "ReservationCommitted"
+    }));
+    assert_eq!(shop.provider.calls(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sold_is_not_released_on_request() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_approve").await;
+    ends_done(&shop, &order).await;
+    let release = ReservationCommand::Release { reason: ReleaseReason::Requested };
+    let stream = order.reservation().stream(&shop.tenant);
+    let refused = shop.ask(stream, release).await;
+    assert!(
+        matches!(&refused, Err(CommandError::Refused(refused)) if refused.reason == "RESERVATION_COMMITTED"),
+        "{refused:?}"
+    );
+    shop.sagas()
+        .stock()
+        .release(&shop.tenant, &order.reservation(), ReleaseReason::Requested, &client())
+        .await
+        .unwrap_err();
+    ends_done(&shop, &order).await;
+}
+
+/// Whenever somebody gives the hold back, the order has its stock or ends without it.
+#[tokio::test(start_paused = true)]
+async fn a_release_at_any_record_leaves_the_order_with_its_stock_or_cancelled() {
+    for records in 0..14 {
+        let mut shop = shop().await;
+        let before = shop.until("received", |shop| (shop.records() >= 2).then(|| shop.records())).await;
+        let order = shop.order("ord_1", LINES, "tok_approve").await;
+        shop.until("the record", |shop| (shop.records() > before + records).then_some(())).await;
+        let release = ReservationCommand::Release { reason: ReleaseReason::Requested };
+        let _ = shop.ask(order.reservation().stream(&shop.tenant), release).await;
+        let stage = shop
+            .until("its end", |shop| shop.checkout(&order).stage().filter(|stage| stage.is_terminal()))
+            .await;
+        let sold = match stage {
+            Stage::Done => (2, 1),
+            _ => (0, 0),
+        };
+        assert_eq!((shop.stock("MUG").committed(), shop.stock("PEN").committed()), sold, "{records}");
+        assert_ne!(shop.checkout(&order).reason(), Some(CancelReason::Staff), "{records}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_done_for_an_order_names_it_and_what_set_it_off() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_approve").await;
+    ends_done(&shop, &order).await;
+    let goods = shop.give_back(&order, "ret_1", &[(0, "MUG", 1)]).await;
+    shop.until("given back", |shop| {
+        (shop.goods_return(&goods).status() == Some(shopstream_domain::returns::ReturnStatus::Resolved))
+            .then_some(())
+    })
+    .await;
+    let mut kinds = std::collections::BTreeSet::new();
+    for record in shop.journal.all().into_values().flatten() {
+        let commit = &record.commit;
+        if !commit.actor.starts_with("process:") && !commit.actor.starts_with("effect:") {
+            continue;
+        }
+        kinds.insert(commit.stream.kind().name());
+        let said = (&*commit.correlation_id, &*commit.traceparent);
+        assert_eq!(said, ("ord_1", TRACE), "{}", commit.stream);
+        assert!(commit.causation_id.contains('@'), "{}: {}", commit.stream, commit.causation_id);
+    }
+    assert_eq!(Vec::from_iter(kinds), ["checkout", "order", "payment", "reservation", "return", "stock"]);
 }

@@ -209,6 +209,8 @@ impl Shard {
     ) -> (Exit, Vec<Cursor>) {
         let partition = writer.partition();
         let mut journal_progress = self.journal.progress();
+        // What the journal got while the log was read would not be told again, and a full tail takes no command.
+        self.prune_to(&journal_progress.borrow_and_update());
         self.loads.push(load::streams(self.journal.clone(), partition));
         self.set_state(PartitionState::Serving, writer.epoch());
         let mut turn = Vec::with_capacity(TURN);

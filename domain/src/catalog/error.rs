@@ -18,6 +18,9 @@ pub enum Error {
     /// It has gone off sale for good and no longer changes.
     #[error("the product is discontinued")]
     Discontinued,
+    /// It has never been on sale.
+    #[error("the product has never been published, so it cannot be taken off sale")]
+    NeverPublished,
     /// There is nothing of it to sell.
     #[error("the product has no variant, so it cannot be published")]
     NoVariants,
@@ -43,6 +46,20 @@ pub enum Error {
     /// A text that cannot be kept.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// What is one of its variants it does not do without.
+    #[error("SKU {sku} is one of the product's variants")]
+    SkuInUse {
+        /// The SKU.
+        sku: Sku,
+    },
+    /// The request took so long that another product has the SKU by now.
+    #[error("SKU {sku} was claimed for another product meanwhile")]
+    ClaimLost {
+        /// The SKU.
+        sku: Sku,
+        /// Where it stands in the request.
+        index: usize,
+    },
     /// Another product sells under this SKU.
     #[error("SKU {sku} belongs to {owner}")]
     SkuTaken {
@@ -59,20 +76,26 @@ impl Refusal for Error {
             Self::NotFound => "PRODUCT_NOT_FOUND",
             Self::Exists { .. } => "PRODUCT_EXISTS",
             Self::Discontinued => "PRODUCT_DISCONTINUED",
+            Self::NeverPublished => "PRODUCT_NEVER_PUBLISHED",
             Self::NoVariants => "PRODUCT_HAS_NO_VARIANTS",
+            Self::SkuInUse { .. } => "SKU_IN_USE",
             Self::VariantsMissing => "VARIANTS_MISSING",
             Self::TooManyVariants { .. } => "TOO_MANY_VARIANTS",
             Self::DuplicateSku { .. } => "DUPLICATE_SKU",
             Self::Text(error) => error.reason(),
-            Self::SkuTaken { .. } => "SKU_TAKEN",
+            Self::ClaimLost { .. } | Self::SkuTaken { .. } => "SKU_TAKEN",
         }
     }
 
     fn family(&self) -> RefusalFamily {
         match self {
             Self::NotFound => RefusalFamily::NotFound,
-            Self::Exists { .. } | Self::SkuTaken { .. } => RefusalFamily::AlreadyExists,
-            Self::Discontinued | Self::NoVariants => RefusalFamily::Precondition,
+            Self::Exists { .. } | Self::ClaimLost { .. } | Self::SkuTaken { .. } => {
+                RefusalFamily::AlreadyExists
+            }
+            Self::Discontinued | Self::NeverPublished | Self::NoVariants | Self::SkuInUse { .. } => {
+                RefusalFamily::Precondition
+            }
             Self::VariantsMissing | Self::TooManyVariants { .. } | Self::DuplicateSku { .. } => {
                 RefusalFamily::Invalid
             }
@@ -83,11 +106,14 @@ impl Refusal for Error {
     fn field(&self) -> Option<String> {
         match self {
             Self::NotFound | Self::Discontinued | Self::NoVariants => None,
+            Self::NeverPublished => Some("status".to_owned()),
             Self::Exists { .. } => Some("product_id".to_owned()),
             Self::VariantsMissing | Self::TooManyVariants { .. } => Some("variants".to_owned()),
-            Self::DuplicateSku { index, .. } => Some(format!("variants[{index}].sku")),
+            Self::DuplicateSku { index, .. } | Self::ClaimLost { index, .. } => {
+                Some(format!("variants[{index}].sku"))
+            }
             Self::Text(error) => error.field(),
-            Self::SkuTaken { .. } => Some("sku".to_owned()),
+            Self::SkuInUse { .. } | Self::SkuTaken { .. } => Some("sku".to_owned()),
         }
     }
 }

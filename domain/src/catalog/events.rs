@@ -30,6 +30,8 @@ events! {
         Unpublished(ProductUnpublished) = 1,
         /// It went off sale for good.
         Discontinued(ProductDiscontinued) = 1,
+        /// It does without a SKU.
+        SkuForgone(SkuForgone) = 1,
     }
 }
 
@@ -81,12 +83,32 @@ pub struct ProductUnpublished {}
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProductDiscontinued {}
 
+/// Claims on a SKU came to nothing: the product never had it, and never will by one of these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkuForgone {
+    /// The SKU.
+    pub sku: Sku,
+    /// The last of the claims.
+    pub claim: u64,
+}
+
 events! {
     /// What happened to a SKU.
     pub enum SkuClaimEvent {
         /// A product took it.
         Claimed(SkuClaimed) = 1,
+        /// A product gave it back.
+        GivenBack(SkuGivenBack) = 1,
     }
+}
+
+/// The SKU is nobody's again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkuGivenBack {
+    /// The SKU.
+    pub sku: Sku,
+    /// Whose it was.
+    pub product_id: ProductId,
 }
 
 /// The SKU is this product's.

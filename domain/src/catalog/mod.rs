@@ -12,7 +12,7 @@ pub use commands::{ProductCommand, SkuClaimCommand};
 pub use error::Error;
 pub use events::{
     ProductDetailsChanged, ProductDiscontinued, ProductDrafted, ProductEvent, ProductPublished,
-    ProductUnpublished, SkuClaimEvent, SkuClaimed, Variant, VariantPut,
+    ProductUnpublished, SkuClaimEvent, SkuClaimed, SkuForgone, SkuGivenBack, Variant, VariantPut,
 };
 pub use product::{Product, ProductStatus};
 pub use sku_claim::SkuClaim;

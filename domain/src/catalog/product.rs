@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Error, ProductCommand, ProductDetailsChanged, ProductDiscontinued, ProductDrafted, ProductEvent,
-    ProductPublished, ProductUnpublished, Variant, VariantPut,
+    ProductPublished, ProductUnpublished, SkuForgone, Variant, VariantPut,
 };
 use crate::aggregate::cqrs_aggregate;
 use crate::text::{DESCRIPTION, TITLE};
@@ -21,6 +21,9 @@ pub struct Product {
     title: String,
     description: String,
     variants: BTreeMap<Sku, String>,
+    /// SKUs that it does without, each with the last claim that came to nothing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    forgone: BTreeMap<Sku, u64>,
 }
 
 /// How far a product has come.
@@ -48,13 +51,21 @@ impl Aggregate for Product {
 
     fn decide(&self, command: &ProductCommand, _now: Timestamp) -> Result<Vec<ProductEvent>, Error> {
         match command {
-            ProductCommand::Create { product_id, title, description, variants, publish } => {
-                self.create(product_id, title, description, variants, *publish)
+            ProductCommand::Create { product_id, title, description, variants, publish, claims } => {
+                let created = self.create(product_id, title, description, variants, *publish)?;
+                let lost = |variant: &Variant| {
+                    self.has_lost(&variant.sku, claims.get(&variant.sku).copied().unwrap_or_default())
+                };
+                match variants.iter().position(lost) {
+                    Some(index) => Err(Error::ClaimLost { sku: variants[index].sku.clone(), index }),
+                    None => Ok(created),
+                }
             }
             ProductCommand::ChangeDetails { title, description } => {
                 self.change_details(title.as_deref(), description.as_deref())
             }
-            ProductCommand::PutVariant(variant) => self.put_variant(variant),
+            ProductCommand::PutVariant { variant, claim } => self.put_variant(variant, *claim),
+            ProductCommand::Forgo { sku, claim } => self.forgo(sku, *claim),
             ProductCommand::Publish => self.publish(),
             ProductCommand::Unpublish => self.unpublish(),
             ProductCommand::Discontinue => self.discontinue(),
@@ -83,6 +94,9 @@ impl Aggregate for Product {
             ProductEvent::Published(_) => self.status = ProductStatus::Published,
             ProductEvent::Unpublished(_) => self.status = ProductStatus::Unpublished,
             ProductEvent::Discontinued(_) => self.status = ProductStatus::Discontinued,
+            ProductEvent::SkuForgone(forgone) => {
+                self.forgone.insert(forgone.sku.clone(), forgone.claim);
+            }
         }
     }
 
@@ -92,7 +106,7 @@ impl Aggregate for Product {
         size_of::<Self>()
             + self.title.len()
             + self.description.len()
-            + self.variants.len() * PER_VARIANT
+            + (self.variants.len() + self.forgone.len()) * PER_VARIANT
             + texts
     }
 }
@@ -103,6 +117,26 @@ impl Product {
     /// How far it has come.
     pub fn status(&self) -> ProductStatus {
         self.status
+    }
+
+    /// Whether this SKU is one of its variants'.
+    pub fn has(&self, sku: &Sku) -> bool {
+        self.variants.contains_key(sku)
+    }
+
+    /// Whether it did without this SKU after it had been claimed for the `claim`-th time.
+    pub fn has_lost(&self, sku: &Sku, claim: u64) -> bool {
+        self.forgone.get(sku).is_some_and(|forgone| *forgone >= claim)
+    }
+
+    fn forgo(&self, sku: &Sku, claim: u64) -> Result<Vec<ProductEvent>, Error> {
+        if self.has(sku) {
+            return Err(Error::SkuInUse { sku: sku.clone() });
+        }
+        if self.has_lost(sku, claim) {
+            return Ok(vec![]);
+        }
+        Ok(vec![ProductEvent::SkuForgone(SkuForgone { sku: sku.clone(), claim })])
     }
 
     fn create(
@@ -148,12 +182,15 @@ impl Product {
         Ok(vec![ProductEvent::DetailsChanged(ProductDetailsChanged { title, description })])
     }
 
-    fn put_variant(&self, variant: &Variant) -> Result<Vec<ProductEvent>, Error> {
+    fn put_variant(&self, variant: &Variant, claim: u64) -> Result<Vec<ProductEvent>, Error> {
         self.must_be_alive()?;
         TITLE.check("title", &variant.title)?;
         match self.variants.get(&variant.sku) {
             Some(title) if *title == variant.title => return Ok(vec![]),
             Some(_) => {}
+            None if self.has_lost(&variant.sku, claim) => {
+                return Err(Error::ClaimLost { sku: variant.sku.clone(), index: 0 });
+            }
             None => check_count(self.variants.len() + 1)?,
         }
         let put = VariantPut { sku: variant.sku.clone(), title: variant.title.clone() };
@@ -175,7 +212,9 @@ impl Product {
         match self.status {
             ProductStatus::Missing => Err(Error::NotFound),
             ProductStatus::Published => Ok(vec![ProductEvent::Unpublished(ProductUnpublished {})]),
-            ProductStatus::Draft | ProductStatus::Unpublished | ProductStatus::Discontinued => Ok(vec![]),
+            ProductStatus::Draft => Err(Error::NeverPublished),
+            ProductStatus::Unpublished => Ok(vec![]),
+            ProductStatus::Discontinued => Err(Error::Discontinued),
         }
     }
 

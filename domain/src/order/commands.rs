@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CancelReason, Placement, ReturnedLine, Step};
+use super::{CancelReason, LineOffer, Placement, ReturnedLine, Step};
 use crate::{PaymentId, ReservationId, ReturnId};
 
 /// A command for an [`Order`](super::Order).
@@ -12,11 +12,14 @@ pub enum Command {
     Submit(Placement),
     /// Keep this for later; nothing starts.
     Draft(Placement),
-    /// Submit what was drafted.
+    /// Submit what was drafted, at what it is sold for now.
     Place {
-        /// How to pay; the draft's own where absent.
+        /// How to pay, where the draft does not say.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         payment_method_token: Option<String>,
+        /// What the SKUs of the draft are sold for.
+        #[serde(default)]
+        offers: Vec<LineOffer>,
     },
     /// The customer must act before the payment can go on (checkout).
     RecordAwaitingPayment {

@@ -1,7 +1,7 @@
 //! The rules that stand in the way of orders.
 
 use super::OrderStatus;
-use crate::{Currency, Refusal, RefusalFamily};
+use crate::{Currency, Refusal, RefusalFamily, Sku};
 
 /// Why an order refuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +40,36 @@ pub enum Error {
         expected: Currency,
         /// The line's currency.
         found: Currency,
+    },
+    /// Nobody sells it.
+    #[error("line {index}: no product has the SKU {sku}")]
+    SkuUnknown {
+        /// The line, counted from 0.
+        index: usize,
+        /// The SKU.
+        sku: Sku,
+    },
+    /// It is not for sale now.
+    #[error("line {index}: the product of SKU {sku} is not published")]
+    NotOnSale {
+        /// The line, counted from 0.
+        index: usize,
+        /// The SKU.
+        sku: Sku,
+    },
+    /// Nobody has said what it costs.
+    #[error("line {index}: SKU {sku} has no list price in the order's currency; name a unit_price")]
+    PriceMissing {
+        /// The line, counted from 0.
+        index: usize,
+        /// The SKU.
+        sku: Sku,
+    },
+    /// It is no draft any more.
+    #[error("the order is {status:?} already: only a draft is submitted")]
+    AlreadyPlaced {
+        /// Where it is.
+        status: OrderStatus,
     },
     /// The line's total, or the sum up to it, does not fit.
     #[error("line {index}: the total exceeds the range of a 64-bit integer")]
@@ -124,6 +154,10 @@ impl Refusal for Error {
             Self::Quantity { .. } => "QUANTITY_OUT_OF_RANGE",
             Self::NegativePrice { .. } => "PRICE_NEGATIVE",
             Self::MixedCurrency { .. } => "CURRENCY_MIXED",
+            Self::SkuUnknown { .. } => "SKU_UNKNOWN",
+            Self::NotOnSale { .. } => "SKU_NOT_ON_SALE",
+            Self::PriceMissing { .. } => "PRICE_MISSING",
+            Self::AlreadyPlaced { .. } => "ORDER_NOT_DRAFT",
             Self::Overflow { .. } => "AMOUNT_OVERFLOW",
             Self::Total { .. } => "TOTAL_MISMATCH",
             Self::PaymentMethod => "PAYMENT_METHOD_INVALID",
@@ -157,7 +191,11 @@ impl Refusal for Error {
             | Self::NothingReturned => RefusalFamily::Invalid,
             Self::NotFound => RefusalFamily::NotFound,
             Self::AlreadyExists => RefusalFamily::AlreadyExists,
-            Self::NotPlaced
+            Self::SkuUnknown { .. }
+            | Self::NotOnSale { .. }
+            | Self::PriceMissing { .. }
+            | Self::AlreadyPlaced { .. }
+            | Self::NotPlaced
             | Self::AlreadyCancelled
             | Self::AlreadyConfirmed
             | Self::CancellationRequested
@@ -178,6 +216,10 @@ impl Refusal for Error {
             Self::NegativePrice { index, .. } | Self::MixedCurrency { index, .. } => {
                 Some(format!("lines[{index}].unit_price"))
             }
+            Self::SkuUnknown { index, .. }
+            | Self::NotOnSale { index, .. }
+            | Self::PriceMissing { index, .. } => Some(format!("lines[{index}].sku")),
+            Self::AlreadyPlaced { .. } => Some("status".to_owned()),
             Self::Overflow { index } => Some(format!("lines[{index}]")),
             Self::NoSuchLine { index, .. } => Some(format!("lines[{index}].line")),
             Self::Total { .. } => Some("total".to_owned()),

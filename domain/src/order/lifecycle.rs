@@ -101,6 +101,11 @@ impl Order {
         self.head.as_ref().map_or(0, |head| head.total_minor)
     }
 
+    /// What a draft is of; `None` for everything else.
+    pub fn draft(&self) -> Option<&Placement> {
+        self.draft.as_deref()
+    }
+
     /// Its lines, in order; empty while it is a draft.
     pub fn lines(&self) -> &[Line] {
         &self.lines
@@ -174,7 +179,9 @@ impl Aggregate for Order {
         match command {
             Command::Submit(placement) => self.submit(placement),
             Command::Draft(placement) => self.write_draft(placement),
-            Command::Place { payment_method_token } => self.place(payment_method_token.as_ref()),
+            Command::Place { payment_method_token, offers } => {
+                self.place(payment_method_token.as_ref(), offers)
+            }
             Command::RecordAwaitingPayment { payment_id, code } => self.await_payment(payment_id, code),
             Command::Confirm { reservation_id, payments } => self.confirm(reservation_id, payments),
             Command::RequestCancellation { reason } => self.request_cancellation(*reason),

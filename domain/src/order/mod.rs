@@ -10,6 +10,7 @@ mod commands;
 mod error;
 mod events;
 mod lifecycle;
+mod offer;
 mod placement;
 mod rules;
 mod stage;
@@ -31,5 +32,6 @@ pub use events::{
     OrderDrafted, OrderSubmitted, OrderUnitsReturned, ReturnedLine,
 };
 pub use lifecycle::{Line, Order, OrderStatus};
+pub use offer::{LineOffer, LinePrice, WantedLine};
 pub use placement::{LINES_MAX, OrderLine, Placement, PriceSource};
 pub use stage::Stage;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::{Error, LineOffer, WantedLine};
 use crate::payment::is_method_token;
 use crate::{Currency, CustomerId, LocationId, OrderId, ProductId, Quantity, Sku};
 
@@ -86,6 +86,20 @@ impl Placement {
         let total_minor = total_of(&lines)?;
         check_token(payment_method_token.as_deref())?;
         Ok(Self { order_id, customer_id, currency, lines, total_minor, payment_method_token })
+    }
+
+    /// The same, submitted at what the SKUs are sold for now.
+    pub(super) fn at(&self, offers: &[LineOffer], token: &str) -> Result<Self, Error> {
+        let lines = self.lines.iter().enumerate().map(|(index, line)| {
+            let OrderLine { sku, quantity, .. } = line;
+            let unit_price_minor =
+                (line.price_source == PriceSource::Override).then_some(line.unit_price_minor);
+            let wanted = WantedLine { index, sku, quantity: *quantity, unit_price_minor };
+            wanted.at(offers.iter().find(|offer| offer.sku == *sku))
+        });
+        let lines = lines.collect::<Result<_, _>>()?;
+        let (order_id, customer_id) = (self.order_id.clone(), self.customer_id.clone());
+        Self::new(order_id, customer_id, self.currency, lines, Some(token.to_owned()))
     }
 
     /// Whether this placement is one that [`Placement::new`] would have made: it may have come over the wire.

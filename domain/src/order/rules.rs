@@ -2,7 +2,7 @@
 
 use super::placement::check_token;
 use super::{
-    CancelReason, Error, Event, Line, Order, OrderAwaitingPayment, OrderCancellationRequested,
+    CancelReason, Error, Event, Line, LineOffer, Order, OrderAwaitingPayment, OrderCancellationRequested,
     OrderCancelled, OrderConfirmed, OrderDrafted, OrderStatus, OrderSubmitted, OrderUnitsReturned, Placement,
     ReturnedLine,
 };
@@ -27,25 +27,25 @@ impl Order {
         }
     }
 
-    pub(super) fn place(&self, token: Option<&String>) -> Result<Vec<Event>, Error> {
+    /// A draft is sold like any other order: what of it is on sale now, at the price of now. Only a price that was named
+    /// in place of the list price stays, and the draft's own means of payment.
+    pub(super) fn place(&self, token: Option<&String>, offers: &[LineOffer]) -> Result<Vec<Event>, Error> {
         check_token(token.map(String::as_str))?;
         match (self.found()?, &self.draft) {
             (OrderStatus::Cancelled, _) => Err(Error::AlreadyCancelled),
             (OrderStatus::Draft, Some(draft)) => {
-                let mut placement = Placement::clone(draft);
-                placement.payment_method_token = token.or(draft.payment_method_token.as_ref()).cloned();
-                match placement.payment_method_token {
-                    Some(_) => Ok(vec![Event::Submitted(OrderSubmitted { placement })]),
-                    None => Err(Error::PaymentMethod),
-                }
+                let token = draft.payment_method_token.as_ref().or(token).ok_or(Error::PaymentMethod)?;
+                let placement = draft.at(offers, token)?;
+                Ok(vec![Event::Submitted(OrderSubmitted { placement })])
             }
+            // A draft without a placement there is not.
             (
-                OrderStatus::Draft
+                status @ (OrderStatus::Draft
                 | OrderStatus::Submitted
                 | OrderStatus::AwaitingPayment
-                | OrderStatus::Confirmed,
+                | OrderStatus::Confirmed),
                 _,
-            ) => Ok(vec![]),
+            ) => Err(Error::AlreadyPlaced { status }),
         }
     }
 

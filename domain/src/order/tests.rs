@@ -123,8 +123,8 @@ fn expected(command: &Command) -> [&'static str; 9] {
             ["OrderDrafted", taken, taken, taken, taken, taken, taken, taken, taken]
         }
         Command::Place { .. } => {
-            let so = "nothing";
-            [ABSENT, "OrderSubmitted", so, so, so, so, so, so, GONE]
+            let no = "ORDER_NOT_DRAFT";
+            [ABSENT, "OrderSubmitted", no, no, no, no, no, no, GONE]
         }
         Command::RecordAwaitingPayment { .. } => {
             [ABSENT, DRAFT, "OrderAwaitingPayment", "nothing", WANTED_OUT, SOLD, SOLD, SOLD, GONE]
@@ -155,7 +155,7 @@ fn every_command_in_every_state() {
     let commands = [
         Command::Submit(placement()),
         Command::Draft(placement()),
-        Command::Place { payment_method_token: None },
+        place_at(None, offers()),
         Command::RecordAwaitingPayment { payment_id, code },
         confirm(),
         Command::RequestCancellation { reason },
@@ -177,9 +177,74 @@ fn an_order_is_submitted_as_it_was_placed() {
     assert_eq!(order.status(), Some(OrderStatus::Submitted));
 }
 
+fn offer(sku: &str, amount_minor: Option<i64>) -> LineOffer {
+    let product_id = crate::ProductId::new("prd_1").unwrap();
+    let price = amount_minor.map(|amount_minor| LinePrice { amount_minor, version: 7 });
+    LineOffer { sku: Sku::new(sku).unwrap(), product_id, on_sale: true, price }
+}
+
+/// What the two SKUs of [`placement`] are sold for now.
+fn offers() -> Vec<LineOffer> {
+    vec![offer("71053", Some(1_100)), offer("85123A", Some(300))]
+}
+
+fn place_at(token: Option<&str>, offers: Vec<LineOffer>) -> Command {
+    Command::Place { payment_method_token: token.map(str::to_owned), offers }
+}
+
+/// [`placement`] at the prices of [`offers`].
+fn placed_now() -> Placement {
+    let now = |line: OrderLine| OrderLine {
+        product_id: Some(crate::ProductId::new("prd_1").unwrap()),
+        price_version: Some(7),
+        ..line
+    };
+    place_lines(vec![now(line("85123A", 3, 300)), now(line("71053", 2, 1_100))]).unwrap()
+}
+
 #[test]
-fn a_draft_is_placed_with_its_own_token_or_another() {
-    let place = |token: Option<&str>| Command::Place { payment_method_token: token.map(str::to_owned) };
+fn a_draft_is_sold_at_the_price_of_its_submission() {
+    let draft = || given::<Order>([drafted(placement())]);
+    let order = draft()
+        .when(place_at(None, offers()))
+        .then([Event::Submitted(OrderSubmitted { placement: placed_now() })]);
+    assert_eq!(order.total_minor(), 3_100);
+    let sku = Sku::new("71053").unwrap();
+    let gone = LineOffer { on_sale: false, ..offer("71053", Some(1_100)) };
+    for (second, refusal) in [
+        (None, Error::SkuUnknown { index: 1, sku: sku.clone() }),
+        (Some(gone), Error::NotOnSale { index: 1, sku: sku.clone() }),
+        (Some(offer("71053", None)), Error::PriceMissing { index: 1, sku: sku.clone() }),
+    ] {
+        let offers = [offer("85123A", Some(300))].into_iter().chain(second).collect();
+        assert_eq!(refusal.field().as_deref(), Some("lines[1].sku"));
+        draft().when(place_at(None, offers)).then_refused(refusal);
+    }
+}
+
+#[test]
+fn a_price_that_was_named_stays_and_still_wants_a_product_on_sale() {
+    let named = OrderLine { price_source: PriceSource::Override, ..line("71053", 2, 1_000) };
+    let draft = place_lines(vec![named]).unwrap();
+    let placed = given::<Order>([drafted(draft.clone())]).when(place_at(None, offers())).outcome();
+    let [Event::Submitted(submitted)] = &placed.unwrap()[..] else { panic!("submitted") };
+    assert_eq!(submitted.placement.total_minor, 2_000);
+    let gone = LineOffer { on_sale: false, ..offer("71053", None) };
+    let refused = Error::NotOnSale { index: 0, sku: Sku::new("71053").unwrap() };
+    given::<Order>([drafted(draft)]).when(place_at(None, vec![gone])).then_refused(refused);
+}
+
+#[test]
+fn only_a_draft_is_submitted() {
+    let refused = Error::AlreadyPlaced { status: OrderStatus::Submitted };
+    given::<Order>([submitted()]).when(place_at(Some("tok_other"), offers())).then_refused(refused);
+}
+
+#[test]
+fn a_draft_is_placed_with_its_own_token_or_another_where_it_has_none() {
+    let place = |token: Option<&str>| place_at(token, offers());
+    let submitted = || Event::Submitted(OrderSubmitted { placement: placed_now() });
+    given::<Order>([drafted(placement())]).when(place(Some("tok_other"))).then([submitted()]);
     let history = || given::<Order>([drafted(without_token())]);
     history().when(place(None)).then_refused(Error::PaymentMethod);
     history().when(place(Some("4111111111111111"))).then_refused(Error::PaymentMethod);

@@ -1,7 +1,7 @@
 //! What the requests about products, SKUs and prices mean.
 
 use shopstream_command_handlers::CommandEnvelope;
-use shopstream_domain::catalog::{ProductCommand, SkuClaimCommand, Variant};
+use shopstream_domain::catalog::{ProductCommand, Variant};
 use shopstream_domain::pricing::PriceCommand;
 use shopstream_domain::{Currency, ProductId, Sku};
 use shopstream_proto::catalog::v1 as wire;
@@ -9,6 +9,7 @@ use shopstream_proto::catalog::v1::{
     CreateProductRequest, DeleteProductRequest, ProductStatus, SetPriceRequest, UpdateProductRequest,
 };
 
+use super::claims::Claims;
 use crate::call::Call;
 use crate::command::Asked;
 use crate::failure::Failure;
@@ -18,7 +19,7 @@ use crate::wire::{id, money_of};
 /// A product as a request wants it.
 #[derive(Debug)]
 pub(super) struct NewProduct {
-    asked: Asked,
+    pub(super) asked: Asked,
     pub(super) product_id: ProductId,
     title: String,
     description: String,
@@ -60,12 +61,12 @@ impl NewProduct {
         })
     }
 
-    pub(super) fn claims(&self, call: &Call) -> Vec<CommandEnvelope> {
-        let claim = |variant: &NewVariant| claim(&self.asked, call, &variant.sku, &self.product_id);
-        self.variants.iter().map(claim).collect()
+    pub(super) fn skus(&self) -> Vec<&Sku> {
+        self.variants.iter().map(|variant| &variant.sku).collect()
     }
 
-    pub(super) fn create(&self, call: &Call) -> CommandEnvelope {
+    /// The command, with the claims that were made for it; without them for a rehearsal.
+    pub(super) fn create(&self, call: &Call, claims: Option<&Claims>) -> CommandEnvelope {
         let variant = |v: &NewVariant| Variant { sku: v.sku.clone(), title: v.title.clone() };
         let command = ProductCommand::Create {
             product_id: self.product_id.clone(),
@@ -73,6 +74,7 @@ impl NewProduct {
             description: self.description.clone(),
             variants: self.variants.iter().map(variant).collect(),
             publish: !self.draft,
+            claims: self.variants.iter().map(|v| (v.sku.clone(), claim_on(&v.sku, claims))).collect(),
         };
         self.asked.envelope(call, self.product_id.stream(&call.tenant), command)
     }
@@ -99,9 +101,9 @@ impl NewVariant {
     }
 }
 
-fn claim(asked: &Asked, call: &Call, sku: &Sku, product_id: &ProductId) -> CommandEnvelope {
-    let command = SkuClaimCommand::Claim { sku: sku.clone(), product_id: product_id.clone() };
-    asked.further(call, sku.claim_stream(&call.tenant), 0, command)
+/// In a rehearsal every claim is a good one: they are made after it.
+fn claim_on(sku: &Sku, claims: Option<&Claims>) -> u64 {
+    claims.map_or(u64::MAX, |claims| claims.get(sku).copied().unwrap_or_default())
 }
 
 /// What a mask may name.
@@ -110,8 +112,8 @@ const WHOLE: [&str; 4] = ["title", "description", "variants", "status"];
 /// What an update changes.
 #[derive(Debug)]
 pub(super) struct Update {
-    asked: Asked,
-    product_id: ProductId,
+    pub(super) asked: Asked,
+    pub(super) product_id: ProductId,
     title: Option<String>,
     description: Option<String>,
     variants: Vec<Variant>,
@@ -153,14 +155,18 @@ impl Update {
         })
     }
 
-    pub(super) fn claims(&self, call: &Call) -> Vec<CommandEnvelope> {
-        self.variants.iter().map(|variant| claim(&self.asked, call, &variant.sku, &self.product_id)).collect()
+    pub(super) fn skus(&self) -> Vec<&Sku> {
+        self.variants.iter().map(|variant| &variant.sku).collect()
     }
 
-    /// In the order in which they are given. The first carries the version that the caller expects.
-    pub(super) fn commands(&self, call: &Call) -> Vec<CommandEnvelope> {
-        let mut wanted: Vec<ProductCommand> =
-            self.variants.iter().cloned().map(ProductCommand::PutVariant).collect();
+    /// In the order in which they are given, with the claims that were made for them; without those for a rehearsal. The
+    /// first carries the version that the caller expects.
+    pub(super) fn commands(&self, call: &Call, claims: Option<&Claims>) -> Vec<CommandEnvelope> {
+        let put = |variant: &Variant| ProductCommand::PutVariant {
+            variant: variant.clone(),
+            claim: claim_on(&variant.sku, claims),
+        };
+        let mut wanted: Vec<ProductCommand> = self.variants.iter().map(put).collect();
         wanted.extend(
             self.publish.map(|on| if on { ProductCommand::Publish } else { ProductCommand::Unpublish }),
         );

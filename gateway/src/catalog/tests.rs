@@ -1,6 +1,7 @@
 //! From requests to commands for products, SKUs and prices.
 
 use prost_types::FieldMask;
+use shopstream_command_handlers::CommandEnvelope;
 use shopstream_domain::catalog::ProductCommand;
 use shopstream_domain::pricing::PriceCommand;
 use shopstream_domain::{Currency, model};
@@ -34,8 +35,8 @@ fn create_product_claims_creates_and_prices() {
         ..create(vec![variant("A1", Some(250)), variant("A2", None)])
     };
     let new = NewProduct::of(request, &call()).expect("valid");
-    assert_eq!(streams(&new.claims(&call())), ["default/sku/A1", "default/sku/A2"]);
-    let created = new.create(&call());
+    assert_eq!(new.skus().iter().map(|sku| sku.as_str()).collect::<Vec<_>>(), ["A1", "A2"]);
+    let created = new.create(&call(), None);
     assert_eq!(created.stream.as_str(), "default/product/prd_1");
     assert!(matches!(
         created.command,
@@ -79,7 +80,7 @@ fn update(paths: &[&str], status: ProductStatus) -> UpdateProductRequest {
 fn update_product_changes_what_the_mask_names_and_nothing_else() {
     let commands = |paths: &[&str]| {
         let update = Update::of(update(paths, ProductStatus::Published)).expect("valid");
-        update.commands(&call()).into_iter().map(|envelope| envelope.command).collect::<Vec<_>>()
+        update.commands(&call(), None).into_iter().map(|envelope| envelope.command).collect::<Vec<_>>()
     };
     let details = |title: Option<&str>, description: Option<&str>| {
         let (title, description) = (title.map(str::to_owned), description.map(str::to_owned));
@@ -95,14 +96,14 @@ fn update_product_changes_what_the_mask_names_and_nothing_else() {
 fn the_commands_of_one_update_are_told_apart_and_only_the_first_expects_a_version() {
     let update =
         Update::of(update(&["title", "variants", "status"], ProductStatus::Unpublished)).expect("valid");
-    let commands = update.commands(&call());
+    let commands = update.commands(&call(), None);
     let versions: Vec<_> = commands.iter().map(|envelope| envelope.expected_version).collect();
     assert_eq!(versions, [Some(4), None, None]);
     let mut ids: Vec<_> = commands.iter().map(|envelope| envelope.command_id).collect();
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), 3);
-    assert_eq!(streams(&update.claims(&call())), ["default/sku/A2"]);
+    assert_eq!(update.skus().iter().map(|sku| sku.as_str()).collect::<Vec<_>>(), ["A2"]);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! OrderService: from a draft to a confirmed or cancelled order, and its story.
 
+use std::sync::Arc;
+
 use shopstream_command_handlers::{CommandEnvelope, Reply};
-use shopstream_domain::OrderId;
-use shopstream_domain::order::{CancelReason, Command};
+use shopstream_domain::order::{CancelReason, Command, LineOffer};
+use shopstream_domain::{Aggregate, OrderId, Sku, model};
 use shopstream_proto::order::v1 as wire;
 use shopstream_proto::order::v1::order_service_server::OrderService;
 use shopstream_proto::order::v1::{
@@ -16,6 +18,8 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::call::Call;
 use crate::command::Asked;
 use crate::failure::Failure;
+use crate::history;
+use crate::offers::Offer;
 use crate::positions::position;
 use crate::shop::Shop;
 use crate::stream::Messages;
@@ -80,7 +84,8 @@ impl OrderService for Orders {
         request: Request<UpdateOrderStatusRequest>,
     ) -> Result<Response<UpdateOrderStatusResponse>, Status> {
         let call = Call::of(request.metadata())?;
-        let reply = self.shop.submit(&call, move_on(request.into_inner(), &call)?).await?;
+        let moved = self.offered(&call, move_on(request.into_inner(), &call)?).await?;
+        let reply = self.shop.submit(&call, moved).await?;
         Ok(Response::new(UpdateOrderStatusResponse {
             version: int(reply.version),
             position: Some(position(reply.position)),
@@ -127,6 +132,36 @@ impl OrderService for Orders {
 }
 
 impl Orders {
+    /// A draft is submitted with what its SKUs are sold for now, from where a new order has it. That is for its own lines,
+    /// which never change; whether they can be sold so, the order decides.
+    async fn offered(&self, call: &Call, mut moved: CommandEnvelope) -> Result<CommandEnvelope, Failure> {
+        let model::Command::Order(Command::Place { offers, .. }) = &mut moved.command else {
+            return Ok(moved);
+        };
+        let stream = &moved.stream;
+        let history = history::load(&self.shop, call, stream).await?;
+        let model::State::Order(order) = history::fold(stream.kind(), &history)? else { return Ok(moved) };
+        // No draft: the order says so, or what the same request was answered before.
+        let Some(draft) = order.draft() else { return Ok(moved) };
+        let mut skus: Vec<Sku> = draft.lines.iter().map(|line| line.sku.clone()).collect();
+        skus.sort_unstable();
+        skus.dedup();
+        let of = |found: Vec<Option<Arc<Offer>>>| -> Vec<LineOffer> {
+            let known = skus.iter().zip(found).filter_map(|(sku, offer)| Some((sku, offer?)));
+            known.map(|(sku, offer)| offer.for_line(sku, draft.currency)).collect()
+        };
+        *offers = of(self.shop.offers(call, &skus).await?);
+        // Looks twice before an order is refused: the catalogue may have been behind.
+        if let model::Command::Order(command) = &moved.command
+            && order.decide(command, self.shop.now()).is_err()
+            && let found = of(self.shop.offers_now(call, &skus).await?)
+            && let model::Command::Order(Command::Place { offers, .. }) = &mut moved.command
+        {
+            *offers = found;
+        }
+        Ok(moved)
+    }
+
     async fn submit(&self, call: &Call, wanted: &Wanted) -> Result<Reply, Failure> {
         let skus: Vec<_> = wanted.skus().cloned().collect();
         let command = match wanted.command(&self.shop.offers(call, &skus).await?) {
@@ -182,6 +217,7 @@ fn move_on(mut request: UpdateOrderStatusRequest, call: &Call) -> Result<Command
     let command = match request.status() {
         wire::OrderStatus::Submitted => Command::Place {
             payment_method_token: Some(request.payment_method_token).filter(|t| !t.is_empty()),
+            offers: Vec::new(),
         },
         wire::OrderStatus::Cancelled => Command::RequestCancellation { reason: CancelReason::Customer },
         other @ (wire::OrderStatus::Unspecified

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shopstream_command_handlers::CommandEnvelope;
-use shopstream_domain::order::{Command, OrderLine, Placement, PriceSource};
+use shopstream_domain::order::{self, Command, OrderLine, Placement, PriceSource};
 use shopstream_domain::{Currency, CustomerId, LocationId, OrderId, Quantity, Sku, Timestamp};
 use shopstream_proto::order::v1::{CreateOrderRequest, NewOrderLine};
 
@@ -114,30 +114,11 @@ impl Wanted {
 }
 
 impl WantedLine {
-    fn priced(&self, i: usize, offer: Option<&Offer>, currency: Currency) -> Result<OrderLine, Failure> {
-        let refuse =
-            |reason, detail: String| Failure::precondition(reason, format!("lines[{i}].sku"), detail);
-        let offer =
-            offer.ok_or_else(|| refuse("SKU_UNKNOWN", format!("no product has the SKU {}", self.sku)))?;
-        if !offer.on_sale {
-            return Err(refuse(
-                "SKU_NOT_ON_SALE",
-                format!("the product of SKU {} is not published", self.sku),
-            ));
-        }
-        let mut line = match (self.unit_price, offer.price_in(currency)) {
-            (Some(amount_minor), _) => self.at(amount_minor, PriceSource::Override),
-            (None, Some(price)) => OrderLine {
-                price_version: Some(price.version),
-                ..self.at(price.amount_minor, PriceSource::List)
-            },
-            (None, None) => {
-                let detail = format!("SKU {} has no list price in {currency}; name a unit_price", self.sku);
-                return Err(refuse("PRICE_MISSING", detail));
-            }
-        };
-        line.product_id = Some(offer.product_id.clone());
-        Ok(line)
+    fn priced(&self, index: usize, offer: Option<&Offer>, currency: Currency) -> Result<OrderLine, Failure> {
+        let Self { sku, quantity, unit_price } = self;
+        let wanted = order::WantedLine { index, sku, quantity: *quantity, unit_price_minor: *unit_price };
+        let offer = offer.map(|offer| offer.for_line(sku, currency));
+        wanted.at(offer.as_ref()).map_err(|refusal| Failure::refused(&refusal))
     }
 
     fn at(&self, unit_price_minor: i64, price_source: PriceSource) -> OrderLine {

@@ -208,7 +208,10 @@ fn update_order_status_submits_or_cancels_and_names_those_moves() {
     let submitted = moved(OrderStatus::Submitted).expect("allowed");
     assert_eq!(submitted.expected_version, Some(3));
     let token = Some("tok_approve".to_owned());
-    assert_eq!(submitted.command, model::Command::Order(Command::Place { payment_method_token: token }));
+    assert_eq!(
+        submitted.command,
+        model::Command::Order(Command::Place { payment_method_token: token, offers: vec![] })
+    );
     assert!(moved(OrderStatus::Cancelled).is_ok());
     for status in
         [OrderStatus::Draft, OrderStatus::Confirmed, OrderStatus::Cancelling, OrderStatus::PaymentUnknown]

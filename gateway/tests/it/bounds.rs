@@ -245,6 +245,7 @@ async fn the_numbers_of_the_protos_are_those_of_the_domain() {
             description: "d".repeat(description),
             variants: vec![Variant { sku: Sku::new("A1").expect("valid"), title: "v".repeat(variant) }],
             publish: true,
+            claims: [(Sku::new("A1").expect("valid"), 1)].into(),
         };
         Product::default().decide(&create, Timestamp::from_seconds(0)).is_ok()
     };

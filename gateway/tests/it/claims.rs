@@ -94,3 +94,54 @@ async fn the_same_request_again_is_answered_as_the_first_time() {
     let again = shop.products().update_product(added).await.expect("repeated").into_inner();
     assert_eq!(first, again);
 }
+
+/// Eight requests that want some of the same SKUs, in whatever order, at the same moment.
+#[tokio::test]
+async fn whoever_loses_a_race_for_skus_keeps_none_of_them() {
+    const SKUS: [&str; 6] = ["S0", "S1", "S2", "S3", "S4", "S5"];
+    let shop = TestShop::start().await;
+    let wants = |n: usize| {
+        let own = format!("OWN-{n}");
+        let mut skus: Vec<String> =
+            (0..4).map(|i| SKUS[(n * 5 + i * (n % 2 * 4 + 1)) % 6].to_owned()).collect();
+        skus.insert(n % 4, own);
+        skus
+    };
+    let racing = (0..8).map(|n| {
+        let (mut products, skus) = (shop.products(), wants(n));
+        async move {
+            let skus: Vec<&str> = skus.iter().map(String::as_str).collect();
+            products.create_product(create(&format!("r{n}"), &format!("prd_{n}"), &skus)).await
+        }
+    });
+    let outcomes = futures::future::join_all(racing).await;
+    let won: Vec<usize> = (0..8).filter(|n| outcomes[*n].is_ok()).collect();
+    assert!(!won.is_empty(), "{outcomes:?}");
+    for (n, outcome) in outcomes.iter().enumerate() {
+        if let Err(status) = outcome {
+            assert_eq!(said(status), (Code::AlreadyExists, "SKU_TAKEN".to_owned()), "{n}");
+        }
+    }
+    // What no winner has is anybody's, and what one has is nobody else's.
+    let of_winners: Vec<String> = won.iter().flat_map(|n| wants(*n)).collect();
+    let all: std::collections::BTreeSet<String> = (0..8).flat_map(wants).collect();
+    for sku in &all {
+        let late = create(&format!("late-{sku}"), &format!("prd_late-{sku}"), &[sku]);
+        let outcome = shop.products().create_product(late).await;
+        assert_eq!(outcome.is_err(), of_winners.contains(sku), "{sku}: {outcome:?}");
+    }
+}
+
+/// What a node that ended between the claims and the product leaves behind.
+#[tokio::test]
+async fn a_claim_that_came_to_nothing_is_taken_over() {
+    let shop = TestShop::start().await;
+    shop.claim("prd_ghost", "GHOST").await;
+    let other = shop.products().create_product(create("r2", "prd_2", &["GHOST"])).await;
+    assert!(other.is_ok(), "{other:?}");
+    // Whoever was at work with it finds that it has gone.
+    let late = shop.products().create_product(create("r1", "prd_ghost", &["GHOST"])).await;
+    assert_eq!(said(&late.expect_err("refused")), (Code::AlreadyExists, "SKU_TAKEN".to_owned()));
+    let without = shop.products().create_product(create("r3", "prd_ghost", &["OTHER"])).await;
+    assert!(without.is_ok(), "{without:?}");
+}

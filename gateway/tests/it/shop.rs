@@ -11,8 +11,10 @@ use shopstream_command_handlers::{
     Clock, CommandEnvelope, Commands, NoPeers, Options, Origin, SNAPSHOT_EVERY, Shards, SystemClock,
     body_hash,
 };
+use shopstream_domain::catalog::SkuClaimCommand;
 use shopstream_domain::inventory::{Allocation, ReleaseReason, ReservationCommand};
-use shopstream_domain::{ReservationId, TenantId};
+use shopstream_domain::model::Command;
+use shopstream_domain::{ProductId, ReservationId, Sku, StreamId, TenantId};
 use shopstream_eventlog::raw::RawLog;
 use shopstream_eventlog::sim::SimLog;
 use shopstream_eventlog::{CommandId, Identity, Journal, Log, LogId, Position as LogPosition};
@@ -46,7 +48,7 @@ pub struct TestShop {
     log: Log,
     database: TestDatabase,
     projector: Projector,
-    _shards: Shards,
+    shards: Shards,
     _stop: DropGuard,
 }
 
@@ -125,7 +127,7 @@ impl TestShop {
             log,
             database,
             projector,
-            _shards: shards,
+            shards,
             _stop: stop.drop_guard(),
         }
     }
@@ -192,6 +194,21 @@ impl TestShop {
         created.position.expect("a position")
     }
 
+    /// Claims a SKU for a product, as a request whose node then ended.
+    pub async fn claim(&self, product_id: &str, sku: &str) {
+        let (sku, product_id) = (Sku::new(sku).expect("a SKU"), ProductId::new(product_id).expect("an id"));
+        let stream = sku.claim_stream(&TenantId::default_tenant());
+        let origin = Origin {
+            actor: "test".into(),
+            correlation_id: "".into(),
+            causation_id: "".into(),
+            traceparent: "".into(),
+        };
+        let claim = SkuClaimCommand::Claim { sku, product_id };
+        let claimed = self.shards.commands().submit(envelope(stream, claim.into(), origin)).await;
+        claimed.expect("claimed");
+    }
+
     /// Takes a product off sale.
     pub async fn withdraw(&self, product_id: &str) {
         let request = UpdateProductRequest {
@@ -234,6 +251,19 @@ fn options() -> Options {
     }
 }
 
+/// A command of the test's own, once per stream.
+fn envelope(stream: StreamId, command: Command, origin: Origin) -> CommandEnvelope {
+    CommandEnvelope {
+        command_id: CommandId::derive(&["test", stream.as_str()]),
+        body_hash: body_hash(b"test"),
+        expected_version: None,
+        effective_at: None,
+        command,
+        stream,
+        origin,
+    }
+}
+
 /// Stands in for the saga: records every hold as given, and asks no stock.
 struct AlwaysHeld {
     commands: Commands,
@@ -243,16 +273,8 @@ struct AlwaysHeld {
 impl StockReservations for AlwaysHeld {
     async fn reserve(&self, hold: Hold, origin: Origin) -> Result<Allocation, ReservationError> {
         let stream = hold.reservation_id.stream(&hold.tenant);
-        let envelope = CommandEnvelope {
-            command_id: CommandId::derive(&["held", stream.as_str()]),
-            body_hash: body_hash(b"held"),
-            expected_version: None,
-            effective_at: None,
-            command: ReservationCommand::RecordAllocation(Allocation::Held).into(),
-            stream,
-            origin,
-        };
-        self.commands.submit(envelope).await.expect("held");
+        let held = ReservationCommand::RecordAllocation(Allocation::Held);
+        self.commands.submit(envelope(stream, held.into(), origin)).await.expect("held");
         Ok(Allocation::Held)
     }
 

@@ -141,6 +141,15 @@ impl Entity for ProductView {
         })
     }
 
+    /// A product that does without a SKU need not exist.
+    fn leaves_no_row(event: &Event) -> bool {
+        matches!(event, Event::Product(ProductEvent::SkuForgone(_)))
+    }
+
+    fn begins(event: &Event) -> bool {
+        matches!(event, Event::Product(ProductEvent::Drafted(_)))
+    }
+
     fn next(&mut self, fact: &Fact<'_>) -> Result<(), Poison> {
         let Event::Product(event) = fact.event else { return Err(Poison::foreign(fact.event)) };
         match event {
@@ -162,6 +171,7 @@ impl Entity for ProductView {
             ProductEvent::Published(_) => self.status = ProductStatus::Published,
             ProductEvent::Unpublished(_) => self.status = ProductStatus::Unpublished,
             ProductEvent::Discontinued(_) => self.status = ProductStatus::Discontinued,
+            ProductEvent::SkuForgone(_) => {}
         }
         Ok(())
     }
@@ -227,7 +237,8 @@ impl Derived for SkuOwner {
             ProductEvent::DetailsChanged(_)
             | ProductEvent::Published(_)
             | ProductEvent::Unpublished(_)
-            | ProductEvent::Discontinued(_) => return Ok(()),
+            | ProductEvent::Discontinued(_)
+            | ProductEvent::SkuForgone(_) => return Ok(()),
         };
         let product_id = ProductId::new(fact.stream().id())
             .map_err(|_| Poison::Id { kind: "product", id: fact.stream().id().to_owned() })?;

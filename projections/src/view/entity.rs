@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
 use rustc_hash::FxHashMap;
+use shopstream_domain::model::Event;
 use shopstream_domain::{Partition, StreamId, StreamKind, Timestamp, Version};
 use shopstream_eventlog::{Offset, Position};
 
@@ -21,6 +22,16 @@ pub(crate) trait Entity: Row {
     /// The row that the first event makes, with the mark of that event.
     fn first(fact: &Fact<'_>) -> Result<Self, Poison>;
 
+    /// Whether the event says nothing of which there could be a row, where there is none yet.
+    fn leaves_no_row(_event: &Event) -> bool {
+        false
+    }
+
+    /// Whether this event makes the row, whatever came before it that left none.
+    fn begins(_event: &Event) -> bool {
+        false
+    }
+
     /// Folds a later event. On an error nothing has changed.
     fn next(&mut self, fact: &Fact<'_>) -> Result<(), Poison>;
 
@@ -36,7 +47,10 @@ pub(crate) trait Entity: Row {
     /// Takes a row past one more event; a stream begins without a row. On an error nothing has changed.
     fn fold(row: &mut Option<Self>, fact: &Fact<'_>) -> Result<(), Poison> {
         let (known, found) = (row.as_ref().map_or(0, Self::version), fact.version());
-        if !fact.joins(known) {
+        if row.is_none() && Self::leaves_no_row(fact.event) {
+            return Ok(());
+        }
+        if !fact.joins(known) && (row.is_some() || !Self::begins(fact.event)) {
             return Err(Poison::Gap { known, found });
         }
         match row {

@@ -7,5 +7,5 @@ mod store;
 
 pub use older::Unreadable;
 pub use provider::ScriptedProvider;
-pub use shop::{Remains, Shop, TestClock, client};
+pub use shop::{Remains, Shop, TRACE, TestClock, client};
 pub use store::{MemoryStore, note_unfinished};

@@ -28,6 +28,8 @@ use crate::{Parts, Sagas, Settings};
 const PARTITIONS: u16 = 4;
 /// Longer than anything in here takes; reached only where something never comes, for the clock does not wait.
 const NEVER: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
+/// The trace of whatever a client does.
+pub const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 /// Why operators resume.
 const SEEN_TO: &str = "seen to";
 /// When every shop opens.
@@ -543,7 +545,7 @@ pub fn client() -> Origin {
         actor: "client".into(),
         correlation_id: "".into(),
         causation_id: "".into(),
-        traceparent: "".into(),
+        traceparent: TRACE.into(),
     }
 }
 

@@ -246,6 +246,7 @@ impl Node {
             clock,
             policy: Policy {
                 hold_seconds: config.hold_seconds,
+                hold_seconds_max: config.hold_max_seconds,
                 calls_max: config.calls,
                 connections_max: descriptors::for_clients(config.connections, descriptors),
                 streams_max: config.streams,

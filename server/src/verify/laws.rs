@@ -12,7 +12,7 @@ use shopstream_domain::returns::Event as ReturnEvent;
 use shopstream_eventlog::Position;
 
 use super::money::Money;
-use super::standing::Standing;
+use super::skus::Skus;
 use super::stock::Stock;
 
 /// One event with its place.
@@ -63,8 +63,8 @@ pub struct ProviderCall {
 #[derive(Default)]
 pub struct Laws {
     stock: Stock,
+    skus: Skus,
     money: Money,
-    standing: Standing,
     /// Returns: whether they have ended.
     returns: BTreeMap<StreamId, bool>,
 }
@@ -88,11 +88,11 @@ impl Laws {
             Event::Stock(event) => self.stock.item(&seen.stream, event),
             Event::Reservation(event) => self.stock.reservation(&seen.stream, event),
             Event::Order(event) => {
-                self.standing.order(&seen.stream, event);
+                self.stock.order(&seen.stream, event);
                 self.money.order(&seen.stream, event)
             }
             Event::Checkout(event) => {
-                self.standing.checkout(&seen.stream);
+                self.stock.checkout(&seen.stream, event);
                 self.money.checkout(&seen.stream, event)
             }
             Event::Payment(event) => self.money.payment(&seen.stream, event),
@@ -100,7 +100,15 @@ impl Laws {
                 self.goods_return(&seen.stream, event);
                 Ok(())
             }
-            Event::Product(_) | Event::Sku(_) | Event::Price(_) => Ok(()),
+            Event::Product(event) => {
+                self.skus.product(&seen.stream, event);
+                Ok(())
+            }
+            Event::Sku(event) => {
+                self.skus.claim(&seen.stream, event);
+                Ok(())
+            }
+            Event::Price(_) => Ok(()),
         };
         checked.map_err(|Broken { law, detail }| Violation {
             law,
@@ -126,7 +134,7 @@ impl Laws {
     pub fn conclude(&self, calls: Option<&[ProviderCall]>) -> Findings {
         let mut findings = Findings::default();
         self.stock.conclude(&mut findings);
-        self.standing.conclude(&mut findings);
+        self.skus.conclude(&mut findings);
         self.money.conclude(&self.stock, &mut findings);
         if let Some(calls) = calls {
             self.money.compare(calls, &mut findings);

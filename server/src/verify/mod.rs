@@ -2,7 +2,7 @@
 
 mod laws;
 mod money;
-mod standing;
+mod skus;
 mod stock;
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,11 @@
-//! Laws 1 to 3: stock is neither made nor lost, every hold has its units, nothing is sold that was not there.
+//! Laws 1 to 3: stock is neither made nor lost, every hold has its units, nothing is sold that was not there. And of law 6:
+//! an order that stands has sold exactly what was ordered, and none is left without its checkout.
 
 use std::collections::{BTreeMap, HashMap};
 
-use shopstream_domain::StreamId;
 use shopstream_domain::inventory::{Bucket, Decision, ReservationEvent, StockEvent, StockKey};
+use shopstream_domain::order::{CheckoutEvent, Event as OrderEvent};
+use shopstream_domain::{OrderId, StreamId};
 
 use super::laws::{Broken, Findings};
 
@@ -13,6 +15,19 @@ pub(super) struct Stock {
     items: HashMap<StreamId, Item>,
     /// By tenant and reservation id.
     reservations: BTreeMap<(String, String), Hold>,
+    /// By tenant and order id.
+    orders: BTreeMap<(String, String), Ordered>,
+}
+
+/// What an order wants, and what was done about it.
+#[derive(Default)]
+struct Ordered {
+    /// Units by stock item, once it was submitted.
+    units: BTreeMap<String, i64>,
+    /// Its checkout began, with this hold.
+    first_hold: Option<String>,
+    /// It stands, and its stock was sold under this hold.
+    sold_under: Option<String>,
 }
 
 #[derive(Default)]
@@ -98,8 +113,62 @@ impl Stock {
         Ok(())
     }
 
+    pub(super) fn order(&mut self, stream: &StreamId, event: &OrderEvent) {
+        let key = (stream.tenant_str().to_owned(), stream.id().to_owned());
+        let order = self.orders.entry(key).or_default();
+        match event {
+            OrderEvent::Submitted(submitted) => {
+                for line in &submitted.placement.lines {
+                    let item = format!("{}@{}", line.sku, line.location);
+                    *order.units.entry(item).or_default() += line.quantity.get();
+                }
+            }
+            OrderEvent::Confirmed(confirmed) => {
+                order.sold_under = Some(confirmed.reservation_id.to_string());
+            }
+            // From here on it is being undone.
+            OrderEvent::CancellationRequested(_) => order.sold_under = None,
+            OrderEvent::Cancelled(_) => {
+                order.sold_under = None;
+                order.units.clear();
+            }
+            OrderEvent::Drafted(_) | OrderEvent::AwaitingPayment(_) | OrderEvent::UnitsReturned(_) => {}
+        }
+    }
+
+    pub(super) fn checkout(&mut self, stream: &StreamId, event: &CheckoutEvent) {
+        let Some(order_id) = OrderId::of_checkout(stream.id()) else { return };
+        let key = (stream.tenant_str().to_owned(), order_id.to_string());
+        let order = self.orders.entry(key).or_default();
+        let hold = match event {
+            CheckoutEvent::Started(started) => started.reservation_id.clone(),
+            _ => order_id.reservation(),
+        };
+        order.first_hold.get_or_insert_with(|| hold.to_string());
+    }
+
+    fn conclude_orders(&self, findings: &mut Findings) {
+        for ((tenant, id), order) in &self.orders {
+            let name = format!("{tenant}/order/{id}");
+            if !order.units.is_empty() && order.first_hold.is_none() {
+                findings.skipped.push(name.clone());
+            }
+            let Some(hold_id) = &order.sold_under else { continue };
+            let hold = self.reservations.get(&(tenant.clone(), hold_id.clone()));
+            let sold: BTreeMap<String, i64> = hold
+                .filter(|hold| hold.status == Some(Status::Committed))
+                .map(|hold| hold.keys.iter().map(|key| (item_of(key), key.quantity.get())).collect())
+                .unwrap_or_default();
+            if sold != order.units {
+                let detail = format!("ordered {:?}, and {hold_id} has sold {sold:?}", order.units);
+                findings.broken(6, &name, detail);
+            }
+        }
+    }
+
     /// Law 2: per reservation, so that the sums follow.
     pub(super) fn conclude(&self, findings: &mut Findings) {
+        self.conclude_orders(findings);
         for ((tenant, id), hold) in &self.reservations {
             let name = format!("{tenant}/reservation/{id}");
             if hold.is_unfinished() {
@@ -140,11 +209,13 @@ impl Stock {
         }
     }
 
-    /// How many reservations hold stock for `ord_X`, of `res_X` and of `res_X.2`, which may have taken its place; `None`
-    /// while work on one of them is unfinished.
+    /// How many reservations hold stock for `ord_X`, of the one that its checkout began with and of `res_X.2`, which may
+    /// have taken its place; `None` while work on one of them is unfinished.
     pub(super) fn held_for(&self, tenant: &str, order: &str) -> Option<usize> {
-        let first = order.replacen("ord_", "res_", 1);
-        let ids = [format!("{first}.2"), first];
+        let root = order.replacen("ord_", "res_", 1);
+        let known = self.orders.get(&(tenant.to_owned(), order.to_owned()));
+        let first = known.and_then(|order| order.first_hold.clone());
+        let ids = [first.unwrap_or_else(|| format!("{root}.1")), format!("{root}.2")];
         let holds = ids.map(|id| self.reservations.get(&(tenant.to_owned(), id)));
         let mut holds = holds.into_iter().flatten();
         holds.try_fold(0, |held, hold| {
@@ -158,6 +229,10 @@ impl Stock {
         let item = stream.ok().and_then(|stream| self.items.get(&stream));
         item.and_then(|item| item.holds.get(reservation)).copied().unwrap_or_default()
     }
+}
+
+fn item_of(key: &StockKey) -> String {
+    format!("{}@{}", key.sku, key.location)
 }
 
 impl Item {

@@ -1,5 +1,6 @@
 //! Every law goes red on the fault it is for, and stays green on a clean history.
 
+use shopstream_domain::catalog::{ProductDrafted, ProductEvent, SkuClaimEvent, SkuClaimed, Variant};
 use shopstream_domain::inventory::{
     Bucket, Decision, ReleaseReason, ReservationCommitted, ReservationEvent, ReservationHeld,
     ReservationReleased, ReservationRequested, ReservationSettled, StockCommitted, StockEvent, StockKey,
@@ -18,7 +19,8 @@ use shopstream_domain::returns::{
     Event as ReturnEvent, ReturnNeedsAttention, ReturnRefused, ReturnResolved, ReturnResumed,
 };
 use shopstream_domain::{
-    Currency, CustomerId, LocationId, OrderId, PaymentId, Quantity, ReservationId, Sku, StreamId, Timestamp,
+    Currency, CustomerId, LocationId, OrderId, PaymentId, ProductId, Quantity, ReservationId, Sku, StreamId,
+    Timestamp,
 };
 use shopstream_eventlog::Position;
 
@@ -42,7 +44,7 @@ fn units(n: i64) -> Quantity {
 }
 
 fn reservation() -> ReservationId {
-    ReservationId::new("res_1").unwrap()
+    ReservationId::new("res_1.1").unwrap()
 }
 
 fn stock(event: StockEvent) -> (&'static str, Event) {
@@ -74,7 +76,7 @@ fn released(n: i64) -> (&'static str, Event) {
 }
 
 fn hold(event: ReservationEvent) -> (&'static str, Event) {
-    ("reservation/res_1", Event::Reservation(event))
+    ("reservation/res_1.1", Event::Reservation(event))
 }
 
 fn requested(n: i64) -> (&'static str, Event) {
@@ -256,6 +258,10 @@ fn under_another(events: Vec<(&'static str, Event)>) -> Vec<(&'static str, Event
             committed.reservation_id = other();
             (stream, event)
         }
+        Event::Order(OrderEvent::Confirmed(confirmed)) => {
+            confirmed.reservation_id = other();
+            (stream, event)
+        }
         _ => (stream, event),
     });
     moved.collect()
@@ -274,7 +280,9 @@ fn law_6_done_with_one_of_its_holds() {
     both.extend(under_another(held()));
     breaks_at_the_end(6, both, None);
     let is_stock = |event: &Event| matches!(event, Event::Stock(_) | Event::Reservation(_));
-    breaks_at_the_end(6, clean().into_iter().filter(|(_, event)| !is_stock(event)).collect(), None);
+    let without_stock = history(clean().into_iter().filter(|(_, event)| !is_stock(event))).unwrap();
+    let broken = without_stock.conclude(None).violations;
+    assert_eq!(broken.iter().map(|violation| violation.law).collect::<Vec<_>>(), [6, 6], "{broken:?}");
 
     let mut cancelled_with_another = vec![received(10), submitted(TOTAL)];
     cancelled_with_another.extend(under_another(held()));
@@ -341,7 +349,7 @@ fn a_hold_that_was_given_up_before_it_was_asked_for_is_no_unfinished_work() {
     let given_up = hold(ReservationEvent::Released(ReservationReleased { reason: ReleaseReason::Timeout }));
     assert!(history([given_up.clone()]).unwrap().conclude(None).skipped.is_empty());
     let asked = history([received(10), requested(5), given_up]).unwrap().conclude(None);
-    assert_eq!(asked.skipped, ["default/reservation/res_1"]);
+    assert_eq!(asked.skipped, ["default/reservation/res_1.1"]);
 }
 
 #[test]
@@ -349,7 +357,7 @@ fn unfinished_work_is_listed_and_not_judged() {
     let findings = history([received(10), requested(5), reserved(5)]).unwrap().conclude(None);
     assert_eq!(
         (findings.violations, findings.skipped),
-        (vec![], vec!["default/reservation/res_1".to_owned()])
+        (vec![], vec!["default/reservation/res_1.1".to_owned()])
     );
 }
 
@@ -361,4 +369,69 @@ fn a_submitted_order_that_nobody_took_up_stands_still() {
     let given_up = order(OrderEvent::Cancelled(OrderCancelled { reason: CancelReason::Customer }));
     assert!(waits(vec![submitted(TOTAL), given_up]).is_empty());
     assert!(waits(clean()).is_empty());
+}
+
+/// `clean`, whose order was sold under another hold than it wants.
+fn sold_something_else(units_held: i64) -> Vec<(&'static str, Event)> {
+    let other = clean().into_iter().map(|(stream, event)| match event {
+        Event::Reservation(ReservationEvent::Requested(_)) => requested(units_held),
+        Event::Stock(StockEvent::Reserved(_)) => reserved(units_held),
+        Event::Stock(StockEvent::Committed(_)) => committed(units_held),
+        event => (stream, event),
+    });
+    other.collect()
+}
+
+#[test]
+fn law_6_an_order_that_stands_has_sold_what_was_ordered() {
+    breaks_at_the_end(6, sold_something_else(1), None);
+    // The hold was given back after the order was confirmed: no hold at the end, and nothing sold.
+    let mut given_back = clean();
+    let reason = ReleaseReason::Requested;
+    given_back.push(hold(ReservationEvent::Released(ReservationReleased { reason })));
+    given_back.push(hold(ReservationEvent::Settled(ReservationSettled { decision: Decision::Released })));
+    let (from, at) = (Bucket::Committed, Timestamp::default());
+    let back = StockReleased { reservation_id: reservation(), quantity: 5, from, reason, at };
+    given_back.push(stock(StockEvent::Released(back)));
+    let broken = history(given_back).unwrap().conclude(None).violations;
+    assert_eq!(broken.iter().map(|violation| violation.law).collect::<Vec<_>>(), [6, 6], "{broken:?}");
+    // A hold of a client under the order's name is not the order's.
+    let mut beside = clean();
+    beside.push(received(3));
+    let key = StockKey { sku: Sku::new("A1").unwrap(), location: LocationId::main(), quantity: units(1) };
+    let (until, hard_until) = (Timestamp::default(), Timestamp::default());
+    let reservation_id = ReservationId::new("res_1").unwrap();
+    let own =
+        ReservationRequested { reservation_id: reservation_id.clone(), keys: vec![key], until, hard_until };
+    beside.push(("reservation/res_1", Event::Reservation(ReservationEvent::Requested(own))));
+    beside.push(stock(StockEvent::Reserved(StockReserved { reservation_id, quantity: units(1) })));
+    beside.push(("reservation/res_1", Event::Reservation(ReservationEvent::Held(ReservationHeld {}))));
+    let findings = history(beside).unwrap().conclude(None);
+    assert_eq!((findings.violations, findings.skipped), (vec![], vec![]));
+}
+
+#[test]
+fn law_14_a_sku_is_one_products_and_the_one_that_claimed_it() {
+    let claim = |product: &str| {
+        let (sku, product_id) = (Sku::new("A1").unwrap(), ProductId::new(product).unwrap());
+        ("sku/A1", Event::Sku(SkuClaimEvent::Claimed(SkuClaimed { sku, product_id })))
+    };
+    let product = |stream: &'static str| {
+        let (product_id, variant) = (
+            ProductId::new(stream.trim_start_matches("product/")).unwrap(),
+            Variant { sku: Sku::new("A1").unwrap(), title: String::new() },
+        );
+        let (title, description) = ("Lamp".to_owned(), String::new());
+        let drafted = ProductDrafted { product_id, title, description, variants: vec![variant] };
+        (stream, Event::Product(ProductEvent::Drafted(drafted)))
+    };
+    let found = |events: Vec<(&'static str, Event)>| history(events).unwrap().conclude(None);
+    let fine = found(vec![claim("prd_1"), product("product/prd_1")]);
+    assert_eq!((fine.violations, fine.skipped), (vec![], vec![]));
+    breaks_at_the_end(14, vec![product("product/prd_1")], None);
+    breaks_at_the_end(14, vec![claim("prd_2"), product("product/prd_1")], None);
+    let twice = vec![claim("prd_1"), product("product/prd_1"), claim("prd_2"), product("product/prd_2")];
+    breaks_at_the_end(14, twice, None);
+    // Claimed for a product that never came to be.
+    assert_eq!(found(vec![claim("prd_1")]).skipped, ["default/sku/A1"]);
 }
