@@ -41,6 +41,8 @@ events! {
         NeedsAttention(CheckoutNeedsAttention) = 1,
         /// The operator looked: go on where it stopped.
         Resumed(CheckoutResumed) = 1,
+        /// The operator saw to what stopped it: go on after that.
+        Settled(CheckoutSettled) = 1,
     }
 }
 
@@ -267,4 +269,18 @@ pub struct CheckoutResumed {
     /// See [`Timer`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timer: Option<Timer>,
+}
+
+/// The operator saw to what stopped the process, by hand: it goes on at the stage where it stopped, and takes this as
+/// done. Who it was is in the record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckoutSettled {
+    /// Money that was to be taken counts as taken, money that was to be let go or given back as gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub money: bool,
+    /// The stock items count as having followed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stock: bool,
+    /// What the operator found or did.
+    pub reason: String,
 }
