@@ -68,6 +68,7 @@ const TESTED: &[(&str, &str, &str)] = &[
         PROCESS,
         "resume_process_is_for_the_process_that_the_id_names",
     ),
+    ("process.v1.ProcessService/SettleProcess", PROCESS, "settle_process_says_what_was_seen_to"),
     ("returns.v1.ReturnService/CreateReturn", RETURNS, "create_return_refunds_the_price_paid"),
     ("event.v1.EventService/Read", EVENT, "read_shows_every_field_of_an_event"),
     ("event.v1.EventService/GetLogStatus", EVENT, "get_log_status_says_why_a_partition_does_not_serve"),

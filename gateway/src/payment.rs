@@ -1,8 +1,8 @@
 //! PaymentService: attempts to pay, captures and refunds, and what the provider reports by itself.
 
 use shopstream_command_handlers::Reply;
-use shopstream_domain::payment::Command;
-use shopstream_domain::{PaymentId, RefusalFamily, Refused};
+use shopstream_domain::payment::{Command, Event as PaymentEvent, Verdict};
+use shopstream_domain::{PaymentId, RefusalFamily, Refused, StoredEvent};
 use shopstream_projections::Projection;
 use shopstream_projections::order::OrderDetail;
 use shopstream_projections::payment::PaymentView;
@@ -11,7 +11,7 @@ use shopstream_proto::payment::v1::payment_service_server::PaymentService;
 use shopstream_proto::payment::v1::{
     CapturePaymentRequest, CapturePaymentResponse, GetPaymentRequest, GetPaymentResponse,
     ProcessPaymentRequest, ProcessPaymentResponse, RecordProviderSignalRequest, RecordProviderSignalResponse,
-    RefundPaymentRequest, RefundPaymentResponse,
+    RefundPaymentRequest, RefundPaymentResponse, SignalOutcome,
 };
 use tonic::{Request, Response, Status};
 
@@ -60,7 +60,7 @@ impl PaymentService for Payments {
         };
         let command =
             asked.envelope(&call, payment_id.stream(&call.tenant), Command::RequestCapture { amount_minor });
-        let reply = self.shop.submit(&call, command).await?;
+        let reply = self.shop.submit(&call, command).await.map_err(worth_waiting_for)?;
         Ok(Response::new(CapturePaymentResponse {
             version: int(reply.version),
             position: Some(position(reply.position)),
@@ -76,17 +76,20 @@ impl PaymentService for Payments {
         let asked = Asked::of(&mut request)?;
         let payment_id = id(PaymentId::new(&request.payment_id), "payment_id")?;
         let amount_minor = match &request.amount {
-            Some(amount) => above_zero(amount, &self.payment(&call, &payment_id).await?)?,
-            None => self.rest_to_refund(&call, &payment_id).await?,
+            Some(amount) => Some(above_zero(amount, &self.payment(&call, &payment_id).await?)?),
+            // What is left is for the payment to say.
+            None => None,
         };
         // The same request is the same refund, however often it comes.
         let refund_id = asked.derived_id(&call, "RefundPayment", "rfd_");
         let stream = payment_id.stream(&call.tenant);
-        let command = asked.envelope(&call, stream, Command::RequestRefund { refund_id, amount_minor });
-        let reply = self.shop.submit(&call, command).await?;
+        let refund = Command::RequestRefund { refund_id: refund_id.clone(), amount_minor };
+        let command = asked.envelope(&call, stream, refund);
+        let reply = self.shop.submit(&call, command).await.map_err(worth_waiting_for)?;
         Ok(Response::new(RefundPaymentResponse {
             version: int(reply.version),
             position: Some(position(reply.position)),
+            refund_id,
         }))
     }
 
@@ -117,11 +120,28 @@ impl PaymentService for Payments {
             Some(_) => Some(self.payment(&call, &signal.payment_id).await?),
             None => None,
         };
-        let reply =
-            self.shop.submit(&call, signal.command(&call, payment.as_ref(), self.shop.now())?).await?;
+        let command = signal.command(&call, payment.as_ref(), self.shop.now())?;
+        let reply = self.shop.submit(&call, command.clone()).await?;
+        let (outcome, disbelief) = match Verdict::of(reply.outcome) {
+            Verdict::Applied => (SignalOutcome::Applied, None),
+            Verdict::AlreadyKnown => (SignalOutcome::AlreadyKnown, None),
+            Verdict::NotBelieved => {
+                (SignalOutcome::NotBelieved, self.shop.led_to(&call, &command, &reply).await?)
+            }
+        };
+        let (reason, detail) = match disbelief
+            .as_ref()
+            .and_then(|last| PaymentEvent::decode(&last.event_type, &last.payload).ok())
+        {
+            Some(PaymentEvent::SignalDisbelieved(disbelieved)) => (disbelieved.reason, disbelieved.detail),
+            Some(_) | None => Default::default(),
+        };
         Ok(Response::new(RecordProviderSignalResponse {
             version: int(reply.version),
             position: Some(position(reply.position)),
+            outcome: outcome.into(),
+            reason,
+            detail,
         }))
     }
 }
@@ -138,13 +158,6 @@ impl Payments {
         }
         self.shop.catch_up_on(call, Projection::PaymentView, &payment_id.stream(&call.tenant)).await?;
         self.find(call, payment_id).await?.ok_or_else(|| not_found(payment_id))
-    }
-
-    /// What was captured and not yet refunded. The payment itself decides whether that is still so.
-    async fn rest_to_refund(&self, call: &Call, payment_id: &PaymentId) -> Result<i64, Failure> {
-        self.shop.catch_up_on(call, Projection::PaymentView, &payment_id.stream(&call.tenant)).await?;
-        let found = self.find(call, payment_id).await?.ok_or_else(|| not_found(payment_id))?;
-        Ok(found.captured_minor - found.refunded_minor)
     }
 
     /// Pays by the first attempt that takes this request: one of those there are, where the request comes again, or
@@ -175,8 +188,24 @@ impl Payments {
         attempt.check(&order, &payments)?;
         let last = payments.last().map_or(1, PaymentView::attempt);
         let payment_id = attempt.order_id.payment(last + 1);
-        let reply = self.shop.submit(call, attempt.command(call, &order, payment_id.clone())).await?;
+        let reply = match self.shop.submit(call, attempt.command(call, &order, payment_id.clone())).await {
+            // Somebody else began it since the payments were read.
+            Err(Failure::Refused(Refused { family: RefusalFamily::AlreadyExists, .. })) => {
+                return Err(attempt.open(&payment_id, "being authorised"));
+            }
+            submitted => submitted?,
+        };
         Ok(attempted(&order, &payment_id, reply))
+    }
+}
+
+/// A refusal that passes by itself, mostly within milliseconds, says so.
+fn worth_waiting_for(failure: Failure) -> Failure {
+    match failure {
+        Failure::Refused(refused) if refused.reason == "PAYMENT_OPERATION_IN_FLIGHT" => {
+            Failure::NotYet(refused)
+        }
+        other => other,
     }
 }
 

@@ -1,18 +1,18 @@
-//! ProcessService: which processes wait for a person, and that one may go on.
+//! ProcessService: which processes wait for a person, and that one may go on or was seen to by hand.
 
 use prost::Message;
 use shopstream_command_handlers::CommandEnvelope;
 use shopstream_domain::order::{CheckoutCommand, CheckoutNeedsAttention, Stage};
 use shopstream_domain::returns::Command as ReturnCommand;
-use shopstream_domain::{OrderId, ReturnId};
+use shopstream_domain::{OrderId, ReturnId, StreamId};
 use shopstream_projections::Projection;
 use shopstream_projections::order::CheckoutStatus;
 use shopstream_projections::returns::ReturnView;
 use shopstream_proto::Validate;
 use shopstream_proto::process::v1::process_service_server::ProcessService;
 use shopstream_proto::process::v1::{
-    ListStoppedProcessesRequest, ListStoppedProcessesResponse, ProcessKind, ResumeProcessRequest,
-    ResumeProcessResponse, StoppedProcess,
+    ListStoppedProcessesRequest, ListStoppedProcessesResponse, ProcessKind, ProcessResolution,
+    ResumeProcessRequest, ResumeProcessResponse, SettleProcessRequest, SettleProcessResponse, StoppedProcess,
 };
 use tonic::{Request, Response, Status};
 
@@ -49,6 +49,18 @@ impl ProcessService for Processes {
         let call = Call::of(request.metadata())?;
         let reply = self.shop.submit(&call, resume(request.into_inner(), &call)?).await?;
         Ok(Response::new(ResumeProcessResponse {
+            version: int(reply.version),
+            position: Some(position(reply.position)),
+        }))
+    }
+
+    async fn settle_process(
+        &self,
+        request: Request<SettleProcessRequest>,
+    ) -> Result<Response<SettleProcessResponse>, Status> {
+        let call = Call::of(request.metadata())?;
+        let reply = self.shop.submit(&call, settle(request.into_inner(), &call)?).await?;
+        Ok(Response::new(SettleProcessResponse {
             version: int(reply.version),
             position: Some(position(reply.position)),
         }))
@@ -126,14 +138,43 @@ fn goods_return(row: &ReturnView) -> Option<StoppedProcess> {
 fn resume(mut request: ResumeProcessRequest, call: &Call) -> Result<CommandEnvelope, Failure> {
     let asked = Asked::of(&mut request)?;
     let ResumeProcessRequest { process_id, reason, .. } = request;
-    Ok(match OrderId::of_checkout(&process_id) {
-        Some(order_id) => {
-            let resume = CheckoutCommand::Resume { reason };
-            asked.envelope(call, order_id.checkout_stream(&call.tenant), resume)
+    Ok(match Process::of(&process_id, call)? {
+        Process::Checkout(stream) => asked.envelope(call, stream, CheckoutCommand::Resume { reason }),
+        Process::Return(stream) => asked.envelope(call, stream, ReturnCommand::Resume { reason }),
+    })
+}
+
+fn settle(mut request: SettleProcessRequest, call: &Call) -> Result<CommandEnvelope, Failure> {
+    let asked = Asked::of(&mut request)?;
+    let (money, stock) = match request.resolution() {
+        ProcessResolution::MoneyByHand => (true, false),
+        ProcessResolution::StockByHand => (false, true),
+        ProcessResolution::AllByHand => (true, true),
+        // Validation has refused it already.
+        ProcessResolution::Unspecified => return Err(Failure::invalid("resolution", "required")),
+    };
+    let SettleProcessRequest { process_id, reason, .. } = request;
+    Ok(match Process::of(&process_id, call)? {
+        Process::Checkout(stream) => {
+            asked.envelope(call, stream, CheckoutCommand::Settle { money, stock, reason })
         }
-        None => {
-            let return_id = id(ReturnId::new(&process_id), "process_id")?;
-            asked.envelope(call, return_id.stream(&call.tenant), ReturnCommand::Resume { reason })
+        Process::Return(stream) => {
+            asked.envelope(call, stream, ReturnCommand::Settle { money, stock, reason })
         }
     })
+}
+
+/// A process by its id.
+enum Process {
+    Checkout(StreamId),
+    Return(StreamId),
+}
+
+impl Process {
+    fn of(process_id: &str, call: &Call) -> Result<Self, Failure> {
+        Ok(match OrderId::of_checkout(process_id) {
+            Some(order_id) => Self::Checkout(order_id.checkout_stream(&call.tenant)),
+            None => Self::Return(id(ReturnId::new(process_id), "process_id")?.stream(&call.tenant)),
+        })
+    }
 }

@@ -1,8 +1,8 @@
 //! ReturnService: goods come back, money goes back.
 //!
-//! A return is recorded here; its process then takes the units from the order, refunds and restocks. What the order
-//! would refuse is refused here first, on a view that has caught up; two returns that race for the same units are
-//! told apart by the order itself.
+//! A return is recorded here; its process then sets the money aside, takes the units from the order, refunds and
+//! restocks. What the payment or the order would refuse is refused here first, on a view that has caught up; those that
+//! race for the same money or the same units are told apart by the payment and the order themselves.
 
 use std::collections::HashSet;
 
@@ -94,7 +94,10 @@ impl Returns {
         };
         let (order, payments) = call.read_within(found).await?;
         let order = order.ok_or_else(|| crate::order::not_found(order_id))?;
-        Ok(Sold { order, payment: payments.into_iter().rfind(is_captured) })
+        // Of several the one that has most of it left: the others are being given back.
+        let captured = payments.into_iter().filter(is_captured);
+        let payment = captured.max_by_key(|payment| payment.state.0.refundable_minor());
+        Ok(Sold { order, payment })
     }
 
     /// A return that once succeeded is answered as it was then, though its units are no longer there to return
@@ -191,12 +194,13 @@ impl Wanted {
             })
         });
         let lines = lines.collect::<Result<Vec<_>, Failure>>()?;
-        self.check_settled(sold)?;
+        self.check_settled(sold, refund_of(&lines))?;
         Ok(self.request(call, sold, lines))
     }
 
-    /// Only what was sold and paid comes back (`rulings.md` 30); what still may be is worth waiting for.
-    fn check_settled(&self, sold: &Sold) -> Result<(), Failure> {
+    /// Only what was sold and paid comes back, and no more money than is left of it; what still may be is worth waiting
+    /// for. For nothing nobody has to have paid.
+    fn check_settled(&self, sold: &Sold, refund_minor: i64) -> Result<(), Failure> {
         let status = sold.order.detail.status;
         let refused = |reason, state: &str| Refused {
             reason,
@@ -205,7 +209,22 @@ impl Wanted {
             detail: format!("{} {state}", self.order_id),
         };
         match (status, &sold.payment) {
-            (OrderStatus::Confirmed, Some(_)) => Ok(()),
+            (OrderStatus::Confirmed, _) if refund_minor == 0 => Ok(()),
+            (OrderStatus::Confirmed, Some(payment)) => {
+                let left = payment.state.0.refundable_minor();
+                let taken = payment.captured_minor >= payment.amount_minor;
+                match refund_minor <= left {
+                    true => Ok(()),
+                    false if taken || payment.state.0.is_given_up() => {
+                        let detail = format!("{refund_minor} exceed the {left} that are left to refund");
+                        Err(Failure::precondition("AMOUNT_EXCEEDS_CAPTURED", "lines", detail))
+                    }
+                    false => Err(Failure::NotYet(refused(
+                        "ORDER_NOT_CAPTURED".into(),
+                        "is confirmed, its money not yet taken",
+                    ))),
+                }
+            }
             (OrderStatus::Confirmed, None) => Err(Failure::NotYet(refused(
                 "ORDER_NOT_CAPTURED".into(),
                 "is confirmed, its money not yet taken",
@@ -243,6 +262,12 @@ impl Wanted {
     }
 }
 
+/// What goes back for the lines. One that no integer holds is refused by the return itself.
+fn refund_of(lines: &[ReturnLine]) -> i64 {
+    let prices = lines.iter().map(|line| line.unit_price_minor.saturating_mul(line.quantity.get()));
+    prices.fold(0, i64::saturating_add)
+}
+
 fn view(found: &ReturnView) -> wire::Return {
     wire::Return {
         return_id: found.return_id.as_str().to_owned(),
@@ -256,6 +281,18 @@ fn view(found: &ReturnView) -> wire::Return {
         effective_time: Some(time(found.effective_at)),
         version: int(found.version),
         position: Some(position(found.position())),
+        refunded: matches!(
+            found.status,
+            ReturnStatus::Refunded | ReturnStatus::Resolved | ReturnStatus::Settled
+        ),
+        restocked: matches!(
+            found.status,
+            ReturnStatus::Restocked | ReturnStatus::Resolved | ReturnStatus::Settled
+        ),
+        refusal_reason: match found.status {
+            ReturnStatus::Refused => found.refusal.clone().unwrap_or_default(),
+            _ => String::new(),
+        },
     }
 }
 
@@ -280,6 +317,7 @@ const fn status(found: &ReturnView) -> wire::ReturnStatus {
             wire::ReturnStatus::Requested
         }
         ReturnStatus::Resolved => wire::ReturnStatus::Resolved,
+        ReturnStatus::Settled => wire::ReturnStatus::Settled,
         ReturnStatus::Refused => wire::ReturnStatus::Refused,
     }
 }

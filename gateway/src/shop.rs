@@ -7,7 +7,7 @@ use std::time::Duration;
 use shopstream_command_handlers::{Clock, CommandEnvelope, Commands, Reply};
 use shopstream_domain::{Partition, Sku, StreamId, Timestamp};
 use shopstream_eventlog::writer::Fenced;
-use shopstream_eventlog::{CommitRecord, Journal, Log, Offset, Position};
+use shopstream_eventlog::{CommitRecord, EventData, Journal, Log, Offset, Position};
 use shopstream_projections::catalog::ProductStatus;
 use shopstream_projections::inventory::StockLevel;
 use shopstream_projections::order::OrderSummary;
@@ -240,6 +240,19 @@ impl Shop {
         let journal = &self.means.journal;
         let found = async { Ok(journal.find(&command.stream, command.command_id).await?) };
         Ok(call.read_within(found).await?.is_some())
+    }
+
+    /// The last event that this command led to, from the journal; `None` where it led to none.
+    pub(crate) async fn led_to(
+        &self,
+        call: &Call,
+        command: &CommandEnvelope,
+        reply: &Reply,
+    ) -> Result<Option<EventData>, Failure> {
+        self.wait_for(call, Projection::Journal, &[reply.position]).await?;
+        let journal = &self.means.journal;
+        let found = async { Ok(journal.find(&command.stream, command.command_id).await?) };
+        Ok(call.read_within(found).await?.and_then(|mut record| record.commit.events.pop()))
     }
 
     /// What each of these SKUs is sold for, in their order; `None` where no product is known to have it.

@@ -1,7 +1,10 @@
 //! What the tests of all services need.
 
-use shopstream_domain::payment::PaymentStatus;
-use shopstream_domain::{Currency, CustomerId, OrderId, PaymentId, Timestamp};
+use shopstream_domain::payment::{
+    Event, ExternalRefundRecorded, PaymentCaptured, PaymentIntent, PaymentStatus,
+};
+use shopstream_domain::{Aggregate, Currency, CustomerId, OrderId, PaymentId, Timestamp};
+use shopstream_projections::Folded;
 use shopstream_projections::order::{OrderDetail, OrderStatus};
 use shopstream_projections::payment::PaymentView;
 use tonic::metadata::MetadataMap;
@@ -44,6 +47,18 @@ pub(crate) fn order_detail(status: OrderStatus, total_minor: i64) -> OrderDetail
 
 /// A payment for ord_1 in GBP whose whole amount was taken.
 pub(crate) fn captured(payment_id: &str, amount_minor: i64) -> PaymentView {
+    refunded(payment_id, amount_minor, 0)
+}
+
+/// The same, and some of it went back.
+pub(crate) fn refunded(payment_id: &str, amount_minor: i64, refunded_minor: i64) -> PaymentView {
+    let mut state = Folded::<PaymentIntent>::default();
+    let key = format!("{payment_id}:capture:1");
+    state.0.evolve(&Event::Captured(PaymentCaptured { key, amount_minor }));
+    if refunded_minor > 0 {
+        let (key, amount_minor) = ("re_1".to_owned(), refunded_minor);
+        state.0.evolve(&Event::ExternalRefund(ExternalRefundRecorded { key, amount_minor }));
+    }
     PaymentView {
         tenant_id: call().tenant,
         payment_id: PaymentId::new(payment_id).expect("valid"),
@@ -53,12 +68,12 @@ pub(crate) fn captured(payment_id: &str, amount_minor: i64) -> PaymentView {
         amount_minor,
         authorized_minor: amount_minor,
         captured_minor: amount_minor,
-        refunded_minor: 0,
+        refunded_minor,
         decline_code: None,
         decline_retryable: false,
         capture_before: None,
         open: false,
-        state: Default::default(),
+        state,
         created_at: NOW,
         updated_at: NOW,
         version: 4,

@@ -122,7 +122,7 @@ commands! {
     CreateOrderRequest CancelOrderRequest UpdateOrderStatusRequest
     ProcessPaymentRequest CapturePaymentRequest RefundPaymentRequest RecordProviderSignalRequest
     CreateReturnRequest
-    ResumeProcessRequest
+    ResumeProcessRequest SettleProcessRequest
 }
 
 queries! {

@@ -351,7 +351,7 @@ fn the_descriptor_set_holds_every_service_and_its_imports() {
             "shopstream.payment.v1.PaymentService",
             &["ProcessPayment", "CapturePayment", "RefundPayment", "GetPayment", "RecordProviderSignal"],
         ),
-        ("shopstream.process.v1.ProcessService", &["ListStoppedProcesses", "ResumeProcess"]),
+        ("shopstream.process.v1.ProcessService", &["ListStoppedProcesses", "ResumeProcess", "SettleProcess"]),
         ("shopstream.returns.v1.ReturnService", &["CreateReturn", "GetReturn"]),
     ];
     let expected = expected.map(|(service, methods)| (service.to_owned(), methods.to_vec())).into();

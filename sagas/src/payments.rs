@@ -70,7 +70,17 @@ impl Payments {
         };
         let outcome = match seen {
             Seen::Never => self.call(operation.operation, &call).await,
-            Seen::Perhaps => self.ask_then_call(operation.operation, &call).await,
+            Seen::Perhaps => match self.ask(&call).await {
+                Some(outcome) => outcome,
+                None if self.may_call(payment, &operation).await? => {
+                    self.call(operation.operation, &call).await
+                }
+                // Nothing was authorised before somebody asked to let it go, and nothing is afterwards.
+                None => {
+                    let (code, retryable) = ("never_authorized".to_owned(), false);
+                    Outcome::Answer(Answer::Declined { code, retryable })
+                }
+            },
         };
         counter!("shopstream_provider_operations_total",
             "operation" => operation.operation.name(), "outcome" => outcome_name(&outcome))
@@ -131,15 +141,30 @@ impl Payments {
         }
     }
 
-    async fn ask_then_call(&self, operation: ProviderOperation, call: &ProviderCall) -> Outcome {
+    /// What became of a call; `None` where the provider has never heard of it.
+    async fn ask(&self, call: &ProviderCall) -> Option<Outcome> {
         let limit = self.means.settings.provider_timeout;
-        match tokio::time::timeout(limit, self.provider.get(&call.tenant, &call.key)).await {
+        Some(match tokio::time::timeout(limit, self.provider.get(&call.tenant, &call.key)).await {
+            Ok(Lookup::NotFound) => return None,
             Ok(Lookup::Answer(answer)) => Outcome::Answer(answer),
-            Ok(Lookup::NotFound) => self.call(operation, call).await,
             Ok(Lookup::Pending) => Outcome::Unknown { detail: "the provider is at work on it".to_owned() },
             Ok(Lookup::Unknown { detail }) => Outcome::Unknown { detail },
             Err(_) => Outcome::Unknown { detail: "no answer in time".to_owned() },
+        })
+    }
+
+    /// Whether the call may be made now. An authorisation may not once its void was asked for, and that may have been
+    /// asked since this process read the payment.
+    async fn may_call(
+        &self,
+        payment: &mut Known<PaymentIntent>,
+        operation: &Operation,
+    ) -> Result<bool, Stuck> {
+        if operation.operation != ProviderOperation::Authorize {
+            return Ok(true);
         }
+        self.means.load(payment, &Reached::default()).await?;
+        Ok(!payment.state().is_given_up())
     }
 
     async fn call(&self, operation: ProviderOperation, call: &ProviderCall) -> Outcome {

@@ -1,9 +1,11 @@
 //! Goods that come back: the order takes note of the units, then money and stock go their ways (`rulings.md` 30).
 //!
-//! The return is asked for by the gateway; here its order is told (`RecordReturn`), which refuses what was never
-//! sold or came back before, and nothing moves before that. Then the stored price goes back through the payment and
-//! the units go back on the shelf, in either order; the second of the two resolves the return. A step that keeps
-//! failing (F-21: mostly the refund) stops the return until an operator resumes it.
+//! The return is asked for by the gateway; here the money is set aside first, which the payment refuses where less is
+//! left, and then its order is told (`RecordReturn`), which refuses what was never sold or came back before. Nothing moves
+//! before both have said yes, and from then on the return has its money for sure. Then the stored price goes back
+//! through the payment and the units go back on the shelf, in either order; the second of the two resolves the return.
+//! A step that keeps failing (F-21: mostly the refund) stops the return until an operator resumes it, or has seen to it by
+//! hand.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +14,7 @@ use shopstream_domain::inventory::{StockCommand, StockKey};
 use shopstream_domain::order::{Command as OrderCommand, Order, ReturnedLine};
 use shopstream_domain::payment::{Command as PaymentCommand, OperationState, PaymentIntent};
 use shopstream_domain::returns::{Command, Return, ReturnRequest, ReturnStatus};
-use shopstream_domain::{OrderId, Quantity, StreamId};
+use shopstream_domain::{OrderId, Quantity, Refused, StreamId};
 use tracing::{error, warn};
 
 use crate::issue::{Process, Step};
@@ -105,22 +107,39 @@ impl Returns {
             ReturnStatus::Requested => (true, true, true),
             ReturnStatus::Refunded => (false, true, false),
             ReturnStatus::Restocked => (false, false, true),
-            ReturnStatus::Resolved | ReturnStatus::Refused => return Ok(Rest::Ended),
+            ReturnStatus::Resolved | ReturnStatus::Settled | ReturnStatus::Refused => return Ok(Rest::Ended),
             ReturnStatus::NeedsAttention => return Ok(Rest::Waiting),
         };
-        if is_new {
-            let given_up = self.take_units(&process, goods, &request).await;
+        let amount_minor = goods.state().refund_minor();
+        let money_settled = goods.state().money_settled().map(str::to_owned);
+        let stock_settled = goods.state().stock_settled().is_some();
+        if is_new && amount_minor > 0 && money_settled.is_none() {
+            let set_aside = self.set_aside(&process, wake, goods, &request, amount_minor).await;
+            if !set_aside.map_err(Setback::at("set_aside"))? {
+                return Ok(Rest::Ended);
+            }
+        }
+        // What a person has seen to as a whole needs nobody's consent any more.
+        if is_new && !(money_settled.is_some() && stock_settled) {
+            let given_up = self.take_units(&process, wake, goods, &request).await;
             if !given_up.map_err(Setback::at("take_units"))? {
                 return Ok(Rest::Ended);
             }
         }
-        if restocks {
+        if restocks && stock_settled {
+            let restocked = self.record(&process, goods, "restocked", Command::RecordRestocked).await;
+            restocked.map_err(Setback::at("restock"))?;
+        } else if restocks {
             self.restock(&process, wake, goods, &request).await.map_err(Setback::at("restock"))?;
         }
         if refunds {
-            let amount_minor = goods.state().refund_minor();
-            if amount_minor > 0 {
-                self.refund(&process, wake, &request, amount_minor).await?;
+            match &money_settled {
+                _ if amount_minor == 0 => {}
+                Some(reason) => {
+                    let settled = self.settle_refund(&process, wake, &request, amount_minor, reason);
+                    settled.await.map_err(Setback::at("refund"))?;
+                }
+                None => self.refund(&process, wake, &request, amount_minor).await?,
             }
             let refunded = Command::RecordRefunded { amount_minor };
             self.record(&process, goods, "refunded", refunded).await.map_err(Setback::at("refund"))?;
@@ -130,10 +149,77 @@ impl Returns {
         Ok(Rest::Ended)
     }
 
+    /// Whether the payment has the money and keeps it for this return; else the return is refused.
+    async fn set_aside(
+        &self,
+        process: &Process,
+        wake: &Wake,
+        goods: &mut Known<Return>,
+        request: &ReturnRequest,
+        amount_minor: i64,
+    ) -> Result<bool, Stuck> {
+        let refund_id = request.return_id.as_str().to_owned();
+        let reserve = PaymentCommand::ReserveRefund { refund_id, amount_minor };
+        let told = self.tell_payment(process, wake, request, "set_aside", reserve).await?;
+        let Err(refused) = told else { return Ok(true) };
+        let mut order: Known<Order> = Known::empty(request.order_id.stream(&process.tenant));
+        self.means.load(&mut order, &wake.reached).await?;
+        if order.state().has_return(&request.return_id) {
+            // Begun by a program that set nothing aside: the units are promised, so it cannot be refused any more.
+            return Err(Stuck::Refused { step: "set_aside", refused });
+        }
+        self.refuse(process, goods, &refused).await?;
+        Ok(false)
+    }
+
+    async fn refuse(
+        &self,
+        process: &Process,
+        goods: &mut Known<Return>,
+        refused: &Refused,
+    ) -> Result<(), Stuck> {
+        let refuse = Command::Refuse { reason: refused.reason.clone().into_owned() };
+        counter!("shopstream_saga_finished_total", "saga" => "return", "outcome" => "refused").increment(1);
+        self.record(process, goods, "refuse", refuse).await
+    }
+
+    /// Tells the payment of a return something, from its history.
+    async fn tell_payment(
+        &self,
+        process: &Process,
+        wake: &Wake,
+        request: &ReturnRequest,
+        step: &str,
+        command: PaymentCommand,
+    ) -> Result<Result<(), Refused>, Stuck> {
+        let mut payment: Known<PaymentIntent> = Known::empty(request.payment_id.stream(&process.tenant));
+        self.means.load(&mut payment, &wake.reached).await?;
+        let process = payments::process(&payment.stream).like(process);
+        let step = format!("{step}:{}", request.return_id);
+        let step = Step::new(&step, payment.attempt());
+        Ok(self.means.tell(&process, step, &mut payment, command).await?)
+    }
+
+    /// A person has given the money back: the account knows it.
+    async fn settle_refund(
+        &self,
+        process: &Process,
+        wake: &Wake,
+        request: &ReturnRequest,
+        amount_minor: i64,
+        reason: &str,
+    ) -> Result<(), Stuck> {
+        let (refund_id, reason) = (request.return_id.as_str().to_owned(), reason.to_owned());
+        let settle = PaymentCommand::SettleRefund { refund_id, amount_minor, reason };
+        let told = self.tell_payment(process, wake, request, "settle_refund", settle).await?;
+        told.map_err(|refused| Stuck::Refused { step: "settle_refund", refused })
+    }
+
     /// Whether the order gives the units up; else the return is refused.
     async fn take_units(
         &self,
         process: &Process,
+        wake: &Wake,
         goods: &mut Known<Return>,
         request: &ReturnRequest,
     ) -> Result<bool, Stuck> {
@@ -146,9 +232,13 @@ impl Returns {
         else {
             return Ok(true);
         };
-        let refuse = Command::Refuse { reason: refused.reason.clone().into_owned() };
-        counter!("shopstream_saga_finished_total", "saga" => "return", "outcome" => "refused").increment(1);
-        self.record(process, goods, "refuse", refuse).await?;
+        // First, so that a crash leaves a return that does this again, and no money that nobody has a claim to.
+        let release = PaymentCommand::ReleaseRefund { refund_id: request.return_id.as_str().to_owned() };
+        if goods.state().refund_minor() > 0 {
+            let released = self.tell_payment(process, wake, request, "release", release).await?;
+            released.map_err(|refused| Stuck::Refused { step: "release", refused })?;
+        }
+        self.refuse(process, goods, &refused).await?;
         Ok(false)
     }
 
@@ -191,18 +281,24 @@ impl Returns {
         let process = payments::process(&payment.stream).like(process);
         let refund_id = request.return_id.as_str();
         let seen = match payment.state().refund(refund_id).map(|refund| refund.state) {
-            Some(OperationState::Succeeded) => return Ok(()),
+            Some(OperationState::Succeeded | OperationState::Settled) => return Ok(()),
             Some(OperationState::Open | OperationState::Unknown | OperationState::Superseded) => {
                 Seen::Perhaps
             }
             None | Some(OperationState::Failed) => {
                 let step = format!("refund:{refund_id}");
                 let step = Step::new(&step, payment.attempt());
+                let amount_minor = Some(amount_minor);
                 let command = PaymentCommand::RequestRefund { refund_id: refund_id.to_owned(), amount_minor };
                 let asked = self.means.tell(&process, step, &mut payment, command).await;
-                // Refused: another operation is open on this payment. It ends, and this is tried again.
-                let refused = |refused| Stuck::Refused { step: "refund", refused };
-                asked.map_err(Stuck::from).and_then(|asked| asked.map_err(refused)).map_err(stuck())?;
+                if let Err(refused) = asked.map_err(|unanswered| stuck()(unanswered.into()))? {
+                    self.means.load(&mut payment, &Reached::default()).await.map_err(stuck())?;
+                    // Another operation is open on this payment. It ends by itself, unless nobody knows its outcome.
+                    let open = payment.state().open_operation();
+                    let passes = open.is_some_and(|open| !open.is_unknown());
+                    let detail = Stuck::Refused { step: "refund", refused }.to_string();
+                    return Err(Setback { step: "refund", detail, passes, unreadable: None });
+                }
                 if payment.is_stale() {
                     self.means.load(&mut payment, &Reached::default()).await.map_err(stuck())?;
                     Seen::Perhaps
@@ -220,7 +316,8 @@ impl Returns {
             (Carried::Unknown, _) => format!("the outcome of {key} is not known"),
             (Carried::ByAnother, _) => format!("somebody else is at {}", request.payment_id),
         };
-        Err(Setback { step: "refund", detail, passes: false, unreadable: None })
+        let passes = carried == Carried::ByAnother;
+        Err(Setback { step: "refund", detail, passes, unreadable: None })
     }
 
     async fn record(

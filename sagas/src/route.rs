@@ -36,14 +36,16 @@ pub(crate) fn route(record: &CommitRecord) -> Vec<Call> {
             checkout_of(stream).map(Call::Look).into_iter().collect()
         }
         StreamKind::Order => vec![],
-        StreamKind::Checkout if has("CheckoutResumed") => vec![Call::Look(stream.clone())],
+        StreamKind::Checkout if has("CheckoutResumed") || has("CheckoutSettled") => {
+            vec![Call::Look(stream.clone())]
+        }
         StreamKind::Checkout => vec![],
         StreamKind::Payment => {
             let operation = has("ProviderOperationStarted").then(|| Call::Look(stream.clone()));
             operation.into_iter().chain(checkout_of(stream).map(Call::Look)).collect()
         }
         StreamKind::Reservation => hold_end(record).into_iter().collect(),
-        StreamKind::Return if has("ReturnRequested") || has("ReturnResumed") => {
+        StreamKind::Return if ["ReturnRequested", "ReturnResumed", "ReturnSettled"].into_iter().any(has) => {
             vec![Call::Look(stream.clone())]
         }
         StreamKind::Return => vec![],

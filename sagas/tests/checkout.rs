@@ -8,7 +8,7 @@ use shopstream_domain::inventory::{
 use shopstream_domain::order::{
     CancelReason, CheckoutCommand, CheckoutStarted, Command, OrderStatus, Stage, Step,
 };
-use shopstream_domain::payment::{self, Answer, PaymentStatus};
+use shopstream_domain::payment::{self, Answer, PaymentStatus, ProviderOperation};
 use shopstream_domain::{LocationId, OrderId, Quantity, Sku};
 use shopstream_sagas::testing::{Shop, TRACE, client};
 use shopstream_sagas::{HoldRequest, Settings};
@@ -198,6 +198,158 @@ async fn f08_a_customer_who_never_comes_back_loses_the_hold_at_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn f09_money_that_comes_while_the_customer_is_awaited_pays() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_decline_retryable").await;
+    at(&shop, &order, Stage::AwaitingCustomer).await;
+    report(&mut shop, &order, "pay_1.1:authorize:1").await;
+    ends_done(&shop, &order).await;
+    assert_eq!(shop.payment(&order, 1).status(), Some(PaymentStatus::Captured));
+    assert_eq!(shop.provider.carried_out("voided"), [""; 0]);
+}
+
+/// The customer pays otherwise at the moment in which the declined money comes after all: one of the two pays.
+#[tokio::test(start_paused = true)]
+async fn f09_money_that_comes_beside_another_attempt_is_taken_once() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_decline_retryable").await;
+    at(&shop, &order, Stage::AwaitingCustomer).await;
+    shop.crash_sagas().await;
+    pay_again(&mut shop, &order, 2, "tok_approve").await;
+    report(&mut shop, &order, "pay_1.1:authorize:1").await;
+    shop.start_sagas();
+    at(&shop, &order, Stage::Done).await;
+    let kept = |attempt| {
+        let payment = shop.payment(&order, attempt);
+        payment.captured_minor() - payment.refunded_minor()
+    };
+    assert_eq!(kept(1) + kept(2), 300, "{:#?}", shop.story());
+    let let_go = |shop: &Shop| shop.payment(&order, 2).status() == Some(PaymentStatus::Voided);
+    shop.until("the other one is let go", |shop| let_go(shop).then_some(())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f10_nothing_is_authorised_once_its_void_was_asked_for() {
+    let settings = Settings { hold_seconds: 8, hard_max_seconds: 8, tries_max: 0, ..Settings::default() };
+    let mut shop = shop_with(settings).await;
+    let order = shop.order("ord_1", LINES, "tok_lost").await;
+    // The provider does not know of such a payment, so that the void fails; nobody needs to look for that.
+    at(&shop, &order, Stage::Cancelled).await;
+    shop.restart().await;
+    tokio::time::sleep(secs(3_600)).await;
+    let calls = shop.provider.calls();
+    let void = calls.iter().position(|(operation, _)| *operation == "void").expect("a void");
+    let late = calls.iter().skip(void).filter(|(operation, _)| *operation == "authorize").count();
+    assert_eq!(late, 0, "{calls:?}");
+    assert_eq!(shop.payment(&order, 1).open_operation(), None);
+    shop.assert_conserved();
+}
+
+/// A part goes back by hand between two tries of the reversal: the next try is of what is left.
+#[tokio::test(start_paused = true)]
+async fn f14_a_reversal_gives_back_what_is_left_by_then() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_refund_fails").await;
+    at(&shop, &order, Stage::Done).await;
+    cancel(&mut shop, &order).await;
+    let failed = |shop: &Shop| {
+        let payment = shop.payment(&order, 1);
+        payment.operations().iter().any(|known| known.operation == ProviderOperation::Refund)
+            && payment.open_operation().is_none()
+    };
+    shop.until("failed once", |shop| failed(shop).then_some(())).await;
+    shop.provider.mend();
+    let refund = payment::Command::RequestRefund { refund_id: "rfd_1".to_owned(), amount_minor: Some(100) };
+    shop.send(order.payment(1).stream(&shop.tenant), refund).await;
+    ends_cancelled(&shop, &order, CancelReason::Customer).await;
+    assert_eq!(shop.payment(&order, 1).status(), Some(PaymentStatus::Refunded));
+    assert_eq!(shop.provider.carried_out("refunded").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f14_what_a_customer_gives_back_and_takes_by_hand_stops_no_reversal() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_approve").await;
+    at(&shop, &order, Stage::Done).await;
+    cancel(&mut shop, &order).await;
+    for n in 0..20 {
+        let payment = order.payment(1).stream(&shop.tenant);
+        let refund_id = format!("rfd_{n}");
+        // Refused or not, as it comes.
+        let refund = payment::Command::RequestRefund { refund_id, amount_minor: Some(1) };
+        drop(shop.ask(payment.clone(), refund).await);
+        drop(shop.ask(payment, payment::Command::RequestCapture { amount_minor: None }).await);
+    }
+    ends_cancelled(&shop, &order, CancelReason::Customer).await;
+    assert_eq!(shop.payment(&order, 1).refunded_minor(), 300);
+}
+
+/// Somebody takes a part by hand and gives it back, and the order ends: the rest of the promise is never taken.
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_promise_is_not_taken_after_the_end() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_slow").await;
+    let payment = order.payment(1).stream(&shop.tenant);
+    at(&shop, &order, Stage::PaymentPending).await;
+    shop.crash_sagas().await;
+    report(&mut shop, &order, "pay_1.1:authorize:1").await;
+    cancel(&mut shop, &order).await;
+    for command in [
+        payment::Command::RequestCapture { amount_minor: Some(100) },
+        payment::Command::RecordAnswer {
+            key: "pay_1.1:capture:1".to_owned(),
+            answer: Answer::Captured { amount_minor: 100 },
+        },
+        payment::Command::RequestRefund { refund_id: "rfd_1".to_owned(), amount_minor: None },
+        payment::Command::RecordAnswer {
+            key: "pay_1.1:refund:1".to_owned(),
+            answer: Answer::Refunded { amount_minor: 100 },
+        },
+    ] {
+        shop.send(payment.clone(), command).await;
+    }
+    shop.start_sagas();
+    at(&shop, &order, Stage::Cancelled).await;
+    let capture = payment::Command::RequestCapture { amount_minor: None };
+    let refused = shop.ask(payment, capture).await.expect_err("nobody wants it");
+    assert!(refused.to_string().contains("undone"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_void_that_is_never_answered_is_seen_to_by_hand() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_unknown_void").await;
+    at(&shop, &order, Stage::NeedsAttention).await;
+    shop.settle_checkout(&order).await;
+    ends_cancelled(&shop, &order, CancelReason::PaymentUnknown).await;
+    assert_eq!(shop.payment(&order, 1).status(), Some(PaymentStatus::Voided));
+    assert_eq!(shop.payment(&order, 1).open_operation(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_capture_that_keeps_failing_is_seen_to_by_hand() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_capture_fails").await;
+    at(&shop, &order, Stage::NeedsAttention).await;
+    shop.settle_checkout(&order).await;
+    at(&shop, &order, Stage::Done).await;
+    assert_eq!(shop.payment(&order, 1).status(), Some(PaymentStatus::Captured));
+    assert_eq!(shop.provider.carried_out("captured"), [""; 0]);
+    shop.assert_conserved();
+}
+
+/// The provider speaks of another amount than it was asked for: whatever it means, no sale stands on it.
+#[tokio::test(start_paused = true)]
+async fn a_promise_that_cannot_be_is_seen_to_by_hand_and_the_order_undone() {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_other_amount").await;
+    at(&shop, &order, Stage::NeedsAttention).await;
+    shop.settle_checkout(&order).await;
+    ends_cancelled(&shop, &order, CancelReason::Staff).await;
+    assert_eq!(shop.payment(&order, 1).open_operation(), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn f10_a_charge_that_nobody_heard_of_is_found_by_its_key() {
     let mut shop = shop().await;
     let order = shop.order("ord_1", LINES, "tok_timeout_after_charge").await;
@@ -254,6 +406,7 @@ async fn report(shop: &mut Shop, order: &OrderId, key: &str) {
     let signal = payment::Command::RecordSignal {
         provider_event_id: "evt_1".to_owned(),
         key: key.to_owned(),
+        operation: None,
         answer: Answer::Authorized { amount_minor: 300, capture_before: None },
         sequence: 1,
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use shopstream_domain::inventory::{ReleaseReason, ReservationStatus};
 use shopstream_domain::order::Stage;
 use shopstream_domain::returns::ReturnStatus;
-use shopstream_domain::{OrderId, StreamId};
+use shopstream_domain::{OrderId, ReturnId, StreamId, payment};
 use shopstream_sagas::Settings;
 use shopstream_sagas::testing::Shop;
 
@@ -77,6 +77,85 @@ async fn a_crash_at_any_record_of_a_return() {
         assert_eq!(shop.payment(&order, 1).refunded_minor(), 200);
         assert_eq!((shop.stock("MUG").committed(), shop.stock("MUG").available()), (1, 9));
     }
+}
+
+/// Sends what the gateway sends for `RefundPayment`.
+async fn refund_by_hand(shop: &mut Shop, order: &OrderId, id: &str, amount_minor: Option<i64>) -> bool {
+    let refund = payment::Command::RequestRefund { refund_id: id.to_owned(), amount_minor };
+    shop.ask(order.payment(1).stream(&shop.tenant), refund).await.is_ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_return_of_more_than_is_left_is_refused_before_anything_moves() {
+    let (mut shop, order) = sold().await;
+    assert!(refund_by_hand(&mut shop, &order, "rfd_1", Some(250)).await);
+    let back = |shop: &Shop| shop.payment(&order, 1).refunded_minor() == 250;
+    shop.until("back", |shop| back(shop).then_some(())).await;
+    let goods = shop.give_back(&order, "ret_1", &[(0, "MUG", 1)]).await;
+    ends(&shop, &goods, ReturnStatus::Refused).await;
+    assert_eq!((shop.stock("MUG").committed(), shop.payment(&order, 1).refunded_minor()), (3, 250));
+    assert!(!shop.order_state(&order).has_return(&ReturnId::new("ret_1").unwrap()));
+    // What is left is there for whoever wants no more than that.
+    assert!(refund_by_hand(&mut shop, &order, "rfd_2", None).await);
+    let back = |shop: &Shop| shop.payment(&order, 1).refunded_minor() == 300;
+    shop.until("all of it", |shop| back(shop).then_some(())).await;
+}
+
+/// At the same moment somebody refunds by hand: one of the two gets the money, and the return never stops half done.
+#[tokio::test(start_paused = true)]
+async fn a_return_and_a_refund_by_hand_do_not_get_the_same_money() {
+    for more in 0..=9 {
+        let (mut shop, order) = sold().await;
+        let before = shop.records();
+        let goods = shop.give_back(&order, "ret_1", &[(0, "MUG", 1), (1, "MUG", 2)]).await;
+        let over = |shop: &Shop| shop.goods_return(&goods).status().is_some_and(ReturnStatus::is_terminal);
+        shop.until("so many records", |shop| (shop.records() > before + more || over(shop)).then_some(()))
+            .await;
+        let by_hand = refund_by_hand(&mut shop, &order, "rfd_1", Some(100)).await;
+        shop.until("over", |shop| over(shop).then_some(())).await;
+        let expected = if by_hand { ReturnStatus::Refused } else { ReturnStatus::Resolved };
+        assert_eq!(shop.goods_return(&goods).status(), Some(expected), "{:#?}", shop.story());
+        let settled = |shop: &Shop| shop.payment(&order, 1).open_operation().is_none();
+        shop.until("settled", |shop| settled(shop).then_some(())).await;
+        let payment = shop.payment(&order, 1);
+        assert_eq!(payment.refunded_minor(), if by_hand { 100 } else { 300 });
+        assert_eq!(payment.refund_pending_minor(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_order_does_not_take_back_is_not_set_aside_for_ever() {
+    let (mut shop, order) = sold().await;
+    let goods = shop.give_back(&order, "ret_1", &[(0, "MUG", 2)]).await;
+    ends(&shop, &goods, ReturnStatus::Refused).await;
+    assert_eq!(shop.payment(&order, 1).refundable_minor(), 300, "{:#?}", shop.story());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_free_order_comes_back() {
+    let mut shop = Shop::open(Settings::default()).await;
+    shop.receive("MUG", 10).await;
+    let order = shop.order_for("ord_1", &[("MUG", 2)], "tok_approve", 0).await;
+    shop.until("sold", |shop| (shop.checkout(&order).stage() == Some(Stage::Done)).then_some(())).await;
+    let goods = shop.give_back_for(&order, "ret_1", &[(0, "MUG", 1)], 0).await;
+    ends(&shop, &goods, ReturnStatus::Resolved).await;
+    assert_eq!(shop.stock("MUG").committed(), 1);
+    assert_eq!(shop.provider.calls(), vec![]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refund_that_never_comes_through_is_seen_to_by_hand() {
+    let (mut shop, order) = sold_for("tok_refund_fails", Settings::default()).await;
+    let goods = shop.give_back(&order, "ret_1", &[(1, "MUG", 2)]).await;
+    ends(&shop, &goods, ReturnStatus::NeedsAttention).await;
+    // Meanwhile the money is this return's, whatever anybody asks for.
+    assert!(!refund_by_hand(&mut shop, &order, "rfd_1", Some(101)).await);
+    shop.settle_return(&goods).await;
+    ends(&shop, &goods, ReturnStatus::Settled).await;
+    let payment = shop.payment(&order, 1);
+    assert_eq!((payment.refunded_minor(), payment.refundable_minor()), (200, 100));
+    assert_eq!(shop.provider.carried_out("refunded"), [""; 0]);
+    shop.assert_conserved();
 }
 
 /// Calls for a refund so far.

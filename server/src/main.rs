@@ -108,6 +108,13 @@ enum AttentionVerb {
         #[command(flatten)]
         options: verbs::attention::ResumeOptions,
     },
+    /// Let one go on whose failing step was done by hand
+    Settle {
+        #[command(flatten)]
+        config: ConfigFlags,
+        #[command(flatten)]
+        options: verbs::attention::SettleOptions,
+    },
 }
 
 #[derive(Subcommand)]
@@ -217,6 +224,9 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         }
         Verb::Attention { verb: AttentionVerb::Resume { config, options } } => {
             verbs::attention::resume(&Config::load(&config)?, &options).await?;
+        }
+        Verb::Attention { verb: AttentionVerb::Settle { config, options } } => {
+            verbs::attention::settle(&Config::load(&config)?, &options).await?;
         }
         Verb::Events { config, options } => verbs::events::run(&Config::load(&config)?, &options).await?,
         Verb::Log { verb: LogVerb::Status(flags) } => {

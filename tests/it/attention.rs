@@ -2,10 +2,16 @@
 
 use anyhow::{Context as _, Result, ensure};
 use shopstream_proto::order::v1::{CancelOrderRequest, CancelReason, GetOrderRequest, Order, OrderStatus};
-use shopstream_proto::process::v1::{
-    ListStoppedProcessesRequest, ProcessKind, ResumeProcessRequest, StoppedProcess,
+use shopstream_proto::payment::v1::{
+    GetPaymentRequest, Payment, ProviderSignalKind, RecordProviderSignalRequest, SignalOutcome,
 };
-use shopstream_proto::returns::v1::{CreateReturnRequest, GetReturnRequest, NewReturnLine, ReturnStatus};
+use shopstream_proto::process::v1::{
+    ListStoppedProcessesRequest, ProcessKind, ProcessResolution, ResumeProcessRequest, SettleProcessRequest,
+    StoppedProcess,
+};
+use shopstream_proto::returns::v1::{
+    CreateReturnRequest, GetReturnRequest, NewReturnLine, Return, ReturnStatus,
+};
 use shopstream_proto::r#type::v1::Position;
 use shopstream_server::client::{Client, until};
 use shopstream_tests::requests::{money, order, place, sell};
@@ -22,6 +28,9 @@ async fn a_refund_that_keeps_failing_stops_until_a_person_has_looked() -> Result
     ensure!(list(&client, None, 0).await?.0.is_empty(), "something waits already");
     a_return(&client).await?;
     a_cancellation(&shop, &client).await?;
+    a_return_seen_to(&shop, &client).await?;
+    a_cancellation_seen_to(&client).await?;
+    a_return_whose_money_went_back_elsewhere(&shop, &client).await?;
     several(&client).await?;
     shop.finish();
     Ok(())
@@ -120,6 +129,107 @@ async fn a_cancellation(shop: &TestShop, client: &Client) -> Result<()> {
     let again = shop.verb(&resume);
     ensure!(!again.status.success() && again.err.contains("PROCESS_NOT_STOPPED"), "{again:?}");
     Ok(())
+}
+
+/// A return whose refund never comes through is settled by the verb.
+async fn a_return_seen_to(shop: &TestShop, client: &Client) -> Result<()> {
+    let bought = place(client, order("ord_ATTENTION-settled", SKU, 1, "tok_refund_fails_99")).await?;
+    let stopped = stop_a_return(client, &bought, "ret_settled").await?;
+    let settle =
+        ["attention", "settle", &stopped, "--done", "money", "--reason", "transferred", "--actor", "till-5"];
+    let settled = shop.verb(&settle);
+    ensure!(settled.status.success() && settled.out.contains("goes on"), "{settled:?}");
+    let over = is_settled(client, &stopped).await?;
+    ensure!(over.refunded && over.restocked, "{over:?}");
+    recorded(client, "default/return/ret_settled", "ReturnSettled", "till-5", "transferred").await?;
+    let payment = payment(client, &bought).await?;
+    ensure!(payment.refunded == Some(money(500)) && payment.refunds.len() == 2, "{payment:?}");
+    let again = shop.verb(&settle);
+    ensure!(!again.status.success() && again.err.contains("PROCESS_NOT_STOPPED"), "{again:?}");
+    Ok(())
+}
+
+/// A cancellation whose refund never comes through is settled over the API.
+async fn a_cancellation_seen_to(client: &Client) -> Result<()> {
+    let bought = place(client, order("ord_ATTENTION-undone", SKU, 1, "tok_refund_fails_99")).await?;
+    let process_id = stop_by_cancelling(client, &bought).await?;
+    let settle = SettleProcessRequest {
+        request_id: "settled".into(),
+        expected_version: None,
+        process_id,
+        resolution: ProcessResolution::MoneyByHand.into(),
+        reason: "transferred".into(),
+    };
+    let settled = client.shop().processes.settle_process(settle.clone()).await?.into_inner();
+    is_cancelled(client, &bought.order_id).await?;
+    ensure!(client.shop().processes.settle_process(settle).await?.into_inner() == settled);
+    ensure!(payment(client, &bought).await?.refunded == Some(money(500)));
+    Ok(())
+}
+
+/// While a return waited for its money, that went back at the provider's own site.
+async fn a_return_whose_money_went_back_elsewhere(shop: &TestShop, client: &Client) -> Result<()> {
+    let bought = place(client, order("ord_ATTENTION-elsewhere", SKU, 1, "tok_refund_fails_99")).await?;
+    let stopped = stop_a_return(client, &bought, "ret_elsewhere").await?;
+    let payment_id = payment(client, &bought).await?.payment_id;
+    let said = RecordProviderSignalRequest {
+        request_id: "elsewhere".into(),
+        provider_event_id: "evt_elsewhere".into(),
+        provider_key: "re_elsewhere".into(),
+        kind: ProviderSignalKind::Refunded.into(),
+        amount: Some(money(500)),
+        payment_id,
+        ..RecordProviderSignalRequest::default()
+    };
+    let said = client.shop().payments.record_provider_signal(said).await?.into_inner();
+    ensure!(said.outcome() == SignalOutcome::Applied, "{said:?}");
+    let resumed = shop.verb(&["attention", "resume", &stopped, "--reason", "try again"]);
+    ensure!(resumed.status.success(), "{resumed:?}");
+    until(async || {
+        let listed = list(client, None, 0).await?.0;
+        let found = listed.into_iter().find(|process| process.process_id == stopped);
+        Ok(found.filter(|process| process.detail.contains("exceed")))
+    })
+    .await?;
+    let settle =
+        ["attention", "settle", &stopped, "--done", "money", "--reason", "refunded at the provider's site"];
+    let settled = shop.verb(&settle);
+    ensure!(settled.status.success(), "{settled:?}");
+    is_settled(client, &stopped).await?;
+    ensure!(payment(client, &bought).await?.refunded == Some(money(500)));
+    Ok(())
+}
+
+/// Answers the return that stopped.
+async fn stop_a_return(client: &Client, bought: &Order, return_id: &str) -> Result<String> {
+    let give_back = CreateReturnRequest {
+        request_id: return_id.into(),
+        return_id: Some(return_id.into()),
+        order_id: bought.order_id.clone(),
+        lines: vec![NewReturnLine { line_index: 0, quantity: 1 }],
+        ..CreateReturnRequest::default()
+    };
+    client.shop().returns.create_return(give_back).await?;
+    until(async || {
+        let listed = list(client, None, 0).await?.0;
+        Ok(listed.into_iter().find(|process| process.process_id == return_id).map(|it| it.process_id))
+    })
+    .await
+}
+
+async fn is_settled(client: &Client, return_id: &str) -> Result<Return> {
+    let get = GetReturnRequest { return_id: return_id.into(), ..GetReturnRequest::default() };
+    until(async || {
+        let answer = client.shop().returns.get_return(get.clone()).await?.into_inner();
+        Ok(answer.return_view.filter(|view| view.status() == ReturnStatus::Settled))
+    })
+    .await
+}
+
+async fn payment(client: &Client, bought: &Order) -> Result<Payment> {
+    let payment_id = bought.payment_ids.first().context("a payment")?.clone();
+    let get = GetPaymentRequest { payment_id, ..GetPaymentRequest::default() };
+    client.shop().payments.get_payment(get).await?.into_inner().payment.context("a payment")
 }
 
 /// More than one page.

@@ -1,14 +1,17 @@
 //! Money: what the provider does on bad days, and that it charges once all the same.
 
 use anyhow::{Context as _, Result, ensure};
-use shopstream_proto::order::v1::{CancelReason, GetOrderRequest, OrderStatus};
+use shopstream_proto::order::v1::{
+    CancelOrderRequest, CancelReason, CreateOrderRequest, GetOrderRequest, Order, OrderStatus,
+};
 use shopstream_proto::payment::v1::{
     CapturePaymentRequest, GetPaymentRequest, Payment, PaymentStatus, ProcessPaymentRequest,
-    ProviderSignalKind, RecordProviderSignalRequest, RefundPaymentRequest,
+    ProviderSignalKind, RecordProviderSignalRequest, RecordProviderSignalResponse, RefundPaymentRequest,
+    RefundStatus, SignalOutcome,
 };
 use shopstream_server::client::{Client, until};
 use shopstream_tests::requests::{ended, money, order, place, sell};
-use shopstream_tests::{Refusal, Shared, TestShop, calls, refusal, unique};
+use shopstream_tests::{Refusal, Setup, Shared, TestShop, calls, refusal, unique};
 use tonic::Code;
 
 const TOTAL: i64 = 1000;
@@ -195,6 +198,330 @@ async fn what_the_provider_reports_twice_is_recorded_once() -> Result<()> {
     let again = client.shop().payments.record_provider_signal(renamed).await?.into_inner();
     ensure!(again.version == first.version, "{again:?} after {first:?}");
     Ok(())
+}
+
+fn refund(payment_id: &str, request_id: &str, amount: Option<i64>) -> RefundPaymentRequest {
+    RefundPaymentRequest {
+        request_id: request_id.into(),
+        payment_id: payment_id.into(),
+        amount: amount.map(money),
+        ..RefundPaymentRequest::default()
+    }
+}
+
+/// What the provider says of a refund.
+fn reported(payment_id: &str, id: &str, key: &str, amount: i64) -> RecordProviderSignalRequest {
+    RecordProviderSignalRequest {
+        request_id: id.into(),
+        payment_id: payment_id.into(),
+        provider_event_id: id.into(),
+        kind: ProviderSignalKind::Refunded.into(),
+        amount: Some(money(amount)),
+        provider_key: key.into(),
+        ..RecordProviderSignalRequest::default()
+    }
+}
+
+async fn report(client: &Client, said: RecordProviderSignalRequest) -> Result<RecordProviderSignalResponse> {
+    Ok(client.shop().payments.record_provider_signal(said).await?.into_inner())
+}
+
+#[tokio::test]
+async fn a_refund_that_the_provider_refuses_is_seen_and_may_be_tried_again() -> Result<()> {
+    let shop = Shared::shop();
+    let client = shop.client().await;
+    let order = buy(&shop, "tok_refund_fails_1").await?;
+    let payment_id = order.payment_ids.first().context("a payment")?.clone();
+    let asked = client.shop().payments.refund_payment(refund(&payment_id, "first", Some(300))).await?;
+    let refund_id = asked.into_inner().refund_id;
+    let failed = payment_that(&client, &payment_id, |payment| {
+        payment.refunds.iter().any(|refund| refund.status() == RefundStatus::Failed)
+    })
+    .await?;
+    let [seen] = failed.refunds.as_slice() else { anyhow::bail!("{failed:?}") };
+    ensure!((&seen.refund_id, &*seen.failure_code) == (&refund_id, "try_later"), "{seen:?}");
+    ensure!(seen.provider_key == format!("{payment_id}:refund:1"), "{seen:?}");
+    ensure!((failed.refunded, failed.refundable) == (Some(money(0)), Some(money(TOTAL))), "{seen:?}");
+    client.shop().payments.refund_payment(refund(&payment_id, "second", Some(300))).await?;
+    let paid = payment_when(&client, &payment_id, PaymentStatus::PartiallyRefunded).await?;
+    ensure!((paid.refunded, paid.refundable) == (Some(money(300)), Some(money(700))), "{:?}", paid.refunds);
+    // The order says what went back, by hand as well.
+    let get = GetOrderRequest { order_id: order.order_id, min_position: paid.position.into_iter().collect() };
+    let seen = client.shop().orders.get_order(get).await?.into_inner().order.context("an order")?;
+    ensure!(seen.totals.and_then(|totals| totals.refunded) == Some(money(300)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_left_to_refund() -> Result<()> {
+    let shop = Shared::shop();
+    let client = shop.client().await;
+    let order = buy(&shop, "tok_refund").await?;
+    let payment_id = order.payment_ids.first().context("a payment")?.clone();
+    client.shop().payments.refund_payment(refund(&payment_id, "all", None)).await?;
+    payment_when(&client, &payment_id, PaymentStatus::Refunded).await?;
+    let refused = refusal(client.shop().payments.refund_payment(refund(&payment_id, "again", None)).await);
+    ensure!(refused == Refusal::new(Code::FailedPrecondition, "NOTHING_TO_REFUND", ""), "{refused:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_busy_for_a_moment_is_worth_waiting_for() -> Result<()> {
+    let shop = Shared::shop();
+    let client = shop.client().await;
+    let order = buy(&shop, "tok_refund").await?;
+    let payment_id = order.payment_ids.first().context("a payment")?.clone();
+    // As many as there are pennies: sooner or later two of them meet.
+    let mut met = false;
+    for round in 0..20 {
+        let ask = async |n: i32| {
+            let request = refund(&payment_id, &format!("{round}-{n}"), Some(10));
+            client.shop().payments.refund_payment(request).await
+        };
+        let (a, b, c) = tokio::join!(ask(1), ask(2), ask(3));
+        for answer in [a, b, c].into_iter().filter(Result::is_err) {
+            let refused = refusal(answer);
+            ensure!(refused.reason == "PAYMENT_OPERATION_IN_FLIGHT" && refused.retry, "{refused:?}");
+            met = true;
+        }
+        if met {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("no two refunds ever met")
+}
+
+#[tokio::test]
+async fn of_two_ways_to_pay_at_once_one_is_told_that_the_other_is_open() -> Result<()> {
+    let shop = Shared::shop();
+    let client = shop.client().await;
+    let order_id = waiting(&client, "TWO").await?;
+    let pay = async |request_id: &str, token: &str| {
+        let request = ProcessPaymentRequest {
+            request_id: request_id.into(),
+            order_id: order_id.clone(),
+            payment_method_token: token.into(),
+            ..ProcessPaymentRequest::default()
+        };
+        client.shop().payments.process_payment(request).await
+    };
+    let (first, second) = tokio::join!(pay("first", "tok_slow_1"), pay("second", "tok_slow_2"));
+    let (won, lost) = match (first, second) {
+        (Ok(won), lost) => (won, lost),
+        (lost, Ok(won)) => (won, lost),
+        (Err(first), Err(second)) => anyhow::bail!("{first:?}, {second:?}"),
+    };
+    let refused = refusal(lost);
+    ensure!(
+        refused == Refusal::new(Code::FailedPrecondition, "PAYMENT_ATTEMPT_OPEN", "order_id"),
+        "{refused:?}"
+    );
+    let end = ended(&client, &order_id, won.into_inner().position).await?;
+    ensure!(end.status() == OrderStatus::Confirmed, "{end:?}");
+    ensure!(charges(&shop, &order_id) == [1, 1]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_true_report_about_a_refund_counts() -> Result<()> {
+    let shop = Shared::shop();
+    let client = shop.client().await;
+    let order = buy(&shop, "tok_refund_fails_2").await?;
+    let payment_id = order.payment_ids.first().context("a payment")?.clone();
+    for (n, amount) in [(1, 300), (2, 500)] {
+        let request = refund(&payment_id, &format!("r{n}"), Some(amount));
+        client.shop().payments.refund_payment(request).await?;
+        payment_that(&client, &payment_id, |payment| {
+            payment.refunds.len() == n && payment.refunds[n - 1].status() == RefundStatus::Failed
+        })
+        .await?;
+    }
+    // Both had happened after all, in one second.
+    let noon = Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 });
+    for (n, amount) in [(1, 300), (2, 500)] {
+        let key = format!("{payment_id}:refund:{n}");
+        let said = RecordProviderSignalRequest {
+            provider_time: noon,
+            ..reported(&payment_id, &format!("e{n}"), &key, amount)
+        };
+        let applied = report(&client, said.clone()).await?;
+        ensure!(applied.outcome() == SignalOutcome::Applied, "{applied:?}");
+        // Delivered again under another request, it is known.
+        let again = RecordProviderSignalRequest { request_id: format!("again {n}"), ..said.clone() };
+        ensure!(report(&client, again).await?.outcome() == SignalOutcome::AlreadyKnown);
+        // Said again in other words, too.
+        let other = RecordProviderSignalRequest {
+            request_id: format!("other {n}"),
+            provider_event_id: format!("other {n}").replace(' ', "-"),
+            provider_time: None,
+            ..said
+        };
+        ensure!(report(&client, other).await?.outcome() == SignalOutcome::AlreadyKnown);
+    }
+    let paid = payment_that(&client, &payment_id, |payment| payment.refunded == Some(money(800))).await?;
+    ensure!(paid.status() == PaymentStatus::PartiallyRefunded, "{paid:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_report_that_cannot_be_true_is_not_believed_and_the_answer_says_why() -> Result<()> {
+    let shop = Shared::shop();
+    let client = shop.client().await;
+    let order = buy(&shop, "tok_refund_fails_1").await?;
+    let payment_id = order.payment_ids.first().context("a payment")?.clone();
+    client.shop().payments.refund_payment(refund(&payment_id, "r1", Some(400))).await?;
+    payment_that(&client, &payment_id, |payment| {
+        !payment.refunds.is_empty() && payment.refundable == Some(money(TOTAL))
+    })
+    .await?;
+    let key = format!("{payment_id}:refund:1");
+    let never = format!("{payment_id}:refund:9");
+    for (id, key, amount, reason) in [
+        ("amount", &*key, 399, "PROVIDER_AMOUNT_MISMATCH"),
+        ("never", &*never, 400, "PROVIDER_OPERATION_UNKNOWN"),
+        ("too-much", "re_1", TOTAL + 1, "AMOUNT_EXCEEDS_CAPTURED"),
+    ] {
+        let said = reported(&payment_id, id, key, amount);
+        let answer = report(&client, said.clone()).await?;
+        ensure!(answer.outcome() == SignalOutcome::NotBelieved, "{id}: {answer:?}");
+        ensure!(answer.reason == reason && !answer.detail.is_empty(), "{id}: {answer:?}");
+        ensure!(report(&client, said).await? == answer, "{id}: the same request has another answer");
+    }
+    // A clock that is far ahead would be the newest for years.
+    let soon = std::time::SystemTime::now() + std::time::Duration::from_secs(3_600);
+    let early = RecordProviderSignalRequest {
+        provider_time: Some(soon.into()),
+        ..reported(&payment_id, "early", &key, 400)
+    };
+    let refused = refusal(client.shop().payments.record_provider_signal(early).await);
+    ensure!((refused.code, &*refused.field) == (Code::InvalidArgument, "provider_time"), "{refused:?}");
+    // An operator's word that names no time counts, whatever was reported about other calls and when.
+    let soon = std::time::SystemTime::now() + std::time::Duration::from_secs(90);
+    let other = RecordProviderSignalRequest {
+        provider_event_id: "held".into(),
+        kind: ProviderSignalKind::Authorized.into(),
+        provider_key: String::new(),
+        provider_time: Some(soon.into()),
+        ..reported(&payment_id, "held", "", TOTAL)
+    };
+    ensure!(report(&client, other).await?.outcome() == SignalOutcome::AlreadyKnown);
+    ensure!(
+        report(&client, reported(&payment_id, "true", &key, 400)).await?.outcome() == SignalOutcome::Applied
+    );
+    payment_that(&client, &payment_id, |payment| payment.refunded == Some(money(400))).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_refund_at_the_providers_own_site_is_booked() -> Result<()> {
+    let shop = Shared::shop();
+    let client = shop.client().await;
+    let order = buy(&shop, "tok_refund").await?;
+    let payment_id = order.payment_ids.first().context("a payment")?.clone();
+    let said = report(&client, reported(&payment_id, "evt_1", "re_77", 600)).await?;
+    ensure!(said.outcome() == SignalOutcome::Applied, "{said:?}");
+    let paid = payment_when(&client, &payment_id, PaymentStatus::PartiallyRefunded).await?;
+    ensure!((paid.refunded, paid.refundable) == (Some(money(600)), Some(money(400))), "{:?}", paid.refunds);
+    ensure!(paid.refunds.len() == 1 && paid.refunds[0].provider_key == "re_77", "{:?}", paid.refunds);
+    let refused =
+        refusal(client.shop().payments.refund_payment(refund(&payment_id, "more", Some(401))).await);
+    ensure!(refused.reason == "AMOUNT_EXCEEDS_CAPTURED", "{refused:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_late_yes_pays_an_order_that_waits_for_just_that() -> Result<()> {
+    let shop = Shared::shop();
+    let order = buy(&shop, "tok_late_yes").await?;
+    ensure!(order.status() == OrderStatus::Confirmed, "{order:?}");
+    ensure!(order.payment_ids.len() == 1, "{order:?}");
+    ensure!(charges(&shop, &order.order_id) == [1, 1]);
+    let client = shop.client().await;
+    payment_when(&client, &order.payment_ids[0], PaymentStatus::Captured).await?;
+    Ok(())
+}
+
+/// A part goes back by hand between two tries of the reversal.
+#[tokio::test]
+async fn a_cancellation_gives_back_what_is_left_by_then() -> Result<()> {
+    let shop = Shared::shop();
+    let client = shop.client().await;
+    let order = buy(&shop, "tok_refund_fails_1").await?;
+    let payment_id = order.payment_ids.first().context("a payment")?.clone();
+    let cancel = CancelOrderRequest {
+        request_id: "cancel".into(),
+        order_id: order.order_id.clone(),
+        reason: CancelReason::Customer.into(),
+        ..CancelOrderRequest::default()
+    };
+    client.shop().orders.cancel_order(cancel).await?;
+    payment_that(&client, &payment_id, |payment| {
+        payment.refunds.iter().any(|refund| refund.status() == RefundStatus::Failed)
+    })
+    .await?;
+    client.shop().payments.refund_payment(refund(&payment_id, "by hand", Some(400))).await?;
+    let get = GetOrderRequest { order_id: order.order_id, ..GetOrderRequest::default() };
+    until(async || {
+        let order =
+            client.shop().orders.get_order(get.clone()).await?.into_inner().order.context("an order")?;
+        Ok((order.status() == OrderStatus::Cancelled).then_some(()))
+    })
+    .await?;
+    let paid = payment_when(&client, &payment_id, PaymentStatus::Refunded).await?;
+    let back: Vec<_> = paid.refunds.iter().map(|refund| (refund.amount.clone(), refund.status())).collect();
+    ensure!(
+        back == [
+            (Some(money(TOTAL)), RefundStatus::Failed),
+            (Some(money(400)), RefundStatus::Succeeded),
+            (Some(money(600)), RefundStatus::Succeeded),
+        ],
+        "{back:?}"
+    );
+    // Nobody takes it again.
+    let capture = CapturePaymentRequest { request_id: "again".into(), payment_id, ..Default::default() };
+    let refused = refusal(client.shop().payments.capture_payment(capture).await);
+    ensure!(refused == Refusal::new(Code::FailedPrecondition, "PAYMENT_GIVEN_UP", ""), "{refused:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_does_not_pay_in_time_is_told_so() -> Result<()> {
+    let shop = TestShop::start_with(Setup::default().holding_for(4));
+    let client = shop.client().await;
+    sell(&client, "TIME", 2).await?;
+    let order = place(&client, order("ord_TIME", "TIME", 2, "tok_decline_retryable")).await?;
+    ensure!(order.status() == OrderStatus::Cancelled, "{order:?}");
+    ensure!(order.cancel_reason() == CancelReason::PaymentTimeout, "{order:?}");
+    shop.finish();
+    Ok(())
+}
+
+/// An order whose first payment was declined and that may be paid otherwise.
+async fn waiting(client: &Client, name: &str) -> Result<String> {
+    let sku = format!("{name}-{}", unique());
+    sell(client, &sku, 2).await?;
+    let wanted: CreateOrderRequest = order(&format!("ord_{sku}"), &sku, 2, "tok_decline_retryable");
+    let placed = client.shop().orders.create_order(wanted).await?.into_inner();
+    let get = GetOrderRequest {
+        min_position: placed.position.into_iter().collect(),
+        order_id: placed.order_id.clone(),
+    };
+    until(async || {
+        let order: Order =
+            client.shop().orders.get_order(get.clone()).await?.into_inner().order.context("an order")?;
+        Ok((order.status() == OrderStatus::AwaitingPayment).then_some(()))
+    })
+    .await?;
+    Ok(placed.order_id)
+}
+
+async fn payment_that(client: &Client, payment_id: &str, is: impl Fn(&Payment) -> bool) -> Result<Payment> {
+    let get = GetPaymentRequest { payment_id: payment_id.to_owned(), ..GetPaymentRequest::default() };
+    until(async || {
+        let answer = client.shop().payments.get_payment(get.clone()).await?;
+        Ok(answer.into_inner().payment.filter(|payment| is(payment)))
+    })
+    .await
 }
 
 async fn payment_when(client: &Client, payment_id: &str, status: PaymentStatus) -> Result<Payment> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CancelReason, CheckoutCommand, CheckoutError, CheckoutEvent, CheckoutNeedsAttention, CheckoutResumed,
-    CheckoutStarted, Stage, Step, Timer, Undo,
+    CheckoutSettled, CheckoutStarted, Stage, Step, Timer, Undo,
 };
 use crate::aggregate::cqrs_aggregate;
 use crate::text::REASON;
@@ -37,6 +37,12 @@ pub struct Checkout {
     /// All steps so far, to know one that is told again. A checkout has about five, a troubled one a few dozen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     steps: Vec<Step>,
+    /// A person saw to the money that this stage moves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    money_settled: bool,
+    /// A person saw to the stock that this stage moves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    stock_settled: bool,
 }
 
 impl Checkout {
@@ -100,6 +106,24 @@ impl Checkout {
         self.timer
     }
 
+    /// What the operator said who saw to the money, where one did.
+    pub fn money_settled(&self) -> Option<&str> {
+        self.settled_because(self.money_settled, |settled| settled.money)
+    }
+
+    /// What the operator said who saw to the stock, where one did.
+    pub fn stock_settled(&self) -> Option<&str> {
+        self.settled_because(self.stock_settled, |settled| settled.stock)
+    }
+
+    fn settled_because(&self, is_settled: bool, which: fn(&CheckoutSettled) -> bool) -> Option<&str> {
+        let because = |step: &'_ Step| matches!(step, Step::Settled(settled) if which(settled));
+        match self.steps.iter().rfind(|step| is_settled && because(step))? {
+            Step::Settled(settled) => Some(&settled.reason),
+            _ => None,
+        }
+    }
+
     fn record(&self, step: &Step) -> Result<Vec<CheckoutEvent>, CheckoutError> {
         let step = &step.tidied();
         let told = self.steps.last() == Some(step) || (step.is_once() && self.steps.contains(step));
@@ -111,6 +135,16 @@ impl Checkout {
             // Told again after the process went on: it happened, and happened then.
             Err(_) if self.steps.contains(step) => Ok(vec![]),
             Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn settle(&self, settled: CheckoutSettled) -> Result<Vec<CheckoutEvent>, CheckoutError> {
+        match self.stage.ok_or(CheckoutError::NotFound)? {
+            Stage::NeedsAttention => {
+                REASON.check("reason", &settled.reason)?;
+                Ok(vec![Step::Settled(settled)])
+            }
+            stage => Err(CheckoutError::NotStopped { stage }),
         }
     }
 
@@ -145,14 +179,15 @@ impl Checkout {
             | Step::Reversing(_)
             | Step::Cancelled(_)
             | Step::NeedsAttention(_)
-            | Step::Resumed(_) => Ok(()),
+            | Step::Resumed(_)
+            | Step::Settled(_) => Ok(()),
         }
     }
 
     fn leads_to(&self, step: &Step) -> bool {
         match (self.stage, step.stage()) {
             (None, to) => to == Some(Stage::Started),
-            // No process resumes itself.
+            // No process resumes itself, nor says that a person saw to it.
             (Some(_), None) => false,
             (Some(from), Some(to)) => self.interrupted.unwrap_or(from).may_go_to(to),
         }
@@ -185,6 +220,11 @@ impl Checkout {
         if secured >= total { Ok(()) } else { Err(CheckoutError::NotCovered { secured, total }) }
     }
 
+    /// What was seen to by hand was what this part of the process moves, and no later one.
+    fn settle_nothing(&mut self) {
+        (self.money_settled, self.stock_settled) = (false, false);
+    }
+
     fn move_on(&mut self, step: &Step) {
         match step.stage() {
             Some(Stage::NeedsAttention) => {
@@ -202,6 +242,7 @@ impl Checkout {
     }
 
     fn undoing(&mut self, reason: CancelReason, undo: &[Undo]) {
+        self.settle_nothing();
         self.reason = Some(reason);
         self.undo = undo.to_vec();
     }
@@ -223,7 +264,8 @@ impl Step {
             | Self::Reversing(_)
             | Self::Cancelled(_)
             | Self::NeedsAttention(_)
-            | Self::Resumed(_) => false,
+            | Self::Resumed(_)
+            | Self::Settled(_) => false,
         }
     }
 
@@ -240,7 +282,7 @@ impl Step {
             Self::Compensating(step) => step.timer,
             Self::Reversing(step) => step.timer,
             Self::Resumed(step) => step.timer,
-            Self::Done(_) | Self::Cancelled(_) | Self::NeedsAttention(_) => None,
+            Self::Done(_) | Self::Cancelled(_) | Self::NeedsAttention(_) | Self::Settled(_) => None,
         }
     }
 }
@@ -259,6 +301,9 @@ impl Aggregate for Checkout {
         match command {
             CheckoutCommand::Record(step) => self.record(step),
             CheckoutCommand::Resume { reason } => self.resume(reason),
+            CheckoutCommand::Settle { money, stock, reason } => {
+                self.settle(CheckoutSettled { money: *money, stock: *stock, reason: reason.clone() })
+            }
         }
     }
 
@@ -280,11 +325,12 @@ impl Aggregate for Checkout {
             Step::Compensating(step) => self.undoing(step.reason, &step.undo),
             Step::Reversing(step) => self.undoing(step.reason, &step.undo),
             Step::Cancelled(cancelled) => self.undoing(cancelled.reason, &[]),
-            Step::StockHeld(_)
-            | Step::StockCommitted(_)
-            | Step::Done(_)
-            | Step::NeedsAttention(_)
-            | Step::Resumed(_) => {}
+            Step::Done(_) => self.settle_nothing(),
+            Step::Settled(settled) => {
+                self.money_settled |= settled.money;
+                self.stock_settled |= settled.stock;
+            }
+            Step::StockHeld(_) | Step::StockCommitted(_) | Step::NeedsAttention(_) | Step::Resumed(_) => {}
         }
     }
 

@@ -41,6 +41,8 @@ events! {
         NeedsAttention(CheckoutNeedsAttention) = 1,
         /// The operator looked: go on where it stopped.
         Resumed(CheckoutResumed) = 1,
+        /// The operator saw to what stopped it: go on after that.
+        Settled(CheckoutSettled) = 1,
     }
 }
 
@@ -60,6 +62,7 @@ impl CheckoutEvent {
             Self::Resumed(resumed) => {
                 resumed.reason = resumed.reason.take().map(|reason| REASON.tidy(&reason).into_owned());
             }
+            Self::Settled(settled) => settled.reason = REASON.tidy(&settled.reason).into_owned(),
             Self::Started(_)
             | Self::StockHeld(_)
             | Self::PaymentPending(_)
@@ -267,4 +270,18 @@ pub struct CheckoutResumed {
     /// See [`Timer`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timer: Option<Timer>,
+}
+
+/// The operator saw to what stopped the process, by hand: it goes on at the stage where it stopped, and takes this as
+/// done. Who it was is in the record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckoutSettled {
+    /// Money that was to be taken counts as taken, money that was to be let go or given back as gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub money: bool,
+    /// The stock items count as having followed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stock: bool,
+    /// What the operator found or did.
+    pub reason: String,
 }

@@ -64,4 +64,13 @@ pub enum CheckoutCommand {
         /// What the operator found or did.
         reason: String,
     },
+    /// Go on where you stopped, and take this as done by hand (operator).
+    Settle {
+        /// What had to be taken, let go or given back.
+        money: bool,
+        /// What the stock items had to do.
+        stock: bool,
+        /// What the operator found or did.
+        reason: String,
+    },
 }

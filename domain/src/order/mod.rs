@@ -22,8 +22,8 @@ pub use checkout_error::CheckoutError;
 pub use checkout_events::{
     CheckoutAwaitingCustomer, CheckoutCancelled, CheckoutCompensating, CheckoutDone, CheckoutEvent,
     CheckoutNeedsAttention, CheckoutPaymentPending, CheckoutPaymentSecured, CheckoutPaymentUnknown,
-    CheckoutResumed, CheckoutReversing, CheckoutStarted, CheckoutStockCommitted, CheckoutStockHeld, Step,
-    Timer, TimerKind, Undo,
+    CheckoutResumed, CheckoutReversing, CheckoutSettled, CheckoutStarted, CheckoutStockCommitted,
+    CheckoutStockHeld, Step, Timer, TimerKind, Undo,
 };
 pub use commands::{CheckoutCommand, Command};
 pub use error::Error;

@@ -15,7 +15,7 @@
 //! | Reversing | Reversing (another list), Cancelled |
 //! | Cancelled | Compensating (F-11: a payment succeeded late) |
 //! | any but Done and Cancelled | NeedsAttention |
-//! | NeedsAttention | Resumed (back to where it was, by an operator), and wherever that stage may go |
+//! | NeedsAttention | Resumed or Settled (back to where it was, by an operator), and wherever that stage may go |
 //!
 //! What a stored reply implies need not be recorded, so a run may skip StockHeld, PaymentPending of its first
 //! attempt, and StockCommitted; PaymentSecured it may not, because money is never assumed. PaymentSecured may be
@@ -140,7 +140,7 @@ impl Stage {
 }
 
 impl Step {
-    /// The stage that this step leads to; `None` for [`Step::Resumed`], which leads back.
+    /// The stage that this step leads to; `None` for [`Step::Resumed`] and [`Step::Settled`], which lead back.
     pub const fn stage(&self) -> Option<Stage> {
         match self {
             Self::Started(_) => Some(Stage::Started),
@@ -155,7 +155,7 @@ impl Step {
             Self::Reversing(_) => Some(Stage::Reversing),
             Self::Cancelled(_) => Some(Stage::Cancelled),
             Self::NeedsAttention(_) => Some(Stage::NeedsAttention),
-            Self::Resumed(_) => None,
+            Self::Resumed(_) | Self::Settled(_) => None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ProviderOperation;
 use crate::{Currency, OrderId, PaymentId, Timestamp};
 
 /// A command for a [`PaymentIntent`](super::PaymentIntent).
@@ -42,8 +43,49 @@ pub enum Command {
     RequestRefund {
         /// Names this refund within the payment; one refund is made once.
         refund_id: String,
+        /// How much; all that is left where absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        amount_minor: Option<i64>,
+    },
+    /// Set captured money aside for a refund that is yet to be made.
+    ReserveRefund {
+        /// Names the refund within the payment.
+        refund_id: String,
         /// How much.
         amount_minor: i64,
+    },
+    /// The money that was set aside for a refund need not go back.
+    ReleaseRefund {
+        /// The refund.
+        refund_id: String,
+    },
+    /// Give all back that was captured and is not back yet, whoever it was set aside for: the order is undone.
+    RequestReversal {
+        /// Names this refund within the payment.
+        refund_id: String,
+    },
+    /// Nothing more is to be captured, where a void can let nothing go any more: a part was taken (checkout).
+    GiveUp,
+    /// Money that came after a decline is wanted after all (checkout).
+    AcceptLate,
+    /// What is left to be captured was taken another way (operator, through a process).
+    SettleCapture {
+        /// What the operator found or did.
+        reason: String,
+    },
+    /// A refund was made another way (operator, through a process).
+    SettleRefund {
+        /// The refund.
+        refund_id: String,
+        /// How much it is of.
+        amount_minor: i64,
+        /// What the operator found or did.
+        reason: String,
+    },
+    /// Nothing is held or owed any more (operator, through a process).
+    Settle {
+        /// What the operator found or did.
+        reason: String,
     },
     /// Let the authorisation go, whether or not it is known to have succeeded.
     RequestVoid,
@@ -51,11 +93,14 @@ pub enum Command {
     RecordSignal {
         /// The provider's id of this report.
         provider_event_id: String,
-        /// The key of the call it is about.
+        /// The key of the call it is about; empty where the provider does not say.
         key: String,
+        /// What sort of call it is about, for a report without a key.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        operation: Option<ProviderOperation>,
         /// What it says.
         answer: Answer,
-        /// The provider's order of its reports about this payment.
+        /// The provider's order of its reports about one call; 0 where it does not say.
         sequence: u64,
     },
 }

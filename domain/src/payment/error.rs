@@ -31,6 +31,9 @@ pub enum Error {
     /// Text that cannot be the provider's id of a report.
     #[error("a provider event id has 1 to 255 visible ASCII characters")]
     ProviderEventId,
+    /// Text that cannot be the provider's key of a call.
+    #[error("a provider key has 1 to 256 visible ASCII characters")]
+    ProviderKey,
     /// The provider is busy with this payment.
     #[error("the provider has not yet answered {key}")]
     OperationInFlight {
@@ -66,6 +69,27 @@ pub enum Error {
         asked: i64,
         /// How much is left.
         left: i64,
+    },
+    /// All of it is back, or about to be.
+    #[error("nothing is left to refund")]
+    NothingToRefund,
+    /// The money is being let go or given back.
+    #[error("the order is undone, and its money let go or given back")]
+    GivenUp,
+    /// More calls than a payment has.
+    #[error("the provider was asked for too much in this payment's name")]
+    TooManyOperations,
+    /// A report that names no call, where there are several.
+    #[error("the payment has several operations of the kind {}: name one by its provider key", .operation.name())]
+    ProviderKeyNeeded {
+        /// The kind.
+        operation: ProviderOperation,
+    },
+    /// Something later was heard about the same call.
+    #[error("a later report about {key} was received")]
+    OlderReport {
+        /// The call.
+        key: String,
     },
     /// One refund id, two amounts.
     #[error("refund {refund_id} is of {amount_minor}")]
@@ -124,6 +148,12 @@ impl Refusal for Error {
             Self::NotVoidable { .. } => "PAYMENT_NOT_VOIDABLE",
             Self::ExceedsAuthorized { .. } => "AMOUNT_EXCEEDS_AUTHORIZED",
             Self::ExceedsCaptured { .. } => "AMOUNT_EXCEEDS_CAPTURED",
+            Self::ProviderKey => "PROVIDER_KEY_INVALID",
+            Self::NothingToRefund => "NOTHING_TO_REFUND",
+            Self::GivenUp => "PAYMENT_GIVEN_UP",
+            Self::TooManyOperations => "PAYMENT_OPERATIONS_EXHAUSTED",
+            Self::ProviderKeyNeeded { .. } => "PROVIDER_KEY_NEEDED",
+            Self::OlderReport { .. } => "PROVIDER_REPORT_OLDER",
             Self::RefundIdReused { .. } => "REFUND_ID_REUSED",
             Self::UnknownOperation { .. } => "PROVIDER_OPERATION_UNKNOWN",
             Self::AnswerMismatch { .. } => "PROVIDER_ANSWER_MISMATCH",
@@ -134,9 +164,11 @@ impl Refusal for Error {
 
     fn family(&self) -> RefusalFamily {
         match self {
-            Self::Amount { .. } | Self::MethodToken | Self::RefundId | Self::ProviderEventId => {
-                RefusalFamily::Invalid
-            }
+            Self::Amount { .. }
+            | Self::MethodToken
+            | Self::RefundId
+            | Self::ProviderEventId
+            | Self::ProviderKey => RefusalFamily::Invalid,
             Self::Text(error) => error.family(),
             Self::NotFound => RefusalFamily::NotFound,
             Self::AlreadyExists => RefusalFamily::AlreadyExists,
@@ -145,6 +177,11 @@ impl Refusal for Error {
             | Self::NotVoidable { .. }
             | Self::ExceedsAuthorized { .. }
             | Self::ExceedsCaptured { .. }
+            | Self::NothingToRefund
+            | Self::GivenUp
+            | Self::TooManyOperations
+            | Self::ProviderKeyNeeded { .. }
+            | Self::OlderReport { .. }
             | Self::RefundIdReused { .. }
             | Self::UnknownOperation { .. }
             | Self::AnswerMismatch { .. }
@@ -160,7 +197,8 @@ impl Refusal for Error {
             Self::MethodToken => "payment_method_token",
             Self::RefundId | Self::RefundIdReused { .. } => "refund_id",
             Self::ProviderEventId => "provider_event_id",
-            Self::UnknownOperation { .. } => "key",
+            Self::ProviderKey | Self::ProviderKeyNeeded { .. } => "provider_key",
+            Self::UnknownOperation { .. } | Self::OlderReport { .. } => "key",
             Self::AnswerMismatch { .. } | Self::AmountMismatch { .. } | Self::Contradiction { .. } => {
                 "answer"
             }
@@ -168,6 +206,9 @@ impl Refusal for Error {
             | Self::AlreadyExists
             | Self::OperationInFlight { .. }
             | Self::NotAuthorized { .. }
+            | Self::NothingToRefund
+            | Self::GivenUp
+            | Self::TooManyOperations
             | Self::NotVoidable { .. } => return None,
         };
         Some(field.to_owned())

@@ -41,6 +41,24 @@ events! {
         SucceededLate(PaymentSucceededLate) = 1,
         /// The provider reported something by itself.
         SignalReceived(ProviderSignalReceived) = 1,
+        /// Money is set aside to go back; nobody else can have it.
+        RefundReserved(RefundReserved) = 1,
+        /// It need not go back after all.
+        RefundReservationReleased(RefundReservationReleased) = 1,
+        /// What was reported cannot be true, given what is known.
+        SignalDisbelieved(ProviderSignalDisbelieved) = 1,
+        /// Money went back at the provider's own site.
+        ExternalRefund(ExternalRefundRecorded) = 1,
+        /// Money that came late is wanted after all.
+        AcceptedLate(PaymentAcceptedLate) = 1,
+        /// A person says that the rest was taken another way.
+        CaptureSettled(PaymentCaptureSettled) = 1,
+        /// A person says that a refund was made another way.
+        RefundSettled(RefundSettled) = 1,
+        /// A person says that nothing is held or owed any more.
+        Settled(PaymentSettled) = 1,
+        /// The rest of it is not wanted any more.
+        GivenUp(PaymentGivenUp) = 1,
     }
 }
 
@@ -126,6 +144,9 @@ pub struct PaymentCaptureFailed {
     pub key: String,
     /// The provider's word for it.
     pub code: String,
+    /// How much was not taken; absent where the record is older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount_minor: Option<i64>,
 }
 
 /// The hold is to go.
@@ -155,6 +176,9 @@ pub struct RefundRequested {
     pub refund_id: String,
     /// How much.
     pub amount_minor: i64,
+    /// It takes back all that there was: nothing of this payment is wanted any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reversal: bool,
 }
 
 /// The money went back.
@@ -177,6 +201,9 @@ pub struct RefundFailed {
     pub refund_id: String,
     /// The provider's word for it.
     pub code: String,
+    /// How much did not go back; absent where the record is older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount_minor: Option<i64>,
 }
 
 /// The provider holds money for a payment that was declined or voided: it has to be let go.
@@ -197,4 +224,83 @@ pub struct ProviderSignalReceived {
     pub key: String,
     /// The provider's order of its reports.
     pub sequence: u64,
+    /// Whether the provider said so itself; else the sequence orders nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stamped: bool,
 }
+
+/// Money is set aside to go back under this refund, before anything else is done about it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RefundReserved {
+    /// Names the refund within the payment.
+    pub refund_id: String,
+    /// How much.
+    pub amount_minor: i64,
+}
+
+/// What was set aside need not go back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RefundReservationReleased {
+    /// Which refund.
+    pub refund_id: String,
+}
+
+/// The report before this event is not believed, and changes nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProviderSignalDisbelieved {
+    /// The rule that it breaks, such as `PROVIDER_AMOUNT_MISMATCH`.
+    pub reason: String,
+    /// The same for people.
+    pub detail: String,
+}
+
+/// The provider gave money back that we did not ask it to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExternalRefundRecorded {
+    /// The provider's key of that refund; its report's id where it names none.
+    pub key: String,
+    /// How much.
+    pub amount_minor: i64,
+}
+
+/// The money that came late is wanted: an order waits for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PaymentAcceptedLate {
+    /// The call that brought it.
+    pub key: String,
+    /// How much is held.
+    pub amount_minor: i64,
+}
+
+/// What was left to be taken counts as taken. Who said so is in the record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PaymentCaptureSettled {
+    /// How much.
+    pub amount_minor: i64,
+    /// What the operator found or did.
+    pub reason: String,
+}
+
+/// A refund counts as made. Who said so is in the record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RefundSettled {
+    /// Which refund.
+    pub refund_id: String,
+    /// How much of it went back out of this payment.
+    pub amount_minor: i64,
+    /// What the operator found or did.
+    pub reason: String,
+}
+
+/// Nothing is held any more, and what was taken counts as given back. Who said so is in the record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PaymentSettled {
+    /// How much counts as given back by this.
+    pub amount_minor: i64,
+    /// What the operator found or did.
+    pub reason: String,
+}
+
+/// A part was taken, so that the rest cannot be let go; but it is not wanted any more, and never captured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PaymentGivenUp {}

@@ -4,16 +4,18 @@
 //! Authorizing ⇄ OutcomeUnknown → Authorized → PartiallyCaptured → Captured → PartiallyRefunded → Refunded
 //!      └──────────────┴→ Declined      └→ Voided
 //! Declined or Voided → SucceededLate → Voided (F-11, and where an authorisation may have overtaken its void)
+//! Declined → SucceededLate → Authorized (where an order still waits for it)
 //! ```
 //!
-//! Always: captured ≤ authorised, refunded ≤ captured, at most one provider operation in flight.
+//! Always: captured ≤ authorised, refunded ≤ captured, at most one provider operation in flight; and no more is
+//! promised to go back than is left ([`account`](super::account)).
 
 use serde::{Deserialize, Serialize};
 
 use super::status::Phase;
 use super::{
     Command, Error, Event, Operation, OperationState, PaymentInitiated, ProviderOperation,
-    ProviderOperationStarted, ProviderSignalReceived,
+    ProviderOperationStarted, RefundReserved, RefundSettled, SetAside,
 };
 use crate::aggregate::cqrs_aggregate;
 use crate::{Aggregate, Currency, OrderId, PaymentId, StreamKind, Timestamp};
@@ -36,18 +38,36 @@ pub struct PaymentIntent {
     /// Every call to the provider, oldest first. Only the last one may be in flight.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) operations: Vec<Operation>,
-    /// The provider's reports that were received. A payment gets a handful, so they are kept for good.
+    /// The provider's last reports that were received, by their ids; a payment gets a handful. One that is so old that
+    /// it is no longer here is known by what it says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) signals: Vec<String>,
-    /// The newest of them in the provider's own order.
+    /// The newest of them in the provider's own order. Nothing is decided by it: each call has its own order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sequence: Option<u64>,
+    /// Set aside for refunds that are yet to be made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) reserved: Vec<SetAside>,
+    /// Refunds that a person saw to another way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) settled: Vec<SetAside>,
+    /// All of it is to go back: the order is undone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) reversed: bool,
 }
+
+/// How many reports are known by their ids.
+const SIGNALS_MAX: usize = 100;
 
 impl PaymentIntent {
     /// The provider operation in flight, for whoever carries it out.
     pub fn open_operation(&self) -> Option<&Operation> {
         self.operations.iter().rfind(|operation| operation.is_open())
+    }
+
+    /// Every call to the provider, oldest first, and the refunds that it made without being asked.
+    pub fn operations(&self) -> &[Operation] {
+        &self.operations
     }
 
     /// The operation with this key.
@@ -114,7 +134,7 @@ impl PaymentIntent {
         let captured = |op: &Operation| {
             op.operation == ProviderOperation::Capture && op.state == OperationState::Succeeded
         };
-        self.operations.iter().any(captured)
+        self.captured_minor > 0 || self.operations.iter().any(captured)
     }
 
     fn started(&mut self, event: &ProviderOperationStarted) {
@@ -128,6 +148,9 @@ impl PaymentIntent {
             refund_id: event.refund_id.clone(),
             state: OperationState::Open,
             blind: event.operation == ProviderOperation::Void && self.phase == Some(Phase::Initiated),
+            code: None,
+            reported: None,
+            external: false,
         });
     }
 
@@ -158,8 +181,20 @@ impl PaymentIntent {
         }
     }
 
+    fn failed(&mut self, key: &str, code: &str, amount_minor: Option<i64>) {
+        self.set(key, OperationState::Failed);
+        // Records without an amount are those of programs that kept no code: what they folded stays as it is.
+        if let Some(operation) = self.known_mut(key).filter(|_| amount_minor.is_some()) {
+            operation.code = Some(code.to_owned());
+        }
+    }
+
+    fn known_mut(&mut self, key: &str) -> Option<&mut Operation> {
+        self.operations.iter_mut().find(|operation| operation.key == key)
+    }
+
     fn set(&mut self, key: &str, state: OperationState) {
-        if let Some(operation) = self.operations.iter_mut().find(|operation| operation.key == key) {
+        if let Some(operation) = self.known_mut(key) {
             operation.state = state;
         }
     }
@@ -196,11 +231,21 @@ impl Aggregate for PaymentIntent {
             Command::RequestRefund { refund_id, amount_minor } => {
                 self.request_refund(refund_id, *amount_minor)
             }
+            Command::ReserveRefund { refund_id, amount_minor } => {
+                self.reserve_refund(refund_id, *amount_minor)
+            }
+            Command::ReleaseRefund { refund_id } => self.release_refund(refund_id),
+            Command::RequestReversal { refund_id } => self.request_reversal(refund_id),
+            Command::GiveUp => self.give_up(),
+            Command::AcceptLate => self.accept_late(),
+            Command::SettleCapture { reason } => self.settle_capture(reason),
+            Command::SettleRefund { refund_id, amount_minor, reason } => {
+                self.settle_refund(refund_id, *amount_minor, reason)
+            }
+            Command::Settle { reason } => self.settle(reason),
             Command::RequestVoid => self.request_void(),
-            Command::RecordSignal { provider_event_id, key, answer, sequence } => {
-                let (provider_event_id, key) = (provider_event_id.clone(), key.clone());
-                let signal = ProviderSignalReceived { provider_event_id, key, sequence: *sequence };
-                self.record_signal(&signal, answer)
+            Command::RecordSignal { provider_event_id, key, operation, answer, sequence } => {
+                self.record_signal(provider_event_id, key, *operation, answer, *sequence)
             }
         }
     }
@@ -221,12 +266,13 @@ impl Aggregate for PaymentIntent {
                 self.hold(Phase::Declined, 0, None);
             }
             Event::OutcomeUnknown(unknown) => self.set(&unknown.key, OperationState::Unknown),
-            Event::CaptureRequested(_) | Event::VoidRequested(_) | Event::RefundRequested(_) => {}
+            Event::CaptureRequested(_) | Event::VoidRequested(_) | Event::SignalDisbelieved(_) => {}
+            Event::RefundRequested(requested) => self.reversed |= requested.reversal,
             Event::Captured(captured) => {
                 self.set(&captured.key, OperationState::Succeeded);
                 self.captured_minor = self.captured_minor.saturating_add(captured.amount_minor);
             }
-            Event::CaptureFailed(failed) => self.set(&failed.key, OperationState::Failed),
+            Event::CaptureFailed(failed) => self.failed(&failed.key, &failed.code, failed.amount_minor),
             Event::Voided(voided) => {
                 self.set(&voided.key, OperationState::Succeeded);
                 self.supersede();
@@ -240,15 +286,63 @@ impl Aggregate for PaymentIntent {
             Event::RefundSucceeded(refunded) => {
                 self.set(&refunded.key, OperationState::Succeeded);
                 self.refunded_minor = self.refunded_minor.saturating_add(refunded.amount_minor);
+                self.spend(&refunded.refund_id);
             }
-            Event::RefundFailed(failed) => self.set(&failed.key, OperationState::Failed),
+            Event::RefundFailed(failed) => self.failed(&failed.key, &failed.code, failed.amount_minor),
             Event::SucceededLate(late) => {
                 self.set(&late.key, OperationState::Succeeded);
                 self.hold(Phase::SucceededLate, late.amount_minor, None);
             }
             Event::SignalReceived(signal) => {
+                if self.signals.len() >= SIGNALS_MAX {
+                    self.signals.remove(0);
+                }
                 self.signals.push(signal.provider_event_id.clone());
                 self.sequence = self.sequence.max(Some(signal.sequence));
+                if let Some(operation) = self.known_mut(&signal.key).filter(|_| signal.stamped) {
+                    operation.reported = operation.reported.max(Some(signal.sequence));
+                }
+            }
+            Event::RefundReserved(RefundReserved { refund_id, amount_minor }) => {
+                let (refund_id, amount_minor) = (refund_id.clone(), *amount_minor);
+                self.reserved.push(SetAside { refund_id, amount_minor });
+            }
+            Event::RefundReservationReleased(released) => self.spend(&released.refund_id),
+            Event::ExternalRefund(refund) => {
+                self.refunded_minor = self.refunded_minor.saturating_add(refund.amount_minor);
+                self.operations.push(Operation {
+                    operation: ProviderOperation::Refund,
+                    key: refund.key.clone(),
+                    amount_minor: refund.amount_minor,
+                    refund_id: None,
+                    state: OperationState::Succeeded,
+                    blind: false,
+                    code: None,
+                    reported: None,
+                    external: true,
+                });
+            }
+            Event::GivenUp(_) => self.reversed = true,
+            Event::AcceptedLate(accepted) => self.hold(Phase::Authorized, accepted.amount_minor, None),
+            Event::CaptureSettled(settled) => {
+                self.captured_minor = self.captured_minor.saturating_add(settled.amount_minor);
+                self.close(|operation| operation.operation == ProviderOperation::Capture);
+            }
+            Event::RefundSettled(RefundSettled { refund_id, amount_minor, reason: _ }) => {
+                self.refunded_minor = self.refunded_minor.saturating_add(*amount_minor);
+                self.close(|operation| operation.refund_id.as_ref() == Some(refund_id));
+                self.spend(refund_id);
+                let (refund_id, amount_minor) = (refund_id.clone(), *amount_minor);
+                self.settled.push(SetAside { refund_id, amount_minor });
+            }
+            Event::Settled(settled) => {
+                self.refunded_minor = self.refunded_minor.saturating_add(settled.amount_minor);
+                self.close(|_| true);
+                self.reserved.clear();
+                self.reversed = true;
+                if !self.has_captured() {
+                    self.hold(Phase::Voided, 0, None);
+                }
             }
         }
     }
@@ -258,7 +352,8 @@ impl Aggregate for PaymentIntent {
         size_of::<Self>()
             + size_of::<PaymentInitiated>()
             + 128
-            + self.operations.capacity() * (size_of::<Operation>() + 48)
+            + self.operations.capacity() * (size_of::<Operation>() + 80)
+            + (self.reserved.capacity() + self.settled.capacity()) * (size_of::<SetAside>() + 64)
             + signals
     }
 }

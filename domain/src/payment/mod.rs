@@ -3,6 +3,7 @@
 //! Every call to a provider is written down before it is made, under a key that never changes, so that after a
 //! crash the provider can be asked what became of it.
 
+mod account;
 mod commands;
 mod error;
 mod events;
@@ -10,20 +11,25 @@ mod intent;
 mod operation;
 mod outcome;
 mod requests;
+mod signal;
 mod status;
 #[cfg(test)]
 mod tests;
 mod token;
 
+pub use account::SetAside;
 pub use commands::{Answer, Command};
 pub use error::Error;
 pub use events::{
-    Event, PaymentAuthorized, PaymentCaptureFailed, PaymentCaptureRequested, PaymentCaptured,
-    PaymentDeclined, PaymentInitiated, PaymentOutcomeUnknown, PaymentSucceededLate, PaymentVoidFailed,
-    PaymentVoidRequested, PaymentVoided, ProviderOperationStarted, ProviderSignalReceived, RefundFailed,
-    RefundRequested, RefundSucceeded,
+    Event, ExternalRefundRecorded, PaymentAcceptedLate, PaymentAuthorized, PaymentCaptureFailed,
+    PaymentCaptureRequested, PaymentCaptureSettled, PaymentCaptured, PaymentDeclined, PaymentGivenUp,
+    PaymentInitiated, PaymentOutcomeUnknown, PaymentSettled, PaymentSucceededLate, PaymentVoidFailed,
+    PaymentVoidRequested, PaymentVoided, ProviderOperationStarted, ProviderSignalDisbelieved,
+    ProviderSignalReceived, RefundFailed, RefundRequested, RefundReservationReleased, RefundReserved,
+    RefundSettled, RefundSucceeded,
 };
 pub use intent::PaymentIntent;
 pub use operation::{Operation, OperationState, ProviderOperation, provider_key};
+pub use signal::Verdict;
 pub use status::PaymentStatus;
 pub use token::{METHOD_TOKEN_MAX, is_method_token};

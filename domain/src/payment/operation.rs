@@ -52,6 +52,15 @@ pub struct Operation {
     /// A void that was asked for while nobody knew whether there was anything to let go.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub blind: bool,
+    /// The provider's word for its refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The newest of the provider's own reports about it, in the provider's order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<u64>,
+    /// The provider did it by itself, or for somebody else than us.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub external: bool,
 }
 
 /// What is known of a call.
@@ -68,6 +77,8 @@ pub enum OperationState {
     Succeeded,
     /// It did not happen.
     Failed,
+    /// A person saw to it another way.
+    Settled,
 }
 
 impl Operation {
@@ -75,7 +86,10 @@ impl Operation {
     pub fn is_open(&self) -> bool {
         match self.state {
             OperationState::Open | OperationState::Unknown => true,
-            OperationState::Superseded | OperationState::Succeeded | OperationState::Failed => false,
+            OperationState::Superseded
+            | OperationState::Succeeded
+            | OperationState::Failed
+            | OperationState::Settled => false,
         }
     }
 
@@ -83,7 +97,10 @@ impl Operation {
     pub fn is_unknown(&self) -> bool {
         match self.state {
             OperationState::Unknown | OperationState::Superseded => true,
-            OperationState::Open | OperationState::Succeeded | OperationState::Failed => false,
+            OperationState::Open
+            | OperationState::Succeeded
+            | OperationState::Failed
+            | OperationState::Settled => false,
         }
     }
 }

@@ -42,14 +42,15 @@ impl PaymentIntent {
         let contradiction = || Error::Contradiction { key: key.to_owned(), answer: answer.name() };
         match (verdict, operation.state) {
             (Verdict::Happened { .. }, OperationState::Succeeded)
-            | (Verdict::DidNot { .. }, OperationState::Failed) => Ok(None),
+            | (Verdict::DidNot { .. }, OperationState::Failed | OperationState::Settled) => Ok(None),
             (Verdict::DidNot { .. }, OperationState::Succeeded) => Err(contradiction()),
             (
                 Verdict::Happened { capture_before },
                 OperationState::Open
                 | OperationState::Unknown
                 | OperationState::Superseded
-                | OperationState::Failed,
+                | OperationState::Failed
+                | OperationState::Settled,
             ) => self.happened(operation, capture_before).map(Some).ok_or_else(contradiction),
             (
                 Verdict::DidNot { code, retryable },
@@ -91,17 +92,20 @@ impl PaymentIntent {
     /// The event of an operation that did not happen; `None` where that changes nothing any more.
     fn did_not(&self, operation: &Operation, code: &str, retryable: bool) -> Option<Event> {
         let (key, code) = (operation.key.clone(), LABEL.tidy(code).into_owned());
+        let amount_minor = Some(operation.amount_minor);
         match operation.operation {
             ProviderOperation::Authorize => match self.phase? {
                 Phase::Initiated => Some(Event::Declined(PaymentDeclined { key, code, retryable })),
                 // Voided before anybody knew: there was nothing to void.
                 Phase::Authorized | Phase::Declined | Phase::Voided | Phase::SucceededLate => None,
             },
-            ProviderOperation::Capture => Some(Event::CaptureFailed(PaymentCaptureFailed { key, code })),
+            ProviderOperation::Capture => {
+                Some(Event::CaptureFailed(PaymentCaptureFailed { key, code, amount_minor }))
+            }
             ProviderOperation::Void => Some(Event::VoidFailed(PaymentVoidFailed { key, code })),
             ProviderOperation::Refund => {
                 let refund_id = operation.refund_id.clone()?;
-                Some(Event::RefundFailed(RefundFailed { key, refund_id, code }))
+                Some(Event::RefundFailed(RefundFailed { key, refund_id, code, amount_minor }))
             }
         }
     }

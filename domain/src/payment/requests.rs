@@ -2,15 +2,17 @@
 
 use super::status::Phase;
 use super::{
-    Answer, Error, Event, Operation, OperationState, PaymentCaptureRequested, PaymentInitiated,
-    PaymentIntent, PaymentOutcomeUnknown, PaymentStatus, PaymentVoidRequested, ProviderOperation,
-    ProviderOperationStarted, ProviderSignalReceived, RefundRequested, is_method_token, provider_key,
+    Error, Event, Operation, OperationState, PaymentCaptureRequested, PaymentInitiated, PaymentIntent,
+    PaymentOutcomeUnknown, PaymentStatus, PaymentVoidRequested, ProviderOperation, ProviderOperationStarted,
+    RefundRequested, is_method_token, provider_key,
 };
 use crate::stream::is_name;
 use crate::text::LABEL;
 
-/// Characters. The longest is a payment's own id and a word, as a checkout names what it takes back.
-const REFUND_ID_MAX: usize = 80;
+/// Characters. The longest is a payment's own id, a word and a number, as a checkout names what it takes back.
+const REFUND_ID_MAX: usize = 96;
+/// How many calls to the provider one payment may ask for over the API. Ordinary ones have two or three.
+const OPERATIONS_MAX: usize = 1_000;
 
 impl PaymentIntent {
     pub(super) fn initiate(&self, wanted: PaymentInitiated) -> Result<Vec<Event>, Error> {
@@ -42,6 +44,9 @@ impl PaymentIntent {
                 return Err(Error::NotAuthorized { status });
             }
         }
+        if self.is_given_up() {
+            return Err(Error::GivenUp);
+        }
         if let Some(open) = self.open_operation() {
             let same = open.operation == ProviderOperation::Capture
                 && amount_minor.is_none_or(|amount| amount == open.amount_minor);
@@ -61,37 +66,54 @@ impl PaymentIntent {
         if amount_minor > left {
             return Err(Error::ExceedsAuthorized { asked: amount_minor, left });
         }
+        if amount_minor < left {
+            // The last capture takes all that is left and is always possible.
+            self.check_room()?;
+        }
         let requested = Event::CaptureRequested(PaymentCaptureRequested { amount_minor });
         Ok(vec![requested, self.start(ProviderOperation::Capture, amount_minor, None)?])
     }
 
-    pub(super) fn request_refund(&self, refund_id: &str, amount_minor: i64) -> Result<Vec<Event>, Error> {
+    pub(super) fn request_refund(
+        &self,
+        refund_id: &str,
+        amount_minor: Option<i64>,
+    ) -> Result<Vec<Event>, Error> {
         self.found()?;
-        if !is_name(refund_id, REFUND_ID_MAX) {
-            return Err(Error::RefundId);
+        check_refund_id(refund_id)?;
+        if let Some(found) = amount_minor.filter(|amount| *amount <= 0) {
+            return Err(Error::Amount { found });
         }
-        if amount_minor <= 0 {
-            return Err(Error::Amount { found: amount_minor });
+        let reserved = self.set_aside(Some(refund_id)).map(|reserved| reserved.amount_minor);
+        let known = self.refund(refund_id);
+        if let Some(amount) = reserved.or(known.map(|known| known.amount_minor))
+            && amount_minor.is_some_and(|asked| asked != amount)
+        {
+            let refund_id = refund_id.to_owned();
+            return Err(Error::RefundIdReused { refund_id, amount_minor: amount });
         }
-        if let Some(known) = self.refund(refund_id) {
-            if known.amount_minor != amount_minor {
-                let (refund_id, amount_minor) = (refund_id.to_owned(), known.amount_minor);
-                return Err(Error::RefundIdReused { refund_id, amount_minor });
-            }
-            if known.state != OperationState::Failed {
-                return Ok(vec![]);
-            }
+        let settled = self.settled.iter().any(|settled| settled.refund_id == refund_id);
+        if settled || known.is_some_and(|known| known.state != OperationState::Failed) {
+            return Ok(vec![]);
         }
         if let Some(open) = self.open_operation() {
             return Err(in_flight(open));
         }
-        let left = self.captured_minor().saturating_sub(self.refunded_minor());
+        let left = self.left_for(refund_id);
+        let amount_minor = amount_minor.or(reserved).unwrap_or(left);
+        if amount_minor == 0 {
+            return Err(Error::NothingToRefund);
+        }
         if amount_minor > left {
             return Err(Error::ExceedsCaptured { asked: amount_minor, left });
         }
+        if reserved.is_none() {
+            self.check_room()?;
+        }
         let refund_id = refund_id.to_owned();
         let started = self.start(ProviderOperation::Refund, amount_minor, Some(refund_id.clone()))?;
-        Ok(vec![Event::RefundRequested(RefundRequested { refund_id, amount_minor }), started])
+        let requested = RefundRequested { refund_id, amount_minor, reversal: false };
+        Ok(vec![Event::RefundRequested(requested), started])
     }
 
     pub(super) fn request_void(&self) -> Result<Vec<Event>, Error> {
@@ -123,35 +145,22 @@ impl PaymentIntent {
             OperationState::Unknown
             | OperationState::Superseded
             | OperationState::Succeeded
-            | OperationState::Failed => vec![],
+            | OperationState::Failed
+            | OperationState::Settled => vec![],
         })
     }
 
-    /// A report is never refused for what it says: it is on the log either way, and means something if it is news.
-    pub(super) fn record_signal(
-        &self,
-        signal: &ProviderSignalReceived,
-        answer: &Answer,
-    ) -> Result<Vec<Event>, Error> {
-        self.found()?;
-        let id = &signal.provider_event_id;
-        if !(1..=255).contains(&id.len()) || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Error::ProviderEventId);
-        }
-        LABEL.check("key", &signal.key)?;
-        if self.signals.contains(id) {
-            return Ok(vec![]);
-        }
-        let newer = self.sequence.is_none_or(|known| signal.sequence > known);
-        let implied = if newer { self.implied(&signal.key, answer).unwrap_or_default() } else { vec![] };
-        Ok(std::iter::once(Event::SignalReceived(signal.clone())).chain(implied).collect())
+    /// A payment that is asked for something again and again must not grow for ever. What undoes an order, or was set
+    /// aside before, is not stopped by this.
+    fn check_room(&self) -> Result<(), Error> {
+        if self.operations.len() < OPERATIONS_MAX { Ok(()) } else { Err(Error::TooManyOperations) }
     }
 
     pub(super) fn found(&self) -> Result<(Phase, PaymentStatus), Error> {
         self.phase.zip(self.status()).ok_or(Error::NotFound)
     }
 
-    fn start(
+    pub(super) fn start(
         &self,
         operation: ProviderOperation,
         amount_minor: i64,
@@ -165,6 +174,10 @@ impl PaymentIntent {
     }
 }
 
-fn in_flight(open: &Operation) -> Error {
+pub(super) fn in_flight(open: &Operation) -> Error {
     Error::OperationInFlight { operation: open.operation, key: open.key.clone() }
+}
+
+pub(super) fn check_refund_id(refund_id: &str) -> Result<(), Error> {
+    if is_name(refund_id, REFUND_ID_MAX) { Ok(()) } else { Err(Error::RefundId) }
 }

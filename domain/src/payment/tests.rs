@@ -1,12 +1,13 @@
 //! Every command of a payment in every state.
 
+mod account;
 mod golden;
 mod late;
 mod properties;
 
 use super::*;
 use crate::testing::given;
-use crate::{Currency, OrderId, PaymentId, Timestamp};
+use crate::{Currency, OrderId, PaymentId, Refusal, Timestamp};
 
 const TOTAL: i64 = 2_765;
 
@@ -80,7 +81,7 @@ fn captured(n: u32, amount_minor: i64) -> Event {
 
 fn capture_failed() -> Event {
     let (key, code) = (key(ProviderOperation::Capture, 1), "try_later".to_owned());
-    Event::CaptureFailed(PaymentCaptureFailed { key, code })
+    Event::CaptureFailed(PaymentCaptureFailed { key, code, amount_minor: Some(TOTAL) })
 }
 
 fn void_requested() -> Event {
@@ -97,7 +98,8 @@ fn void_failed() -> Event {
 }
 
 fn refund_requested(amount_minor: i64) -> Event {
-    Event::RefundRequested(RefundRequested { refund_id: "ret_1".to_owned(), amount_minor })
+    let (refund_id, reversal) = ("ret_1".to_owned(), false);
+    Event::RefundRequested(RefundRequested { refund_id, amount_minor, reversal })
 }
 
 fn refunded(n: u32, amount_minor: i64) -> Event {
@@ -107,7 +109,8 @@ fn refunded(n: u32, amount_minor: i64) -> Event {
 
 fn refund_failed() -> Event {
     let key = key(ProviderOperation::Refund, 1);
-    Event::RefundFailed(RefundFailed { key, refund_id: "ret_1".to_owned(), code: "try_later".to_owned() })
+    let (refund_id, code) = ("ret_1".to_owned(), "try_later".to_owned());
+    Event::RefundFailed(RefundFailed { key, refund_id, code, amount_minor: Some(500) })
 }
 
 fn succeeded_late() -> Event {
@@ -117,7 +120,12 @@ fn succeeded_late() -> Event {
 
 fn signal_received(id: &str, operation: ProviderOperation, sequence: u64) -> Event {
     let (provider_event_id, key) = (id.to_owned(), key(operation, 1));
-    Event::SignalReceived(ProviderSignalReceived { provider_event_id, key, sequence })
+    Event::SignalReceived(ProviderSignalReceived { provider_event_id, key, sequence, stamped: sequence > 0 })
+}
+
+fn disbelieved(disbelief: &Error) -> Event {
+    let (reason, detail) = (disbelief.reason().to_owned(), disbelief.to_string());
+    Event::SignalDisbelieved(ProviderSignalDisbelieved { reason, detail })
 }
 
 fn yes_authorized() -> Answer {
@@ -133,11 +141,12 @@ fn answer(operation: ProviderOperation, n: u32, answer: Answer) -> Command {
 }
 
 fn signal(id: &str, operation: ProviderOperation, answer: Answer, sequence: u64) -> Command {
-    Command::RecordSignal { provider_event_id: id.to_owned(), key: key(operation, 1), answer, sequence }
+    let (provider_event_id, key) = (id.to_owned(), key(operation, 1));
+    Command::RecordSignal { provider_event_id, key, operation: None, answer, sequence }
 }
 
 fn refund(amount_minor: i64) -> Command {
-    Command::RequestRefund { refund_id: "ret_1".to_owned(), amount_minor }
+    Command::RequestRefund { refund_id: "ret_1".to_owned(), amount_minor: Some(amount_minor) }
 }
 
 fn authorizing() -> Vec<Event> {
@@ -215,6 +224,36 @@ fn expected(command: &Command) -> [&'static str; 13] {
             let only = "ProviderSignalReceived";
             [ABSENT, held, held, held, only, only, only, only, only, only, late, only, only]
         }
+        Command::ReserveRefund { .. } => {
+            let (yes, none) = ("RefundReserved", "AMOUNT_EXCEEDS_CAPTURED");
+            // Under this id money is on its way already, or went back.
+            [ABSENT, none, none, none, none, none, yes, yes, SO, SO, none, none, none]
+        }
+        Command::ReleaseRefund { .. } => [ABSENT, SO, SO, SO, SO, SO, SO, SO, BUSY, SO, SO, SO, SO],
+        Command::RequestReversal { .. } => {
+            let (yes, none) = ("RefundRequested ProviderOperationStarted", "NOTHING_TO_REFUND");
+            [ABSENT, BUSY, BUSY, BUSY, none, BUSY, yes, yes, BUSY, yes, none, none, none]
+        }
+        Command::GiveUp => {
+            let yes = "PaymentGivenUp";
+            [ABSENT, SO, SO, SO, SO, SO, yes, yes, yes, yes, SO, SO, SO]
+        }
+        Command::AcceptLate => {
+            let yes = "PaymentAcceptedLate";
+            [ABSENT, NOT_HELD, NOT_HELD, NOT_HELD, SO, SO, SO, SO, SO, SO, NOT_HELD, NOT_HELD, yes]
+        }
+        Command::SettleCapture { .. } => {
+            let (yes, no) = ("PaymentCaptureSettled", NOT_HELD);
+            [ABSENT, no, no, no, yes, yes, SO, yes, SO, SO, no, no, no]
+        }
+        Command::SettleRefund { .. } => {
+            let yes = "RefundSettled";
+            [ABSENT, yes, yes, yes, yes, yes, yes, yes, yes, SO, yes, yes, yes]
+        }
+        Command::Settle { .. } => {
+            let yes = "PaymentSettled";
+            [ABSENT, yes, yes, yes, yes, yes, yes, yes, yes, yes, SO, SO, yes]
+        }
     }
 }
 
@@ -229,6 +268,18 @@ fn every_command_in_every_state() {
         refund(500),
         Command::RequestVoid,
         signal("evt_1", Authorize, yes_authorized(), 1),
+        Command::ReserveRefund { refund_id: "ret_1".to_owned(), amount_minor: 500 },
+        Command::ReleaseRefund { refund_id: "ret_1".to_owned() },
+        Command::RequestReversal { refund_id: "pay_1.1.reversal.1".to_owned() },
+        Command::GiveUp,
+        Command::AcceptLate,
+        Command::SettleCapture { reason: "paid by hand".to_owned() },
+        Command::SettleRefund {
+            refund_id: "ret_1".to_owned(),
+            amount_minor: 500,
+            reason: "paid by hand".to_owned(),
+        },
+        Command::Settle { reason: "paid by hand".to_owned() },
     ];
     for command in commands {
         for ((state, history), expected) in states().into_iter().zip(expected(&command)) {
@@ -332,7 +383,7 @@ fn a_refund_is_made_once_and_again_only_after_it_failed() {
     let too_much = Error::ExceedsCaptured { asked: TOTAL + 1, left: TOTAL };
     given::<PaymentIntent>(captured_up_to(TOTAL)).when(refund(TOTAL + 1)).then_refused(too_much);
     given::<PaymentIntent>(captured_up_to(TOTAL)).when(refund(0)).then_refused(Error::Amount { found: 0 });
-    let unnamed = Command::RequestRefund { refund_id: "a b".to_owned(), amount_minor: 1 };
+    let unnamed = Command::RequestRefund { refund_id: "a b".to_owned(), amount_minor: Some(1) };
     given::<PaymentIntent>(captured_up_to(TOTAL)).when(unnamed).then_refused(Error::RefundId);
 }
 

@@ -34,6 +34,15 @@ pub enum Command {
         /// What the operator found or did.
         reason: String,
     },
+    /// Go on where you stopped, and take this as done by hand (operator).
+    Settle {
+        /// What had to go back to the customer.
+        money: bool,
+        /// What had to go back on the shelf.
+        stock: bool,
+        /// What the operator found or did.
+        reason: String,
+    },
 }
 
 /// Which units of which order come back.

@@ -23,6 +23,8 @@ events! {
         NeedsAttention(ReturnNeedsAttention) = 1,
         /// The operator looked: go on.
         Resumed(ReturnResumed) = 1,
+        /// The operator saw to what stopped it: go on after that.
+        Settled(ReturnSettled) = 1,
     }
 }
 
@@ -90,6 +92,20 @@ pub struct ReturnNeedsAttention {
 /// The operator looked: the process goes on. Who it was is in the record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReturnResumed {
+    /// What the operator found or did.
+    pub reason: String,
+}
+
+/// The operator saw to what stopped the return, by hand: it goes on, and takes this as done. Who it was is in the
+/// record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReturnSettled {
+    /// The customer has the money.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub money: bool,
+    /// The units are where they belong.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stock: bool,
     /// What the operator found or did.
     pub reason: String,
 }

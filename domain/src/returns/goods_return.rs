@@ -1,16 +1,16 @@
 //! The return of goods.
 //!
 //! ```text
-//! Requested → (Refunded, Restocked in either order) → Resolved
+//! Requested → (Refunded, Restocked in either order) → Resolved, or Settled where a person saw to one of them
 //!     └─────→ Refused
-//! any but Resolved and Refused ⇄ NeedsAttention
+//! any but Resolved, Settled and Refused ⇄ NeedsAttention
 //! ```
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     Command, Error, Event, ReturnLine, ReturnNeedsAttention, ReturnRefunded, ReturnRefused, ReturnRequest,
-    ReturnRequested, ReturnResolved, ReturnRestocked, ReturnResumed,
+    ReturnRequested, ReturnResolved, ReturnRestocked, ReturnResumed, ReturnSettled,
 };
 use crate::aggregate::cqrs_aggregate;
 use crate::order::LINES_MAX;
@@ -30,6 +30,12 @@ pub struct Return {
     refused: bool,
     #[serde(default)]
     stopped: bool,
+    /// A person saw to the money, and said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    money_settled: Option<String>,
+    /// A person saw to the units, and said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stock_settled: Option<String>,
 }
 
 /// Where a return is.
@@ -44,6 +50,8 @@ pub enum ReturnStatus {
     Restocked,
     /// Both.
     Resolved,
+    /// Both, and a person saw to one of them at least.
+    Settled,
     /// Neither, and never will.
     Refused,
     /// A step keeps failing and waits for an operator.
@@ -58,6 +66,7 @@ impl ReturnStatus {
             Self::Refunded => "refunded",
             Self::Restocked => "restocked",
             Self::Resolved => "resolved",
+            Self::Settled => "settled",
             Self::Refused => "refused",
             Self::NeedsAttention => "needs_attention",
         }
@@ -66,7 +75,7 @@ impl ReturnStatus {
     /// Whether nothing is left to do.
     pub const fn is_terminal(self) -> bool {
         match self {
-            Self::Resolved | Self::Refused => true,
+            Self::Resolved | Self::Settled | Self::Refused => true,
             Self::Requested | Self::Refunded | Self::Restocked | Self::NeedsAttention => false,
         }
     }
@@ -81,6 +90,7 @@ impl Return {
             (false, false, false) => ReturnStatus::Requested,
             (false, true, false) => ReturnStatus::Refunded,
             (false, false, true) => ReturnStatus::Restocked,
+            (false, true, true) if self.is_settled() => ReturnStatus::Settled,
             (false, true, true) => ReturnStatus::Resolved,
         };
         Some(if self.stopped && !so_far.is_terminal() { ReturnStatus::NeedsAttention } else { so_far })
@@ -89,6 +99,20 @@ impl Return {
     /// Which units come back; `None` for an empty stream.
     pub fn request(&self) -> Option<&ReturnRequest> {
         self.requested.as_ref().map(|requested| &requested.request)
+    }
+
+    /// What the operator said who saw to the money, where one did.
+    pub fn money_settled(&self) -> Option<&str> {
+        self.money_settled.as_deref()
+    }
+
+    /// What the operator said who saw to the units, where one did.
+    pub fn stock_settled(&self) -> Option<&str> {
+        self.stock_settled.as_deref()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.money_settled.is_some() || self.stock_settled.is_some()
     }
 
     /// What is owed for them.
@@ -129,6 +153,7 @@ impl Return {
             ReturnStatus::Refunded
             | ReturnStatus::Restocked
             | ReturnStatus::Resolved
+            | ReturnStatus::Settled
             | ReturnStatus::NeedsAttention => Err(Error::UnderWay),
         }
     }
@@ -141,7 +166,10 @@ impl Return {
                 Ok(vec![Event::NeedsAttention(ReturnNeedsAttention { step, detail })])
             }
             // Another runner said so already, or brought it to its end.
-            ReturnStatus::NeedsAttention | ReturnStatus::Resolved | ReturnStatus::Refused => Ok(vec![]),
+            ReturnStatus::NeedsAttention
+            | ReturnStatus::Resolved
+            | ReturnStatus::Settled
+            | ReturnStatus::Refused => Ok(vec![]),
         }
     }
 
@@ -155,6 +183,16 @@ impl Return {
         }
     }
 
+    fn settle(&self, settled: ReturnSettled) -> Result<Vec<Event>, Error> {
+        match self.status().ok_or(Error::NotFound)? {
+            ReturnStatus::NeedsAttention => {
+                REASON.check("reason", &settled.reason)?;
+                Ok(vec![Event::Settled(settled)])
+            }
+            status => Err(Error::NotStopped { status }),
+        }
+    }
+
     fn accepted(&self) -> Result<(), Error> {
         match self.status().ok_or(Error::NotFound)? {
             ReturnStatus::Refused => Err(Error::AlreadyRefused),
@@ -162,6 +200,7 @@ impl Return {
             | ReturnStatus::Refunded
             | ReturnStatus::Restocked
             | ReturnStatus::Resolved
+            | ReturnStatus::Settled
             // A fact stays one, whoever waits for whom.
             | ReturnStatus::NeedsAttention => Ok(()),
         }
@@ -206,6 +245,9 @@ impl Aggregate for Return {
             Command::Refuse { reason } => self.refuse(reason),
             Command::RecordNeedsAttention { step, detail } => self.record_needs_attention(step, detail),
             Command::Resume { reason } => self.resume(reason),
+            Command::Settle { money, stock, reason } => {
+                self.settle(ReturnSettled { money: *money, stock: *stock, reason: reason.clone() })
+            }
         }
     }
 
@@ -218,6 +260,12 @@ impl Aggregate for Return {
             Event::Refused(_) => self.refused = true,
             Event::NeedsAttention(_) => self.stopped = true,
             Event::Resumed(_) => self.stopped = false,
+            Event::Settled(settled) => {
+                self.stopped = false;
+                let because = |it: bool| it.then(|| settled.reason.clone());
+                self.money_settled = because(settled.money).or(self.money_settled.take());
+                self.stock_settled = because(settled.stock).or(self.stock_settled.take());
+            }
         }
     }
 

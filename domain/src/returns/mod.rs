@@ -14,6 +14,6 @@ pub use commands::{Command, ReturnRequest};
 pub use error::Error;
 pub use events::{
     Event, ReturnLine, ReturnNeedsAttention, ReturnRefunded, ReturnRefused, ReturnRequested, ReturnResolved,
-    ReturnRestocked, ReturnResumed,
+    ReturnRestocked, ReturnResumed, ReturnSettled,
 };
 pub use goods_return::{Return, ReturnStatus};

@@ -63,12 +63,21 @@ fn resumed() -> Event {
     Event::Resumed(ReturnResumed { reason: "the provider is back".to_owned() })
 }
 
+fn settled() -> Event {
+    let reason = "paid by hand".to_owned();
+    Event::Settled(ReturnSettled { money: true, stock: true, reason })
+}
+
+fn settle() -> Command {
+    Command::Settle { money: true, stock: true, reason: "paid by hand".to_owned() }
+}
+
 fn resume() -> Command {
     Command::Resume { reason: "the provider is back".to_owned() }
 }
 
 /// Every state, in the order of the columns below.
-fn states() -> [(Option<ReturnStatus>, Vec<Event>); 7] {
+fn states() -> [(Option<ReturnStatus>, Vec<Event>); 8] {
     [
         (None, vec![]),
         (Some(ReturnStatus::Requested), vec![requested()]),
@@ -77,34 +86,42 @@ fn states() -> [(Option<ReturnStatus>, Vec<Event>); 7] {
         (Some(ReturnStatus::Resolved), vec![requested(), restocked(), refunded(), resolved()]),
         (Some(ReturnStatus::Refused), vec![requested(), refused()]),
         (Some(ReturnStatus::NeedsAttention), vec![requested(), restocked(), stopped()]),
+        (
+            Some(ReturnStatus::Settled),
+            vec![requested(), restocked(), stopped(), settled(), refunded(), resolved()],
+        ),
     ]
 }
 
 /// What each command leads to in each state. The match has no wildcard, so a new command asks for its row.
-fn expected(command: &Command) -> [&'static str; 7] {
+fn expected(command: &Command) -> [&'static str; 8] {
     const ABSENT: &str = "RETURN_NOT_FOUND";
     const NO: &str = "RETURN_REFUSED";
     const SO: &str = "nothing";
     match command {
-        Command::Request(_) => ["ReturnRequested", SO, SO, SO, SO, SO, SO],
+        Command::Request(_) => ["ReturnRequested", SO, SO, SO, SO, SO, SO, SO],
         Command::RecordRefunded { .. } => {
             let last = "ReturnRefunded ReturnResolved";
-            [ABSENT, "ReturnRefunded", SO, last, SO, NO, last]
+            [ABSENT, "ReturnRefunded", SO, last, SO, NO, last, SO]
         }
         Command::RecordRestocked => {
-            [ABSENT, "ReturnRestocked", "ReturnRestocked ReturnResolved", SO, SO, NO, SO]
+            [ABSENT, "ReturnRestocked", "ReturnRestocked ReturnResolved", SO, SO, NO, SO, SO]
         }
         Command::Refuse { .. } => {
             let moving = "RETURN_UNDER_WAY";
-            [ABSENT, "ReturnRefused", moving, moving, moving, SO, moving]
+            [ABSENT, "ReturnRefused", moving, moving, moving, SO, moving, moving]
         }
         Command::RecordNeedsAttention { .. } => {
             let stops = "ReturnNeedsAttention";
-            [ABSENT, stops, stops, stops, SO, SO, SO]
+            [ABSENT, stops, stops, stops, SO, SO, SO, SO]
         }
         Command::Resume { .. } => {
             let goes_on = "PROCESS_NOT_STOPPED";
-            [ABSENT, goes_on, goes_on, goes_on, goes_on, goes_on, "ReturnResumed"]
+            [ABSENT, goes_on, goes_on, goes_on, goes_on, goes_on, "ReturnResumed", goes_on]
+        }
+        Command::Settle { .. } => {
+            let goes_on = "PROCESS_NOT_STOPPED";
+            [ABSENT, goes_on, goes_on, goes_on, goes_on, goes_on, "ReturnSettled", goes_on]
         }
     }
 }
@@ -118,6 +135,7 @@ fn every_command_in_every_state() {
         Command::Refuse { reason: "RETURN_EXCEEDS_ORDER".to_owned() },
         Command::RecordNeedsAttention { step: "refund".to_owned(), detail: "it failed".to_owned() },
         resume(),
+        settle(),
     ];
     for command in commands {
         for ((status, history), expected) in states().into_iter().zip(expected(&command)) {
@@ -155,6 +173,17 @@ fn an_operator_sends_a_return_back_to_where_it_stopped() {
 }
 
 #[test]
+fn an_operator_sees_to_what_stopped_a_return() {
+    let history = || given::<Return>([requested(), restocked(), stopped()]);
+    let goes_on = history().when(settle()).then([settled()]);
+    assert_eq!(goes_on.status(), Some(ReturnStatus::Restocked));
+    assert_eq!(goes_on.money_settled(), Some("paid by hand"));
+    let refund = Command::RecordRefunded { amount_minor: OWED };
+    let ended = history().and([settled()]).when(refund).then([refunded(), resolved()]);
+    assert_eq!(ended.status(), Some(ReturnStatus::Settled));
+}
+
+#[test]
 fn another_request_for_the_same_return_is_refused() {
     let other = Command::Request(request_of(vec![line(0, 1, 255)]));
     given::<Return>([requested()]).when(other).then_refused(Error::AlreadyExists);
@@ -178,7 +207,8 @@ fn a_request_that_cannot_be_names_its_field() {
 
 #[test]
 fn returns_read_as_they_were_written() {
-    let samples = [requested(), refunded(), restocked(), resolved(), refused(), stopped(), resumed()];
+    let samples =
+        [requested(), refunded(), restocked(), resolved(), refused(), stopped(), resumed(), settled()];
     let names: Vec<_> = Event::TYPES.iter().map(|(name, _)| *name).collect();
     assert_eq!(samples.each_ref().map(Event::event_type).as_slice(), names);
     for sample in samples {

@@ -34,7 +34,7 @@ pub(super) fn order(
             discount: None,
             tax: None,
             total: amount(detail.total_minor),
-            refunded: (detail.refunded_minor != 0).then(|| money(detail.refunded_minor, detail.currency)),
+            refunded: refunded(payments).map(|minor| money(minor, detail.currency)),
         }),
         reservation_id: if draft { String::new() } else { detail.reservation().into() },
         payment_ids: payments.iter().map(|payment| payment.payment_id.as_str().to_owned()).collect(),
@@ -46,6 +46,12 @@ pub(super) fn order(
         version: int(detail.version),
         position: Some(position(detail.position())),
     }
+}
+
+/// What went back out of all payments: an outcome, not what returns asked for.
+fn refunded(payments: &[PaymentView]) -> Option<i64> {
+    let sum = payments.iter().map(|payment| payment.refunded_minor).fold(0, i64::saturating_add);
+    (sum != 0).then_some(sum)
 }
 
 fn order_line(line: &OrderLine, line_index: u32, currency: Currency, units_returned: i64) -> wire::OrderLine {

@@ -1,9 +1,9 @@
 //! What the requests about payments mean.
 
 use shopstream_command_handlers::CommandEnvelope;
-use shopstream_domain::payment::{Answer, Command, ProviderOperation, provider_key};
+use shopstream_domain::payment::{Answer, Command, ProviderOperation};
 use shopstream_domain::text::LABEL;
-use shopstream_domain::{OrderId, PaymentId, Timestamp};
+use shopstream_domain::{Duration, OrderId, PaymentId, Timestamp};
 use shopstream_projections::order::{OrderDetail, OrderStatus};
 use shopstream_projections::payment::PaymentView;
 use shopstream_proto::payment::v1::{ProcessPaymentRequest, ProviderSignalKind, RecordProviderSignalRequest};
@@ -13,6 +13,9 @@ use crate::call::Call;
 use crate::command::Asked;
 use crate::failure::Failure;
 use crate::wire::{amount_in, id, timestamp_of};
+
+/// How far a provider's clock may be ahead of ours. A report from further ahead would be the newest for as long.
+const AHEAD_MAX: Duration = Duration::from_seconds(5 * 60);
 
 pub(super) fn above_zero(amount: &Money, payment: &PaymentView) -> Result<i64, Failure> {
     match amount_in(amount, payment.currency, "amount")? {
@@ -48,14 +51,17 @@ impl Attempt {
             return Err(Failure::precondition("ORDER_NOT_AWAITING_PAYMENT", "order_id", detail));
         }
         if let Some(open) = payments.iter().find(|payment| payment.open || payment.status.may_hold_money()) {
-            let detail = format!(
-                "{} is {} and may still pay for it: pay otherwise once that is declined or voided",
-                open.payment_id,
-                open.status.name()
-            );
-            return Err(Failure::precondition("PAYMENT_ATTEMPT_OPEN", "order_id", detail));
+            return Err(self.open(&open.payment_id, open.status.name()));
         }
         Ok(())
+    }
+
+    /// Another attempt may still pay.
+    pub(super) fn open(&self, payment_id: &PaymentId, status: &str) -> Failure {
+        let detail = format!(
+            "{payment_id} is {status} and may still pay for it: pay otherwise once that is declined or voided"
+        );
+        Failure::precondition("PAYMENT_ATTEMPT_OPEN", "order_id", detail)
     }
 
     pub(super) fn command(&self, call: &Call, order: &OrderDetail, payment_id: PaymentId) -> CommandEnvelope {
@@ -119,13 +125,16 @@ impl Signal {
         now: Timestamp,
     ) -> Result<CommandEnvelope, Failure> {
         let (operation, answer) = self.answer(payment)?;
+        if self.at.is_some_and(|at| at > now + AHEAD_MAX) {
+            return Err(Failure::invalid("provider_time", "more than 5 minutes ahead of this shop's clock"));
+        }
         let command = Command::RecordSignal {
             provider_event_id: self.provider_event_id.clone(),
-            // A provider that does not say which call it means can only mean the first of its kind.
-            key: self.key.clone().unwrap_or_else(|| provider_key(&self.payment_id, operation, 1)),
+            key: self.key.clone().unwrap_or_default(),
+            operation: Some(operation),
             answer,
-            // In the order in which it happened, or, where the provider does not say, in which we heard of it.
-            sequence: self.at.unwrap_or(now).micros().max(0).unsigned_abs(),
+            // In the order in which it happened, where the provider says so.
+            sequence: self.at.map_or(0, |at| at.micros().max(0).unsigned_abs()),
         };
         Ok(self.asked.envelope(call, self.payment_id.stream(&call.tenant), command))
     }

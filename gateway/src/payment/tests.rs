@@ -38,9 +38,9 @@ fn recorded(request: RecordProviderSignalRequest) -> Result<(String, Answer, u64
 #[test]
 fn record_provider_signal_says_what_the_provider_said() {
     let (key, answer, sequence) = recorded(signal(ProviderSignalKind::Declined)).expect("valid");
-    assert_eq!(key, "pay_1.2:authorize:1");
+    // Which call it is about and when it happened, the provider does not say.
+    assert_eq!((&*key, sequence), ("", 0));
     assert_eq!(answer, Answer::Declined { code: "insufficient_funds".to_owned(), retryable: true });
-    assert_eq!(sequence, NOW.micros().unsigned_abs());
 
     let (provider_key, provider_time) =
         ("pay_1.2:refund:3".to_owned(), Some(time(Timestamp::from_seconds(5))));
@@ -65,6 +65,13 @@ fn every_wrong_signal_names_its_field() {
                 ..signal(ProviderSignalKind::Voided)
             },
             "payment_id",
+        ),
+        (
+            RecordProviderSignalRequest {
+                provider_time: Some(time(NOW + shopstream_domain::Duration::from_seconds(301))),
+                ..signal(ProviderSignalKind::Voided)
+            },
+            "provider_time",
         ),
         (
             RecordProviderSignalRequest {
@@ -167,6 +174,66 @@ fn an_amount_is_above_zero_and_in_the_payments_currency() {
     let refused = |amount: Money| refusal(above_zero(&amount, &payment()));
     assert_eq!(refused(amount("GBP", 0)), (Code::InvalidArgument, "amount.amount_minor".to_owned()));
     assert_eq!(refused(amount("EUR", 5)), (Code::InvalidArgument, "amount.currency_code".to_owned()));
+}
+
+#[test]
+fn what_passes_by_itself_is_worth_waiting_for() {
+    let refused = |reason: &'static str| {
+        Failure::Refused(Refused {
+            reason: reason.into(),
+            family: RefusalFamily::Precondition,
+            field: None,
+            detail: String::new(),
+        })
+    };
+    assert!(matches!(worth_waiting_for(refused("PAYMENT_OPERATION_IN_FLIGHT")), Failure::NotYet(_)));
+    assert!(matches!(worth_waiting_for(refused("AMOUNT_EXCEEDS_CAPTURED")), Failure::Refused(_)));
+}
+
+/// GetPayment: what goes back and what was refused is seen.
+#[test]
+fn a_payment_is_shown_with_its_refunds() {
+    use shopstream_domain::Aggregate;
+    use shopstream_domain::payment::{
+        ExternalRefundRecorded, ProviderOperation, ProviderOperationStarted, RefundFailed, RefundReserved,
+    };
+    let mut payment = payment();
+    let (key, amount_minor) = ("pay_1.1:refund:1".to_owned(), 100);
+    let refund_id = || "rfd_1".to_owned();
+    for event in [
+        PaymentEvent::OperationStarted(ProviderOperationStarted {
+            operation: ProviderOperation::Refund,
+            key: key.clone(),
+            amount_minor,
+            refund_id: Some(refund_id()),
+        }),
+        PaymentEvent::RefundFailed(RefundFailed {
+            key: key.clone(),
+            refund_id: refund_id(),
+            code: "account_closed".to_owned(),
+            amount_minor: Some(amount_minor),
+        }),
+        PaymentEvent::ExternalRefund(ExternalRefundRecorded { key: "re_1".to_owned(), amount_minor: 50 }),
+        PaymentEvent::RefundReserved(RefundReserved { refund_id: "ret_1".to_owned(), amount_minor: 200 }),
+    ] {
+        payment.state.0.evolve(&event);
+    }
+    let shown = view(&payment);
+    let refunds: Vec<_> = shown
+        .refunds
+        .iter()
+        .map(|refund| (&*refund.refund_id, &*refund.provider_key, refund.status(), &*refund.failure_code))
+        .collect();
+    assert_eq!(
+        refunds,
+        [
+            ("ret_1", "", wire::RefundStatus::SetAside, ""),
+            ("rfd_1", "pay_1.1:refund:1", wire::RefundStatus::Failed, "account_closed"),
+            ("", "re_1", wire::RefundStatus::Succeeded, ""),
+        ]
+    );
+    let minor = |money: Option<Money>| money.map(|money| money.amount_minor);
+    assert_eq!((minor(shown.refund_pending), minor(shown.refundable)), (Some(200), Some(250)));
 }
 
 /// GetPayment.

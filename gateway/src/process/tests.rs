@@ -48,3 +48,42 @@ fn every_wrong_resumption_names_its_field() {
         assert_eq!(refused, (Code::InvalidArgument, field.to_owned()));
     }
 }
+
+fn settlement(process_id: &str, resolution: ProcessResolution, reason: &str) -> SettleProcessRequest {
+    SettleProcessRequest {
+        request_id: "r".to_owned(),
+        expected_version: Some(7),
+        process_id: process_id.to_owned(),
+        resolution: resolution.into(),
+        reason: reason.to_owned(),
+    }
+}
+
+/// SettleProcess.
+#[test]
+fn settle_process_says_what_was_seen_to() {
+    let envelope =
+        |id, resolution| settle(settlement(id, resolution, "paid by hand"), &call()).expect("valid");
+    let checkout = envelope("chk_1", ProcessResolution::MoneyByHand);
+    assert_eq!((checkout.stream.as_str(), checkout.expected_version), ("default/checkout/chk_1", Some(7)));
+    assert!(matches!(
+        checkout.command,
+        model::Command::Checkout(CheckoutCommand::Settle { money: true, stock: false, ref reason })
+            if reason == "paid by hand"
+    ));
+    assert!(matches!(
+        envelope("ret_1", ProcessResolution::StockByHand).command,
+        model::Command::Return(ReturnCommand::Settle { money: false, stock: true, .. })
+    ));
+    assert!(matches!(
+        envelope("ret_1", ProcessResolution::AllByHand).command,
+        model::Command::Return(ReturnCommand::Settle { money: true, stock: true, .. })
+    ));
+    for (wrong, field) in [
+        (settlement("ord_1", ProcessResolution::AllByHand, "seen to"), "process_id"),
+        (settlement("ret_1", ProcessResolution::Unspecified, "seen to"), "resolution"),
+        (settlement("ret_1", ProcessResolution::AllByHand, ""), "reason"),
+    ] {
+        assert_eq!(refusal(settle(wrong, &call())), (Code::InvalidArgument, field.to_owned()));
+    }
+}

@@ -8,7 +8,7 @@ use shopstream_proto::returns::v1::NewReturnLine;
 use tonic::Code;
 
 use super::*;
-use crate::testing::{NOW, call, captured, order_detail, refusal};
+use crate::testing::{NOW, call, captured, order_detail, refunded, refusal};
 
 fn order(status: OrderStatus) -> Order {
     let returned = vec![ReturnedUnits { line: 1, units: 1 }];
@@ -90,6 +90,25 @@ fn what_was_not_sold_or_came_back_already_is_refused() {
     assert_eq!(refused(&[(0, 1), (2, 1)]), (Code::InvalidArgument, "lines[1].line_index".to_owned()));
     assert_eq!(refused(&[(0, 3)]), (Code::FailedPrecondition, "lines[0].quantity".to_owned()));
     assert_eq!(refused(&[(1, 2)]), (Code::FailedPrecondition, "lines[0].quantity".to_owned()));
+}
+
+#[test]
+fn no_more_money_goes_back_than_is_left() {
+    let mut sold = confirmed();
+    sold.payment = Some(refunded("pay_1.2", 1_000, 850));
+    let refused = |lines: &[(u32, i64)]| wanted(lines).expect("valid").command(&call(), &sold);
+    assert!(refused(&[(0, 1)]).is_ok());
+    let failure = refused(&[(0, 2)]).expect_err("more than is left");
+    assert!(matches!(failure, Failure::Refused(_)), "no advice to come again: {failure:?}");
+    assert_eq!(refusal(Err::<(), _>(failure)), (Code::FailedPrecondition, "lines".to_owned()));
+}
+
+#[test]
+fn what_cost_nothing_comes_back_though_nobody_paid() {
+    let mut order = order(OrderStatus::Confirmed);
+    order.lines[0].unit_price_minor = 0;
+    let sold = Sold { order, payment: None };
+    assert!(wanted(&[(0, 1)]).expect("valid").command(&call(), &sold).is_ok());
 }
 
 #[test]

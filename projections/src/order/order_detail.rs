@@ -51,7 +51,7 @@ table! {
         currency: Currency,
         /// The sum over its lines.
         total_minor: i64,
-        /// Given back for returned units.
+        /// The price of the units that came back: what is owed for them, not what went back.
         refunded_minor: i64,
         /// Units that came back, by line; lines of which none did are left out.
         returned: Vec<ReturnedUnits>,

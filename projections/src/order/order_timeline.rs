@@ -183,6 +183,7 @@ fn of_checkout(event: &CheckoutEvent) -> String {
         CheckoutEvent::Cancelled(cancelled) => format!("checkout is cancelled ({})", cancelled.reason.name()),
         CheckoutEvent::NeedsAttention(needs) => format!("a person has to look at {}", needs.step),
         CheckoutEvent::Resumed(_) => "checkout goes on".to_owned(),
+        CheckoutEvent::Settled(_) => "checkout goes on, seen to by hand".to_owned(),
     }
 }
 
@@ -222,6 +223,21 @@ fn of_payment(event: &payment::Event) -> String {
             format!("{} authorised after all, too late", late.amount_minor)
         }
         payment::Event::SignalReceived(_) => "the provider reported by itself".to_owned(),
+        payment::Event::RefundReserved(reserved) => {
+            format!("{} set aside to be refunded", reserved.amount_minor)
+        }
+        payment::Event::RefundReservationReleased(_) => "not to be refunded after all".to_owned(),
+        payment::Event::SignalDisbelieved(signal) => format!("the report is not believed: {}", signal.reason),
+        payment::Event::ExternalRefund(refund) => {
+            format!("{} refunded at the provider's own site", refund.amount_minor)
+        }
+        payment::Event::GivenUp(_) => "not wanted any more".to_owned(),
+        payment::Event::AcceptedLate(accepted) => format!("{} wanted after all", accepted.amount_minor),
+        payment::Event::CaptureSettled(settled) => format!("{} taken by hand", settled.amount_minor),
+        payment::Event::RefundSettled(settled) => format!("{} refunded by hand", settled.amount_minor),
+        payment::Event::Settled(settled) => {
+            format!("seen to by hand, {} of it given back", settled.amount_minor)
+        }
     }
 }
 

@@ -89,7 +89,8 @@ impl CheckoutStatus {
             | CheckoutEvent::Compensating(_)
             | CheckoutEvent::Reversing(_)
             | CheckoutEvent::Cancelled(_)
-            | CheckoutEvent::Resumed(_) => None,
+            | CheckoutEvent::Resumed(_)
+            | CheckoutEvent::Settled(_) => None,
         };
     }
 }

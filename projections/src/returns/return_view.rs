@@ -42,7 +42,7 @@ table! {
         refund_minor: i64,
         /// The units.
         lines: Vec<ReturnLine>,
-        /// Why it was refused.
+        /// Why it was refused; of one that is not, what a person said who saw to it by hand.
         refusal: Option<String>,
         /// The step that keeps failing and waits for a person, whatever `status` says of how far it came.
         attention_step: Option<String>,
@@ -118,8 +118,13 @@ impl Entity for ReturnView {
             returns::Event::Requested(_) => return Err(Poison::repeated(fact.event)),
             returns::Event::Refunded(_) => self.status = ReturnStatus::Refunded,
             returns::Event::Restocked(_) => self.status = ReturnStatus::Restocked,
+            returns::Event::Settled(settled) => {
+                self.refusal = Some(settled.reason.clone());
+                self.wait_for_nobody();
+            }
             returns::Event::Resolved(_) => {
-                self.status = ReturnStatus::Resolved;
+                let by_hand = self.refusal.is_some();
+                self.status = if by_hand { ReturnStatus::Settled } else { ReturnStatus::Resolved };
                 self.wait_for_nobody();
             }
             returns::Event::Refused(refused) => {
@@ -166,8 +171,8 @@ impl ReadModels {
         after: Option<(&TenantId, &ReturnId)>,
         limit: u32,
     ) -> Result<Vec<ReturnView>, DatabaseError> {
-        let condition = "WHERE t.status <> ALL ('{resolved,refused}') AND t.attention_step IS NULL \
-             AND (t.tenant_id, t.return_id) > ($1, $2) ORDER BY t.tenant_id, t.return_id LIMIT $3";
+        let condition = "WHERE t.status <> ALL ('{resolved,refused}') AND t.status <> 'settled' \
+             AND t.attention_step IS NULL AND (t.tenant_id, t.return_id) > ($1, $2) ORDER BY t.tenant_id, t.return_id LIMIT $3";
         let (tenant, id) = after.map_or(("", ""), |(tenant, id)| (tenant.as_str(), id.as_str()));
         let in_memory = |views: &MemoryViews| {
             let key =

@@ -11,7 +11,8 @@
 //! | end | → `CheckoutDone` | reopened by a cancellation (F-14) |
 //!
 //! What goes wrong: short stock cancels (F-02); stock that does not answer is released first, then cancels (F-04);
-//! a decline cancels or waits for the customer (F-08); an unknown outcome is asked about while the stock can be
+//! a decline cancels or waits for the customer (F-08), whose time ends with the hold, and money that comes after all
+//! in that time is taken; an unknown outcome is asked about while the stock can be
 //! held, then voided (F-10); a hold that ran out under a secured payment is taken once more, else all is undone
 //! (F-13); a cancellation undoes from wherever it is (F-14). What cannot be undone waits for an operator.
 //!
@@ -84,6 +85,11 @@ impl Checkouts {
                     None => wake.receipts.confirm(),
                 },
             }
+        }
+        // Somebody who asks for one thing after another on its payment can keep it busy, and that passes.
+        if wake.tries < self.means.settings.tries_max {
+            warn!(order = %view.order_id, "the checkout of {} pauses: it found no rest", view.order_id);
+            return Rest::Later { tries: wake.tries + 1 };
         }
         view.setback = Some("it makes more moves than any checkout should".to_owned());
         match self.call_for_attention(view, "plan").await {

@@ -9,7 +9,7 @@ use shopstream_domain::order::{
     CheckoutPaymentUnknown, CheckoutReversing, CheckoutStarted, Command, Stage, Step as Fact, Timer,
     TimerKind, Undo,
 };
-use shopstream_domain::payment::{self, OperationState, PaymentIntent, PaymentStatus};
+use shopstream_domain::payment::{self, OperationState, PaymentIntent, PaymentStatus, ProviderOperation};
 use shopstream_domain::{Refused, StoredEvent, Timestamp};
 use tracing::{debug, error, info};
 
@@ -67,6 +67,18 @@ impl Checkouts {
             Move::Refund(which) => {
                 self.refund(view, *which).await?;
                 return self.carry_out(view, *which, Seen::Never).await;
+            }
+            Move::GiveUpRest(which) => self.ask_payment(view, *which, payment::Command::GiveUp).await?,
+            Move::AcceptLate => self.ask_payment(view, Which::This, payment::Command::AcceptLate).await?,
+            Move::SettleCapture => {
+                let reason = view.memory.state().money_settled().unwrap_or_default().to_owned();
+                self.ask_payment(view, Which::This, payment::Command::SettleCapture { reason }).await?;
+            }
+            Move::Settle(which) => {
+                let reason = view.memory.state().money_settled().unwrap_or_default().to_owned();
+                self.ask_payment(view, *which, payment::Command::Settle { reason }).await?;
+                // There may be yet another one: all are read again.
+                view.memory.set_stale();
             }
             Move::Finish => self.record(view, Fact::Done(CheckoutDone {})).await?,
             Move::Undo(reason) => self.undo(view, *reason).await?,
@@ -180,10 +192,19 @@ impl Checkouts {
 
     async fn carry_out(&self, view: &mut View, which: Which, seen: Seen) -> Result<Option<Rest>, Stuck> {
         let Attempt { process, payment, .. } = attempt(view, which);
+        if payment.is_stale() {
+            // What is open there may be another operation by now: nobody acts on what is known to be old.
+            return Ok(None);
+        }
         let Some(operation) = payment.state().open_operation().cloned() else { return Ok(None) };
         let carried = self.payments.carry_out(process, payment, seen).await?;
+        if payment.is_stale() {
+            // What became of the operation is read, so that a failure is seen as one and not tried again at once.
+            self.means.load(payment, &crate::known::Reached::default()).await?;
+        }
         let state = payment.state().operation(&operation.key).map(|operation| operation.state);
         let authorizing = payment.state().authorization_key() == Some(&operation.key);
+        let given_up = payment.state().is_given_up();
         if which == Which::Next && !view.next_payment.holds_money() {
             // There may be yet another one: all are read again.
             view.memory.set_stale();
@@ -195,7 +216,10 @@ impl Checkouts {
                 return Ok(Some(Rest::Until { at, tries: view.tries }));
             }
             // An authorisation that is declined or unknown has branches of its own.
-            Carried::Through | Carried::Unknown if authorizing => {}
+            Carried::Through | Carried::Unknown if authorizing && !given_up => {}
+            Carried::Through if authorizing => {}
+            // A void of nobody knew what: the provider is asked next what there is.
+            Carried::Through if operation.blind => {}
             Carried::Unknown => view.setback = Some(format!("the outcome of {} is not known", operation.key)),
             Carried::Through if state == Some(OperationState::Failed) => {
                 view.setback = Some(format!("{} failed", operation.key));
@@ -295,10 +319,11 @@ impl Checkouts {
 
     async fn refund(&self, view: &mut View, which: Which) -> Result<(), Stuck> {
         let attempt = attempt(view, which);
-        let state = attempt.payment.state();
-        let amount_minor = state.captured_minor() - state.refunded_minor();
-        let refund_id = format!("{}.reversal", attempt.id);
-        self.ask_payment(view, which, payment::Command::RequestRefund { refund_id, amount_minor }).await
+        let refunds = attempt.payment.state().operations().iter();
+        let refunds = refunds.filter(|known| known.operation == ProviderOperation::Refund).count();
+        // Each try is a refund of its own: of what is left by then, which somebody may have made less since the last.
+        let refund_id = format!("{}.reversal.{}", attempt.id, refunds + 1);
+        self.ask_payment(view, which, payment::Command::RequestReversal { refund_id }).await
     }
 
     /// Begins to undo; what there is to undo is in the record, what is left is on the streams.
@@ -353,6 +378,9 @@ impl Checkouts {
         let name = match command {
             payment::Command::RequestCapture { .. } => "capture",
             payment::Command::RequestVoid => "void",
+            payment::Command::GiveUp => "give_up",
+            payment::Command::AcceptLate => "accept_late",
+            payment::Command::SettleCapture { .. } | payment::Command::Settle { .. } => "settle",
             _ => "refund",
         };
         let known: &mut Known<PaymentIntent> = payment;

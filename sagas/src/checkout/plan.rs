@@ -48,6 +48,14 @@ pub(super) enum Move {
     Void(Which),
     /// Give the money back.
     Refund(Which),
+    /// Have the rest of a promise never taken, of which a part was.
+    GiveUpRest(Which),
+    /// The money that came after a decline is what the order waits for.
+    AcceptLate,
+    /// A person saw to it that the money was taken.
+    SettleCapture,
+    /// A person saw to it that no money is held or owed.
+    Settle(Which),
     /// Give the stock back.
     GiveUp(ReleaseReason),
     /// Tell the order that it is over.
@@ -109,6 +117,9 @@ struct Plan<'a> {
 impl Plan<'_> {
     fn forward(&self, stage: Stage) -> Move {
         let held_again = self.view.again.is_some();
+        if let Some(settled) = self.seen_to() {
+            return settled;
+        }
         if let Some(reason) = self.cancellation() {
             return self.cancel(stage, reason);
         }
@@ -130,6 +141,20 @@ impl Plan<'_> {
         }
     }
 
+    /// What follows from a person's having seen to money or stock before the pivot: no sale can stand on that, so all
+    /// else is undone. After the pivot it is a step that need not be taken.
+    fn seen_to(&self) -> Option<Move> {
+        if self.view.hold().status() == ReservationStatus::Committed {
+            return None;
+        }
+        let memory = self.view.memory.state();
+        if memory.money_settled().is_some() && self.view.payment.holds_money() {
+            return Some(Move::Settle(Which::This));
+        }
+        let seen_to = memory.money_settled().or(memory.stock_settled());
+        seen_to.map(|_| Move::Undo(self.cancellation().unwrap_or(CancelReason::Staff)))
+    }
+
     /// F-14. What is under way at the provider ends first; after the pivot the undo is a reversal.
     fn cancel(&self, stage: Stage, reason: CancelReason) -> Move {
         let committed = self.view.hold().status() == ReservationStatus::Committed;
@@ -148,6 +173,15 @@ impl Plan<'_> {
             Some(PaymentStatus::Authorizing) => self.carry_out(Which::This),
             Some(PaymentStatus::OutcomeUnknown) => self.unknown(stage),
             Some(PaymentStatus::Declined) => self.declined(stage),
+            // It was declined, the customer was asked to pay otherwise, and now it came after all.
+            Some(PaymentStatus::SucceededLate)
+                if !self.view.payment.payment.state().is_given_up() && self.now < self.view.until() =>
+            {
+                Move::AcceptLate
+            }
+            Some(PaymentStatus::SucceededLate) if self.now >= self.view.until() => {
+                Move::Undo(CancelReason::Expired)
+            }
             Some(
                 PaymentStatus::Voided
                 | PaymentStatus::Refunded
@@ -217,13 +251,17 @@ impl Plan<'_> {
 
     /// From here on forward only: settle, confirm, capture.
     fn past_the_pivot(&self) -> Move {
-        if self.view.reservation().is_unsettled() {
+        let memory = self.view.memory.state();
+        if self.view.reservation().is_unsettled() && memory.stock_settled().is_none() {
             return self.follow();
         }
         if self.view.order.state().status() != Some(OrderStatus::Confirmed) {
             return Move::Confirm;
         }
         let captured = self.view.payment.payment.state().captured_minor();
+        if memory.money_settled().is_some() && captured < self.view.total_minor() {
+            return Move::SettleCapture;
+        }
         match self.open() {
             Some(_) => self.carry_out(Which::This),
             None if self.view.setback.is_some() => self.later("capture"),
@@ -242,16 +280,26 @@ impl Plan<'_> {
         let status = self.view.hold().status();
         let holds = matches!(status, ReservationStatus::Requested | ReservationStatus::Held)
             && self.view.holds_what_it_wants();
+        let memory = self.view.memory.state();
+        let stock_settled = memory.stock_settled().is_some();
         // Stock whose time is over does not wait for money.
-        if holds && self.now >= self.view.until() {
+        if holds && !stock_settled && self.now >= self.view.until() {
             return Move::GiveUp(release_reason(reason));
         }
         for (which, attempt) in [(Which::Next, &self.view.next_payment), (Which::This, &self.view.payment)] {
+            if attempt.holds_money() && memory.money_settled().is_some() {
+                return Move::Settle(which);
+            }
             if attempt.holds_money() {
                 return self.give_money_back(which, attempt);
             }
+            let payment = attempt.payment.state();
+            if payment.captured_minor() < payment.authorized_minor() && !payment.is_given_up() {
+                return Move::GiveUpRest(which);
+            }
         }
         match status {
+            _ if stock_settled => {}
             // Somebody else's.
             ReservationStatus::Requested | ReservationStatus::Held if !self.view.holds_what_it_wants() => {}
             ReservationStatus::Missing | ReservationStatus::Requested | ReservationStatus::Held => {
@@ -264,7 +312,7 @@ impl Plan<'_> {
         if self.view.order.state().status() != Some(OrderStatus::Cancelled) {
             return Move::CancelOrder(reason);
         }
-        let unsettled = |hold: &inventory::Reservation| hold.is_unsettled();
+        let unsettled = |hold: &inventory::Reservation| hold.is_unsettled() && !stock_settled;
         if unsettled(self.view.first.reservation.state()) {
             return Move::Follow(Which::This);
         }
@@ -278,12 +326,18 @@ impl Plan<'_> {
         if self.view.setback.is_some() {
             return self.later("give_money_back");
         }
+        let payment = attempt.payment.state();
         let unknown_authorization = attempt.status() == Some(PaymentStatus::OutcomeUnknown);
-        match attempt.payment.state().open_operation() {
-            // A void goes after it: then at least that answer will settle it.
-            Some(open) if unknown_authorization && attempt_is_open(attempt, open) => Move::Void(which),
+        match payment.open_operation() {
+            // A void goes after it: then at least that answer will settle it. Where the void failed, as one of something
+            // that was never authorised does, the provider is asked what there is.
+            Some(open)
+                if unknown_authorization && attempt_is_open(attempt, open) && !payment.is_given_up() =>
+            {
+                Move::Void(which)
+            }
             Some(_) => Move::CarryOut(which),
-            None if attempt.payment.state().captured_minor() > 0 => Move::Refund(which),
+            None if payment.captured_minor() > payment.refunded_minor() => Move::Refund(which),
             None => Move::Void(which),
         }
     }

@@ -1,6 +1,6 @@
 //! A payment provider that does what the token says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -14,9 +14,10 @@ use crate::ports::{Lookup, Outcome, PaymentProvider, ProviderCall};
 /// Tokens: `tok_approve`; `tok_decline`, `tok_decline_retryable`; `tok_timeout_after_charge` (holds the money and
 /// does not say so); `tok_unknown` (no answer, ever, to its authorisation); `tok_unknown_void` (nor to its void);
 /// `tok_slow` (answers after a minute, longer than anybody waits); `tok_answer_twice` (as `tok_approve`; the second
-/// answer is the test's to send); `tok_capture_fails_once`; `tok_refund_fails` (until [`ScriptedProvider::mend`]);
+/// answer is the test's to send); `tok_capture_fails`, `tok_capture_fails_once`;
+/// `tok_other_amount` (promises another amount than it was asked for); `tok_refund_fails` (until [`ScriptedProvider::mend`]);
 /// `tok_overtaken` (its authorisation arrives when it is voided, right after the void, which takes 20 seconds to be
-/// answered); `tok_hang` (never answers the first call of each key, whether or not somebody waits).
+/// answered); `tok_lost` (its authorisations never arrive, so that the provider knows of no such payment); `tok_hang` (never answers the first call of each key, whether or not somebody waits).
 #[derive(Default)]
 pub struct ScriptedProvider {
     kept: Mutex<Kept>,
@@ -28,6 +29,8 @@ struct Kept {
     calls: Vec<(&'static str, String)>,
     /// Refunds do not fail any more.
     mended: bool,
+    /// Keys of calls that did not arrive.
+    lost: BTreeSet<String>,
 }
 
 impl ScriptedProvider {
@@ -100,6 +103,13 @@ impl PaymentProvider for ScriptedProvider {
                 silence()
             }
             "tok_unknown" | "tok_unknown_void" | "tok_overtaken" => silence(),
+            "tok_other_amount" => {
+                self.carry_out(call, Answer::Authorized { amount_minor: 1, capture_before: None })
+            }
+            "tok_lost" => {
+                self.kept().lost.insert(call.key.clone());
+                silence()
+            }
             "tok_slow" => {
                 tokio::time::sleep(std::time::Duration::from_secs(60)).await;
                 self.carry_out(call, authorized)
@@ -115,6 +125,7 @@ impl PaymentProvider for ScriptedProvider {
             return Outcome::Answer(answer);
         }
         match call.method_token.as_str() {
+            "tok_capture_fails" => self.carry_out(call, Answer::Failed { code: "try_later".to_owned() }),
             "tok_capture_fails_once" if call.key.ends_with(":1") => {
                 self.carry_out(call, Answer::Failed { code: "try_later".to_owned() })
             }
@@ -128,6 +139,7 @@ impl PaymentProvider for ScriptedProvider {
         match (before, call.method_token.as_str()) {
             (Some(answer), _) => Outcome::Answer(answer),
             (None, "tok_unknown_void") => silence(),
+            (None, "tok_lost") => self.carry_out(call, Answer::Failed { code: "unknown_payment".to_owned() }),
             (None, "tok_overtaken") if call.key.ends_with(":1") => {
                 let voided = self.carry_out(call, Answer::Voided);
                 let authorized = Answer::Authorized { amount_minor: call.amount_minor, capture_before: None };
@@ -154,7 +166,7 @@ impl PaymentProvider for ScriptedProvider {
         let seen = kept.calls.iter().any(|(_, called)| called == key);
         match kept.outcomes.get(key) {
             Some(answer) => Lookup::Answer(answer.clone()),
-            None if seen => Lookup::Pending,
+            None if seen && !kept.lost.contains(key) => Lookup::Pending,
             None => Lookup::NotFound,
         }
     }

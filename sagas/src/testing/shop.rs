@@ -327,13 +327,24 @@ impl Shop {
 
     /// Submits an order of these units at 100 each.
     pub async fn order(&mut self, order_id: &str, lines: &[(&str, i64)], token: &str) -> OrderId {
+        self.order_for(order_id, lines, token, 100).await
+    }
+
+    /// The same, at another price for each unit.
+    pub async fn order_for(
+        &mut self,
+        order_id: &str,
+        lines: &[(&str, i64)],
+        token: &str,
+        unit_price_minor: i64,
+    ) -> OrderId {
         let order_id = OrderId::new(order_id).expect("an order id");
         let lines = lines.iter().map(|(sku, units)| OrderLine {
             sku: sku_of(sku),
             product_id: None,
             location: LocationId::main(),
             quantity: Quantity::new(*units).expect("a quantity"),
-            unit_price_minor: 100,
+            unit_price_minor,
             price_source: PriceSource::List,
             price_version: None,
         });
@@ -353,6 +364,17 @@ impl Shop {
     /// # Panics
     /// It is refused.
     pub async fn give_back(&mut self, order: &OrderId, id: &str, lines: &[(u32, &str, i64)]) -> StreamId {
+        self.give_back_for(order, id, lines, 100).await
+    }
+
+    /// The same, at another price for each unit.
+    pub async fn give_back_for(
+        &mut self,
+        order: &OrderId,
+        id: &str,
+        lines: &[(u32, &str, i64)],
+        unit_price_minor: i64,
+    ) -> StreamId {
         let return_id = ReturnId::new(id).expect("a return id");
         let stream = return_id.stream(&self.tenant);
         let lines = lines.iter().map(|(line, sku, units)| ReturnLine {
@@ -360,14 +382,14 @@ impl Shop {
             sku: sku_of(sku),
             location: LocationId::main(),
             quantity: Quantity::new(*units).expect("a quantity"),
-            unit_price_minor: 100,
+            unit_price_minor,
         });
         let request = ReturnRequest {
             return_id,
             order_id: order.clone(),
             payment_id: order.payment(1),
             reservation_id: order.reservation(),
-            currency: self.payment(order, 1).currency().expect("a payment"),
+            currency: self.order_state(order).currency().expect("an order"),
             lines: lines.collect(),
         };
         self.send(stream.clone(), returns::Command::Request(request)).await;
@@ -382,6 +404,25 @@ impl Shop {
         self.send(stream.clone(), returns::Command::Resume { reason: SEEN_TO.to_owned() }).await;
     }
 
+    /// What an operator says who has seen to the money of a return.
+    ///
+    /// # Panics
+    /// It needs no attention.
+    pub async fn settle_return(&mut self, stream: &StreamId) {
+        let (money, stock, reason) = (true, false, SEEN_TO.to_owned());
+        self.send(stream.clone(), returns::Command::Settle { money, stock, reason }).await;
+    }
+
+    /// What an operator says who has seen to the money of a checkout.
+    ///
+    /// # Panics
+    /// It needs no attention.
+    pub async fn settle_checkout(&mut self, order: &OrderId) {
+        let (money, stock, reason) = (true, false, SEEN_TO.to_owned());
+        self.send(order.checkout_stream(&self.tenant), CheckoutCommand::Settle { money, stock, reason })
+            .await;
+    }
+
     /// What an operator says who has seen to it.
     ///
     /// # Panics
@@ -389,6 +430,13 @@ impl Shop {
     pub async fn resume_checkout(&mut self, order: &OrderId) {
         let resume = CheckoutCommand::Resume { reason: SEEN_TO.to_owned() };
         self.send(order.checkout_stream(&self.tenant), resume).await;
+    }
+
+    /// How many events of this type the journal has of a stream.
+    pub fn story_of(&self, stream: &StreamId, event_type: &str) -> usize {
+        let all = self.journal.all();
+        let events = all.get(stream).into_iter().flatten().flat_map(|record| &record.commit.events);
+        events.filter(|event| event.event_type == event_type).count()
     }
 
     /// Waits until `fact` holds of what the journal has.

@@ -62,6 +62,11 @@ pub(super) fn declines() -> Vec<Scenario> {
             vec![Seen { reason: Some(CancelReason::Expired), ..ran_out(declined(1)) }],
         ),
         scenario(
+            "F-09 the declined money comes after all",
+            f09_after_all,
+            vec![Seen { provider: [0, 1, 1, 0, 0], ..done() }],
+        ),
+        scenario(
             "F-11 money after the end",
             f11,
             vec![Seen { payments: vec![PaymentStatus::Voided], provider: [0, 1, 0, 1, 0], ..declined(1) }],
@@ -166,7 +171,22 @@ pub(super) fn refunds() -> Vec<Scenario> {
         provider: refunded.provider,
         ..cancelled(CancelReason::Customer)
     };
+    // The provider never gave back what a person says that the customer has.
+    let by_hand = |seen: &Seen| Seen { provider: [1, 0, 1, 0, 0], ..seen.clone() };
+    // Where a break begins the reversal anew, a part of it may have failed and gone back by hand before.
+    let in_parts = Seen { provider: [1, 0, 1, 0, 2], ..reversed.clone() };
     vec![
+        scenario(
+            "F-21 returned, seen to by hand",
+            f21_returned_by_hand,
+            vec![by_hand(&Seen { sold: [0, 0], ..refunded.clone() })],
+        ),
+        scenario("F-21 cancelled, seen to by hand", f21_cancelled_by_hand, vec![by_hand(&reversed)]),
+        scenario(
+            "F-21 cancelled while a part goes back by hand",
+            f21_in_parts,
+            vec![in_parts, reversed.clone()],
+        ),
         scenario("F-21 goods come back", f21_returned, vec![Seen { sold: [0, 0], ..refunded }]),
         scenario("F-21 cancelled after the end", f21_cancelled, vec![reversed]),
     ]
@@ -267,6 +287,7 @@ async fn report(shop: &mut Shop, order: &OrderId) {
     let signal = payment::Command::RecordSignal {
         provider_event_id: "evt_1".to_owned(),
         key: "pay_1.1:authorize:1".to_owned(),
+        operation: None,
         answer: Answer::Authorized { amount_minor: TOTAL, capture_before: None },
         sequence: 1,
     };
@@ -343,6 +364,15 @@ fn f08_exhausted(shop: &mut Shop) -> BoxFuture<'_, ()> {
 
 fn f09(shop: &mut Shop) -> BoxFuture<'_, ()> {
     plain(shop, "tok_decline_retryable")
+}
+
+fn f09_after_all(shop: &mut Shop) -> BoxFuture<'_, ()> {
+    async {
+        let order = shop.order(ORDER, LINES, "tok_decline_retryable").await;
+        when_at(shop, &order, Stage::AwaitingCustomer).await;
+        report(shop, &order).await;
+    }
+    .boxed()
 }
 
 fn f10_found(shop: &mut Shop) -> BoxFuture<'_, ()> {
@@ -506,6 +536,58 @@ fn f21_cancelled(shop: &mut Shop) -> BoxFuture<'_, ()> {
         cancel(shop, &order).await;
         shop.until("a person is needed", |shop| at(shop, &seen_to)).await;
         shop.provider.mend();
+        shop.resume_checkout(&order).await;
+    }
+    .boxed()
+}
+
+fn f21_returned_by_hand(shop: &mut Shop) -> BoxFuture<'_, ()> {
+    async {
+        let order = shop.order(ORDER, LINES, "tok_refund_fails").await;
+        when_at(shop, &order, Stage::Done).await;
+        let goods = shop.give_back(&order, "ret_1", &[(0, "MUG", 2), (1, "PEN", 1)]).await;
+        shop.until("a person is needed", |shop| {
+            let status = shop.goods_return(&goods).status();
+            matches!(status, Some(ReturnStatus::NeedsAttention | ReturnStatus::Settled)).then_some(())
+        })
+        .await;
+        shop.settle_return(&goods).await;
+        shop.until("settled", |shop| {
+            (shop.goods_return(&goods).status() == Some(ReturnStatus::Settled)).then_some(())
+        })
+        .await;
+    }
+    .boxed()
+}
+
+/// Cancels what was sold, whose refunds fail, and waits until it has stopped or is over.
+async fn cancelled_and_stopped(shop: &mut Shop) -> OrderId {
+    let order = shop.order(ORDER, LINES, "tok_refund_fails").await;
+    let at = |shop: &Shop, stages: &[Stage]| {
+        shop.checkout(&order).stage().is_some_and(|stage| stages.contains(&stage)).then_some(())
+    };
+    let sold = [Stage::Done, Stage::Reversing, Stage::NeedsAttention, Stage::Cancelled];
+    shop.until("sold", |shop| at(shop, &sold)).await;
+    cancel(shop, &order).await;
+    shop.until("a person is needed", |shop| at(shop, &[Stage::NeedsAttention, Stage::Cancelled])).await;
+    order
+}
+
+fn f21_cancelled_by_hand(shop: &mut Shop) -> BoxFuture<'_, ()> {
+    async {
+        let order = cancelled_and_stopped(shop).await;
+        shop.settle_checkout(&order).await;
+    }
+    .boxed()
+}
+
+fn f21_in_parts(shop: &mut Shop) -> BoxFuture<'_, ()> {
+    async {
+        let order = cancelled_and_stopped(shop).await;
+        shop.provider.mend();
+        let refund =
+            payment::Command::RequestRefund { refund_id: "rfd_1".to_owned(), amount_minor: Some(100) };
+        shop.send(order.payment(1).stream(&shop.tenant), refund).await;
         shop.resume_checkout(&order).await;
     }
     .boxed()

@@ -141,6 +141,12 @@ impl Book {
         Ok(outcome)
     }
 
+    /// What was declined is held after all, as if the provider had looked again; written down before anybody is told.
+    pub(super) fn hold_after_all(&mut self, mut call: Call, outcome: Outcome) -> io::Result<()> {
+        (call.effective, call.outcome) = (true, Some(outcome));
+        self.write(call)
+    }
+
     /// Why the books forbid it.
     fn objection(&self, call: &Call) -> Option<Outcome> {
         let decline = |code: &str| Some(Outcome::Decline { code: code.to_owned(), retryable: false });
@@ -189,7 +195,11 @@ impl Book {
             }
         }
         if let (false, Some(outcome)) = (call.operation == Operation::Get, &call.outcome) {
-            self.outcomes.entry(call.key.clone()).or_insert_with(|| outcome.clone());
+            // The first word on a key is the last, unless what was declined came after all.
+            let known = self.outcomes.entry(call.key.clone()).or_insert_with(|| outcome.clone());
+            if call.effective {
+                known.clone_from(outcome);
+            }
         }
         self.calls.push(call);
     }
@@ -240,6 +250,20 @@ mod tests {
         let mut book = Book::open(&path).unwrap();
         assert_eq!(refund(&mut book, "r2").unwrap(), try_later);
         assert_eq!(refund(&mut book, "r3").unwrap(), approve(100));
+    }
+
+    #[test]
+    fn what_was_declined_may_come_after_all_even_across_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("calls.jsonl");
+        let mut book = Book::open(&path).unwrap();
+        let declined = Outcome::Decline { code: "insufficient_funds".into(), retryable: true };
+        let authorize = || call(Operation::Authorize, "a", 100);
+        assert_eq!(book.operate(authorize(), || declined.clone()).unwrap(), declined);
+        book.hold_after_all(authorize(), approve(100)).unwrap();
+        let mut book = Book::open(&path).unwrap();
+        assert_eq!(book.get("a").unwrap(), Some(approve(100)));
+        assert_eq!(book.operate(call(Operation::Capture, "c", 100), || approve(100)).unwrap(), approve(100));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | token begins with | what happens |
 //! |---|---|
 //! | `tok_decline_retryable` | declined, another attempt may succeed |
+//! | `tok_late_yes` | declined, another attempt may succeed; a second later the money is promised after all, and reported |
 //! | `tok_decline` | declined for good |
 //! | `tok_timeout_after_charge` | the money is promised, but the answer never comes |
 //! | `tok_answer_twice` | approved, and the same signal is sent twice |
@@ -43,6 +44,8 @@ use crate::output::note;
 const CAPTURE_SECONDS: i64 = 7 * 24 * 3600;
 /// How long `tok_slow` takes.
 const SLOW: Duration = Duration::from_secs(2);
+/// When the promise of `tok_late_yes` comes after all.
+const LATE: Duration = Duration::from_secs(1);
 /// How long a caller of `tok_timeout_after_charge` is kept waiting, if it waits that long.
 const NEVER: Duration = Duration::from_secs(120);
 /// How long calls may take to end after the simulator was asked to stop.
@@ -160,20 +163,42 @@ impl Simulator {
         Ok(Some(self.operate(call, approve)?.into()))
     }
 
+    /// Holds what was declined after all, and says so. A full queue drops the signal: the provider is asked by the key.
+    fn promise_late(&self, request: &wire::AuthorizeRequest) {
+        let (book, signals) = (self.book.clone(), self.signals.clone());
+        let (tenant, signal) = (request.tenant.clone(), authorized(request));
+        let capture_before = SystemClock.now().micros() / 1_000_000 + CAPTURE_SECONDS;
+        let amount_minor = request.amount_minor;
+        let outcome = Outcome::Success { amount_minor, capture_before_seconds: Some(capture_before) };
+        let call = Call {
+            operation: Operation::Authorize,
+            key: request.key.clone(),
+            payment_id: request.payment_id.clone(),
+            amount_minor,
+            refunds_fail: 0,
+            effective: false,
+            outcome: None,
+        };
+        tokio::spawn(async move {
+            tokio::time::sleep(LATE).await;
+            let key = call.key.clone();
+            let held = {
+                let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
+                book.hold_after_all(call, outcome)
+            };
+            match held {
+                Err(error) => warn!(key, %error, "the call log"),
+                Ok(()) if signals.try_send((tenant, signal)).is_err() => {
+                    warn!(key, "dropped a signal: too many are waiting");
+                }
+                Ok(()) => {}
+            }
+        });
+    }
+
     /// Sends the same signal twice, as providers do. A full queue drops the signal: the caller has the answer.
     fn signal_twice(&self, request: &wire::AuthorizeRequest) {
-        let signal = RecordProviderSignalRequest {
-            request_id: format!("signal:{}", request.key),
-            payment_id: request.payment_id.clone(),
-            provider_event_id: format!("evt:{}", request.key),
-            kind: ProviderSignalKind::Authorized.into(),
-            provider_key: request.key.clone(),
-            amount: Some(Money {
-                currency_code: request.currency_code.clone(),
-                amount_minor: request.amount_minor,
-            }),
-            ..RecordProviderSignalRequest::default()
-        };
+        let signal = authorized(request);
         for _ in 0..2 {
             if self.signals.try_send((request.tenant.clone(), signal.clone())).is_err() {
                 warn!(key = request.key, "dropped a signal: too many are waiting");
@@ -192,7 +217,7 @@ impl ProviderService for Simulator {
         let token = request.payment_method_token.clone();
         let decline = |code: &str, retryable| Outcome::Decline { code: code.to_owned(), retryable };
         let decide = || {
-            if token.starts_with("tok_decline_retryable") {
+            if token.starts_with("tok_decline_retryable") || token.starts_with("tok_late_yes") {
                 decline("insufficient_funds", true)
             } else if token.starts_with("tok_decline") {
                 decline("card_declined", false)
@@ -220,6 +245,9 @@ impl ProviderService for Simulator {
         }
         if token.starts_with("tok_slow") {
             tokio::time::sleep(SLOW).await;
+        }
+        if token.starts_with("tok_late_yes") {
+            self.promise_late(&request);
         }
         if token.starts_with("tok_answer_twice") {
             self.signal_twice(&request);
@@ -296,6 +324,22 @@ impl ProviderService for Simulator {
             },
         });
         Ok(Response::new(wire::ListCallsResponse { calls: calls.collect() }))
+    }
+}
+
+/// What the shop is told of an authorisation.
+fn authorized(request: &wire::AuthorizeRequest) -> RecordProviderSignalRequest {
+    RecordProviderSignalRequest {
+        request_id: format!("signal:{}", request.key),
+        payment_id: request.payment_id.clone(),
+        provider_event_id: format!("evt:{}", request.key),
+        kind: ProviderSignalKind::Authorized.into(),
+        provider_key: request.key.clone(),
+        amount: Some(Money {
+            currency_code: request.currency_code.clone(),
+            amount_minor: request.amount_minor,
+        }),
+        ..RecordProviderSignalRequest::default()
     }
 }
 

@@ -1,9 +1,12 @@
-//! `shopstream attention`: what waits for a person, and that it may go on.
+//! `shopstream attention`: what waits for a person, that it may go on, and that it was seen to by hand.
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use comfy_table::Table;
-use shopstream_proto::process::v1::{ListStoppedProcessesRequest, ResumeProcessRequest, StoppedProcess};
+use shopstream_proto::process::v1::{
+    ListStoppedProcessesRequest, ProcessResolution, ResumeProcessRequest, SettleProcessRequest,
+    StoppedProcess,
+};
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use uuid::Uuid;
@@ -42,6 +45,37 @@ pub struct ResumeOptions {
     /// The idempotency key; without it every call is a wish of its own
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
+}
+
+/// Which process was seen to, and how.
+#[derive(Args, Clone, Debug)]
+pub struct SettleOptions {
+    /// What was seen to by hand
+    #[arg(long, value_enum, value_name = "WHAT")]
+    done: Done,
+    #[command(flatten)]
+    process: ResumeOptions,
+}
+
+/// What a person has seen to.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Done {
+    /// The money: it is where it belongs, or nobody is owed any
+    Money,
+    /// The stock: the units are where they belong
+    Stock,
+    /// Both
+    All,
+}
+
+impl From<Done> for ProcessResolution {
+    fn from(done: Done) -> Self {
+        match done {
+            Done::Money => Self::MoneyByHand,
+            Done::Stock => Self::StockByHand,
+            Done::All => Self::AllByHand,
+        }
+    }
 }
 
 /// Prints every process of the tenant that has stopped, checkouts first.
@@ -113,6 +147,33 @@ pub async fn resume(config: &Config, options: &ResumeOptions) -> anyhow::Result<
     connected.close().await?;
     let position = resumed?.position.context("an answer without a position")?;
     say!("{process} goes on, recorded at {}@{}", position.partition, position.offset)?;
+    Ok(())
+}
+
+/// Lets a process go on whose failing step was done by hand, and says where that is recorded.
+///
+/// # Errors
+/// The node does not answer, or refuses.
+pub async fn settle(config: &Config, options: &SettleOptions) -> anyhow::Result<()> {
+    let SettleOptions { done, process: options } = options;
+    let ResumeOptions { whose, process, reason, actor, expected_version, request_id } = options;
+    let request = SettleProcessRequest {
+        request_id: request_id.clone().unwrap_or_else(|| Uuid::new_v4().to_string()),
+        expected_version: *expected_version,
+        process_id: process.clone(),
+        resolution: ProcessResolution::from(*done).into(),
+        reason: reason.clone(),
+    };
+    let connected = Connected::open(config).await?;
+    let call = async |mut shop: crate::client::Shop, request| {
+        let mut request = whose.asking(request);
+        request.metadata_mut().insert("shopstream-actor", actor.clone());
+        shop.processes.settle_process(request).await
+    };
+    let settled = connected.client.call(request, call).await;
+    connected.close().await?;
+    let position = settled?.position.context("an answer without a position")?;
+    println!("{process} goes on, recorded at {}@{}", position.partition, position.offset);
     Ok(())
 }
 

@@ -3,14 +3,13 @@
 //! The folds here are written from what the events say, not with the aggregates' own `evolve`: a bug there must not
 //! hide itself.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use shopstream_domain::StreamId;
 use shopstream_domain::model::Event;
-use shopstream_domain::returns::Event as ReturnEvent;
 use shopstream_eventlog::Position;
 
+use super::account::Returns;
 use super::money::Money;
 use super::skus::Skus;
 use super::stock::Stock;
@@ -65,8 +64,7 @@ pub struct Laws {
     stock: Stock,
     skus: Skus,
     money: Money,
-    /// Returns: whether they have ended.
-    returns: BTreeMap<StreamId, bool>,
+    returns: Returns,
 }
 
 /// What can only be said at the end of the log.
@@ -97,7 +95,7 @@ impl Laws {
             }
             Event::Payment(event) => self.money.payment(&seen.stream, event),
             Event::Return(event) => {
-                self.goods_return(&seen.stream, event);
+                self.returns.see(&seen.stream, event);
                 Ok(())
             }
             Event::Product(event) => {
@@ -118,18 +116,6 @@ impl Laws {
         })
     }
 
-    fn goods_return(&mut self, stream: &StreamId, event: &ReturnEvent) {
-        let ended = match event {
-            ReturnEvent::Resolved(_) | ReturnEvent::Refused(_) => true,
-            ReturnEvent::Requested(_)
-            | ReturnEvent::Refunded(_)
-            | ReturnEvent::Restocked(_)
-            | ReturnEvent::NeedsAttention(_)
-            | ReturnEvent::Resumed(_) => false,
-        };
-        *self.returns.entry(stream.clone()).or_default() |= ended;
-    }
-
     /// What the whole log says. `calls`: the provider's own log, where there is one to compare with.
     pub fn conclude(&self, calls: Option<&[ProviderCall]>) -> Findings {
         let mut findings = Findings::default();
@@ -139,8 +125,7 @@ impl Laws {
         if let Some(calls) = calls {
             self.money.compare(calls, &mut findings);
         }
-        let unfinished = self.returns.iter().filter(|(_, ended)| !**ended);
-        findings.skipped.extend(unfinished.map(|(stream, _)| stream.to_string()));
+        self.returns.conclude(&self.money, &mut findings);
         findings.skipped.sort_unstable();
         findings.skipped.dedup();
         findings

@@ -1,5 +1,6 @@
 //! Whether a shop's books are right: the conservation laws over the whole log.
 
+mod account;
 mod laws;
 mod money;
 mod skus;

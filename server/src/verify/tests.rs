@@ -12,15 +12,17 @@ use shopstream_domain::order::{
     OrderConfirmed, OrderLine, OrderSubmitted, Placement, PriceSource,
 };
 use shopstream_domain::payment::{
-    Event as PaymentEvent, PaymentAuthorized, PaymentCaptured, PaymentSucceededLate, PaymentVoided,
-    ProviderOperation, ProviderOperationStarted,
+    Event as PaymentEvent, ExternalRefundRecorded, PaymentAuthorized, PaymentCaptureSettled, PaymentCaptured,
+    PaymentSettled, PaymentSucceededLate, PaymentVoided, ProviderOperation, ProviderOperationStarted,
+    RefundReserved, RefundSettled, RefundSucceeded,
 };
 use shopstream_domain::returns::{
-    Event as ReturnEvent, ReturnNeedsAttention, ReturnRefused, ReturnResolved, ReturnResumed,
+    Event as ReturnEvent, ReturnNeedsAttention, ReturnRefused, ReturnRequest, ReturnRequested,
+    ReturnResolved, ReturnResumed, ReturnSettled,
 };
 use shopstream_domain::{
-    Currency, CustomerId, LocationId, OrderId, PaymentId, ProductId, Quantity, ReservationId, Sku, StreamId,
-    Timestamp,
+    Currency, CustomerId, LocationId, OrderId, PaymentId, ProductId, Quantity, ReservationId, ReturnId, Sku,
+    StreamId, Timestamp,
 };
 use shopstream_eventlog::Position;
 
@@ -221,6 +223,115 @@ fn law_3_more_reserved_than_there_is() {
 fn law_4_more_captured_than_authorized_and_confirmed_without_security() {
     breaks_at_once(4, authorized(TOTAL).into_iter().chain(captured(TOTAL + 1)));
     breaks_at_once(4, [submitted(TOTAL), confirmed()]);
+}
+
+fn refunding(refund_id: &str, n: u32, amount_minor: i64) -> (&'static str, Event) {
+    payment(PaymentEvent::OperationStarted(ProviderOperationStarted {
+        operation: ProviderOperation::Refund,
+        key: format!("pay_1.1:refund:{n}"),
+        amount_minor,
+        refund_id: Some(refund_id.to_owned()),
+    }))
+}
+
+fn refunded(refund_id: &str, n: u32, amount_minor: i64) -> (&'static str, Event) {
+    let (key, refund_id) = (format!("pay_1.1:refund:{n}"), refund_id.to_owned());
+    payment(PaymentEvent::RefundSucceeded(RefundSucceeded { key, refund_id, amount_minor }))
+}
+
+fn set_aside(amount_minor: i64) -> (&'static str, Event) {
+    let refund_id = "ret_1".to_owned();
+    payment(PaymentEvent::RefundReserved(RefundReserved { refund_id, amount_minor }))
+}
+
+fn at_their_site(amount_minor: i64) -> (&'static str, Event) {
+    let key = "re_1".to_owned();
+    payment(PaymentEvent::ExternalRefund(ExternalRefundRecorded { key, amount_minor }))
+}
+
+#[test]
+fn law_4_more_promised_back_than_is_left() {
+    let sold = || clean().into_iter();
+    breaks_at_once(4, sold().chain([refunding("rfd_1", 1, 300), set_aside(201)]));
+    breaks_at_once(4, sold().chain([set_aside(300), refunding("rfd_1", 1, 201)]));
+    breaks_at_once(4, sold().chain([at_their_site(300), set_aside(201)]));
+    breaks_at_once(4, sold().chain([at_their_site(501)]));
+    let own = [set_aside(300), refunding("ret_1", 1, 300), refunding("rfd_1", 2, 200)];
+    assert!(history(sold().chain(own)).is_ok());
+}
+
+fn goods_return(events: impl IntoIterator<Item = ReturnEvent>) -> Vec<(&'static str, Event)> {
+    let order_id = OrderId::new("ord_1").unwrap();
+    let requested = ReturnEvent::Requested(ReturnRequested {
+        request: ReturnRequest {
+            return_id: ReturnId::new("ret_1").unwrap(),
+            payment_id: order_id.payment(1),
+            reservation_id: order_id.reservation(),
+            order_id,
+            currency: Currency::GBP,
+            lines: vec![],
+        },
+        refund_minor: 300,
+    });
+    let events = std::iter::once(requested).chain(events);
+    events.map(|event| ("return/ret_1", Event::Return(event))).collect()
+}
+
+#[test]
+fn law_10_a_return_and_its_money() {
+    let resolved = || goods_return([ReturnEvent::Resolved(ReturnResolved {})]);
+    let refused = || goods_return([ReturnEvent::Refused(ReturnRefused { reason: "no".to_owned() })]);
+    let given = [set_aside(300), refunding("ret_1", 1, 300), refunded("ret_1", 1, 300)];
+    let sold = |more: &[(&'static str, Event)], goods: Vec<_>| -> Vec<_> {
+        clean().into_iter().chain(more.iter().cloned()).chain(goods).collect()
+    };
+    let fine = |events| assert_eq!(history(events).unwrap().conclude(None).violations, []);
+    fine(sold(&given, resolved()));
+    fine(sold(&[], refused()));
+    breaks_at_the_end(10, sold(&[], resolved()), None);
+    breaks_at_the_end(10, sold(&given, refused()), None);
+    breaks_at_the_end(10, sold(&[set_aside(300)], refused()), None);
+    breaks_at_the_end(10, sold(&[set_aside(300)], vec![]), None);
+
+    // Less than was owed is right only where a person saw to it.
+    let (money, stock, reason) = (true, false, "paid by hand".to_owned());
+    let by_hand = ReturnEvent::Settled(ReturnSettled { money, stock, reason: reason.clone() });
+    let by_hand = goods_return([by_hand, ReturnEvent::Resolved(ReturnResolved {})]);
+    let part = RefundSettled { refund_id: "ret_1".to_owned(), amount_minor: 200, reason };
+    let part = [at_their_site(300), payment(PaymentEvent::RefundSettled(part))];
+    fine(sold(&part, by_hand));
+    breaks_at_the_end(10, sold(&part, resolved()), None);
+}
+
+#[test]
+fn law_6_knows_what_a_person_has_seen_to() {
+    let reason = || "paid by hand".to_owned();
+    let taken = PaymentEvent::CaptureSettled(PaymentCaptureSettled { amount_minor: TOTAL, reason: reason() });
+    let is_capture = |event: &Event| {
+        matches!(event, Event::Payment(PaymentEvent::Captured(_)))
+            || matches!(event, Event::Payment(PaymentEvent::OperationStarted(it)) if it.key == CAPTURE)
+    };
+    let mut by_hand: Vec<_> = clean().into_iter().filter(|(_, event)| !is_capture(event)).collect();
+    breaks_at_the_end(6, by_hand.clone(), None);
+    by_hand.insert(by_hand.len() - 1, payment(taken));
+    let findings = history(by_hand).unwrap().conclude(None);
+    assert_eq!((findings.violations, findings.skipped), (vec![], vec![]));
+
+    let mut promised = vec![submitted(TOTAL)];
+    promised.extend(authorized(TOTAL));
+    let settled = PaymentEvent::Settled(PaymentSettled { amount_minor: 0, reason: reason() });
+    promised.extend([payment(settled), cancelled()]);
+    assert_eq!(history(promised).unwrap().conclude(None).violations, []);
+}
+
+#[test]
+fn law_4_confirmed_with_a_promise_that_is_not_its_own() {
+    let mut events = vec![submitted(TOTAL)];
+    let event =
+        PaymentAuthorized { key: "pay_1.2:authorize:1".into(), amount_minor: TOTAL, capture_before: None };
+    events.push(("payment/pay_1.2", Event::Payment(PaymentEvent::Authorized(event))));
+    events.push(confirmed());
+    breaks_at_once(4, events);
 }
 
 #[test]

@@ -164,6 +164,7 @@ impl Provider {
             let command = Command::RecordSignal {
                 provider_event_id: format!("evt:{}", call.key),
                 key: call.key.clone(),
+                operation: None,
                 answer: answer.clone(),
                 sequence: kept.sequence,
             };

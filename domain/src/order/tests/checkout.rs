@@ -4,8 +4,8 @@ use super::{order_id, placement};
 use crate::order::{
     CancelReason, Checkout, CheckoutAwaitingCustomer, CheckoutCancelled, CheckoutCommand,
     CheckoutCompensating, CheckoutDone, CheckoutError, CheckoutNeedsAttention, CheckoutPaymentPending,
-    CheckoutPaymentSecured, CheckoutPaymentUnknown, CheckoutResumed, CheckoutReversing, CheckoutStarted,
-    CheckoutStockCommitted, CheckoutStockHeld, Stage, Step, Timer, TimerKind, Undo,
+    CheckoutPaymentSecured, CheckoutPaymentUnknown, CheckoutResumed, CheckoutReversing, CheckoutSettled,
+    CheckoutStarted, CheckoutStockCommitted, CheckoutStockHeld, Stage, Step, Timer, TimerKind, Undo,
 };
 use crate::testing::{Given, given};
 use crate::{Currency, PaymentId, Timestamp};
@@ -110,6 +110,14 @@ fn resumed_because(reason: &str) -> Step {
     Step::Resumed(CheckoutResumed { reason: Some(reason.to_owned()), timer: None })
 }
 
+fn settled() -> Step {
+    Step::Settled(CheckoutSettled { money: true, stock: true, reason: "paid by hand".to_owned() })
+}
+
+fn settle() -> CheckoutCommand {
+    CheckoutCommand::Settle { money: true, stock: true, reason: "paid by hand".to_owned() }
+}
+
 /// One of each event, as its golden file holds it.
 pub(super) fn samples() -> Vec<Step> {
     vec![
@@ -126,6 +134,7 @@ pub(super) fn samples() -> Vec<Step> {
         cancelled(CancelReason::PaymentDeclined),
         attention("the provider does not answer"),
         resumed(),
+        settled(),
     ]
 }
 
@@ -192,24 +201,25 @@ fn every_step_at_every_stage() {
         let at = || given::<Checkout>(history(stage));
         assert_eq!(at().state().stage(), Some(stage));
         let steps = steps(&at().state()).into_iter().map(record);
-        let row: String = steps.chain([resume("seen to")]).map(|command| mark(at(), command)).collect();
+        let row: String =
+            steps.chain([resume("seen to"), settle()]).map(|command| mark(at(), command)).collect();
         format!("{row} {}", stage.name())
     });
     // Started, StockHeld, PaymentPending, AwaitingCustomer, PaymentUnknown, PaymentSecured, StockCommitted, Done,
-    // Compensating, Reversing, Cancelled, NeedsAttention, Resumed
+    // Compensating, Reversing, Cancelled, NeedsAttention, Resumed, Settled
     let expected = [
-        "=xxxxx..x.xx. started",
-        "=.xxxx..x..x. stock_held",
-        "=..xxx..x..x. payment_pending",
-        "=.x.xx..x..x. awaiting_customer",
-        "=..xxx..x..x. payment_unknown",
-        "=.....xxxx.x. payment_secured",
-        "=......x.x.x. stock_committed",
-        "=......=.x... done",
-        "=.......x.xx. compensating",
-        "=......=.xxx. reversing",
-        "=.......x.... cancelled",
-        "=.......x.xxx needs_attention",
+        "=xxxxx..x.xx.. started",
+        "=.xxxx..x..x.. stock_held",
+        "=..xxx..x..x.. payment_pending",
+        "=.x.xx..x..x.. awaiting_customer",
+        "=..xxx..x..x.. payment_unknown",
+        "=.....xxxx.x.. payment_secured",
+        "=......x.x.x.. stock_committed",
+        "=......=.x.... done",
+        "=.......x.xx.. compensating",
+        "=......=.xxx.. reversing",
+        "=.......x..... cancelled",
+        "=.......x.xxxx needs_attention",
     ];
     assert_eq!(rows.each_ref().map(String::as_str), expected);
 }
@@ -305,6 +315,21 @@ fn an_operator_sends_a_checkout_back_to_where_it_stopped() {
     // The same trouble after that is news again.
     let again = stopped().and([resumed()]).when(record(attention("once"))).then([attention("once")]);
     assert_eq!(again.stage(), Some(Stage::NeedsAttention));
+}
+
+#[test]
+fn an_operator_sees_to_what_stopped_a_checkout() {
+    let stopped = || given::<Checkout>(history(Stage::NeedsAttention));
+    let checkout = stopped().when(settle()).then([settled()]);
+    assert_eq!((checkout.stage(), checkout.attention()), (Some(Stage::Compensating), None));
+    assert_eq!(checkout.money_settled(), Some("paid by hand"));
+    assert_eq!(checkout.stock_settled(), Some("paid by hand"));
+    // It is about what was under way, not about what comes to light after the end.
+    let over = stopped().and([settled()]).when(record(cancelled(CancelReason::Customer)));
+    let over = over.then([cancelled(CancelReason::Customer)]);
+    assert_eq!((over.money_settled(), over.stock_settled()), (None, None));
+    let itself = CheckoutError::IllegalStep { from: Some(Stage::NeedsAttention), step: "CheckoutSettled" };
+    stopped().when(record(settled())).then_refused(itself);
 }
 
 #[test]

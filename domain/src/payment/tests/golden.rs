@@ -4,7 +4,7 @@ use super::*;
 use crate::StoredEvent;
 
 /// One of each event, as its golden file holds it.
-fn samples() -> [Event; 16] {
+pub(super) fn samples() -> [Event; 25] {
     [
         initiated(),
         started(ProviderOperation::Refund, 1, 500),
@@ -13,15 +13,38 @@ fn samples() -> [Event; 16] {
         unknown(ProviderOperation::Authorize),
         capture_requested(TOTAL),
         captured(1, TOTAL),
-        capture_failed(),
+        Event::CaptureFailed(PaymentCaptureFailed {
+            key: key(ProviderOperation::Capture, 1),
+            code: "try_later".to_owned(),
+            amount_minor: None,
+        }),
         void_requested(),
         voided(1),
         void_failed(),
         refund_requested(500),
         refunded(1, 500),
-        refund_failed(),
+        Event::RefundFailed(RefundFailed {
+            key: key(ProviderOperation::Refund, 1),
+            refund_id: "ret_1".to_owned(),
+            code: "try_later".to_owned(),
+            amount_minor: None,
+        }),
         succeeded_late(),
-        signal_received("evt_1", ProviderOperation::Authorize, 1),
+        Event::SignalReceived(ProviderSignalReceived {
+            provider_event_id: "evt_1".to_owned(),
+            key: key(ProviderOperation::Authorize, 1),
+            sequence: 1,
+            stamped: false,
+        }),
+        account::reserved(500),
+        account::released(),
+        disbelieved(&Error::UnknownOperation { key: key(ProviderOperation::Refund, 9) }),
+        account::external("re_1", 500),
+        account::accepted_late(),
+        account::capture_settled(TOTAL),
+        account::refund_settled(500),
+        account::settled(TOTAL),
+        Event::GivenUp(PaymentGivenUp {}),
     ]
 }
 

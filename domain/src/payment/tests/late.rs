@@ -143,24 +143,119 @@ fn a_report_is_applied_once() {
 }
 
 #[test]
-fn an_older_report_is_kept_and_changes_nothing() {
-    let history = with(authorizing(), [signal_received("evt_2", Void, 5)]);
-    for sequence in [4, 5] {
-        given::<PaymentIntent>(history.clone())
-            .when(signal("evt_1", Authorize, yes_authorized(), sequence))
-            .then([signal_received("evt_1", Authorize, sequence)]);
+fn an_older_report_about_the_same_call_is_not_believed() {
+    let failed = || {
+        let asked = [refund_requested(500), started(Refund, 1, 500)];
+        with(captured_up_to(TOTAL), asked)
+            .into_iter()
+            .chain([signal_received("evt_2", Refund, 5), refund_failed()])
+            .collect::<Vec<_>>()
+    };
+    let said = |sequence| signal("evt_1", Refund, Answer::Refunded { amount_minor: 500 }, sequence);
+    let older = Error::OlderReport { key: key(Refund, 1) };
+    given::<PaymentIntent>(failed())
+        .when(said(4))
+        .then([signal_received("evt_1", Refund, 4), disbelieved(&older)]);
+    // Two reports of one moment are two, and one without a time orders nothing.
+    for sequence in [5, 0] {
+        given::<PaymentIntent>(failed())
+            .when(said(sequence))
+            .then([signal_received("evt_1", Refund, sequence), refunded(1, 500)]);
     }
 }
 
 #[test]
-fn a_report_against_what_is_settled_is_kept_and_changes_nothing() {
+fn reports_about_different_calls_have_nothing_to_do_with_each_other() {
+    let asked = [refund_requested(500), started(Refund, 1, 500), refund_failed()];
+    let history = with(captured_up_to(TOTAL), asked)
+        .into_iter()
+        .chain([signal_received("evt_2", Authorize, 9)])
+        .collect::<Vec<_>>();
+    given::<PaymentIntent>(history)
+        .when(signal("evt_1", Refund, Answer::Refunded { amount_minor: 500 }, 4))
+        .then([signal_received("evt_1", Refund, 4), refunded(1, 500)]);
+}
+
+#[test]
+fn a_report_without_a_key_is_about_the_call_that_waits_or_the_only_one() {
+    let unnamed = |answer, operation| Command::RecordSignal {
+        provider_event_id: "evt_1".to_owned(),
+        key: String::new(),
+        operation: Some(operation),
+        answer,
+        sequence: 0,
+    };
+    let captured_answer = || Answer::Captured { amount_minor: TOTAL };
+    let capturing = with(authorizing(), [authorized(), capture_requested(TOTAL), started(Capture, 1, TOTAL)]);
+    let first = || with(capturing.clone(), [capture_failed()]);
+    given::<PaymentIntent>(first())
+        .when(unnamed(captured_answer(), Capture))
+        .then([signal_received("evt_1", Capture, 0), captured(1, TOTAL)]);
+    let again = || with(first(), [capture_requested(TOTAL), started(Capture, 2, TOTAL)]);
+    let about_second = ProviderSignalReceived {
+        provider_event_id: "evt_1".to_owned(),
+        key: key(Capture, 2),
+        sequence: 0,
+        stamped: false,
+    };
+    given::<PaymentIntent>(again())
+        .when(unnamed(captured_answer(), Capture))
+        .then([Event::SignalReceived(about_second), captured(2, TOTAL)]);
+    let needed = Error::ProviderKeyNeeded { operation: Capture };
+    let nobodys = ProviderSignalReceived {
+        provider_event_id: "evt_1".to_owned(),
+        key: String::new(),
+        sequence: 0,
+        stamped: false,
+    };
+    given::<PaymentIntent>(with(again(), [captured(2, TOTAL)]))
+        .when(unnamed(captured_answer(), Capture))
+        .then([Event::SignalReceived(nobodys), disbelieved(&needed)]);
+}
+
+#[test]
+fn a_report_against_what_is_settled_is_kept_and_not_believed() {
+    let contradiction = Error::Contradiction { key: key(Authorize, 1), answer: "failed" };
     given::<PaymentIntent>(with(authorizing(), [authorized()]))
         .when(signal("evt_1", Authorize, no("no"), 1))
-        .then([signal_received("evt_1", Authorize, 1)]);
+        .then([signal_received("evt_1", Authorize, 1), disbelieved(&contradiction)]);
+    let unknown = Error::UnknownOperation { key: key(Capture, 1) };
     given::<PaymentIntent>(authorizing())
         .when(signal("evt_1", Capture, Answer::Captured { amount_minor: 1 }, 1))
-        .then([signal_received("evt_1", Capture, 1)]);
+        .then([signal_received("evt_1", Capture, 1), disbelieved(&unknown)]);
+    let less = Answer::Authorized { amount_minor: 1, capture_before: None };
+    let amount = Error::AmountMismatch { key: key(Authorize, 1), expected: TOTAL, found: 1 };
+    given::<PaymentIntent>(authorizing())
+        .when(signal("evt_1", Authorize, less, 1))
+        .then([signal_received("evt_1", Authorize, 1), disbelieved(&amount)]);
     given::<PaymentIntent>(authorizing())
         .when(signal("", Authorize, yes_authorized(), 1))
         .then_refused(Error::ProviderEventId);
+}
+
+#[test]
+fn the_verdict_on_a_report_is_its_last_event() {
+    for event in golden::samples() {
+        let name = crate::StoredEvent::event_type(&event);
+        let implied = matches!(
+            event,
+            Event::Authorized(_)
+                | Event::Declined(_)
+                | Event::Captured(_)
+                | Event::CaptureFailed(_)
+                | Event::Voided(_)
+                | Event::VoidFailed(_)
+                | Event::RefundSucceeded(_)
+                | Event::RefundFailed(_)
+                | Event::SucceededLate(_)
+                | Event::ExternalRefund(_)
+        );
+        let expected = match event {
+            Event::SignalDisbelieved(_) => Verdict::NotBelieved,
+            _ if implied => Verdict::Applied,
+            _ => Verdict::AlreadyKnown,
+        };
+        assert_eq!(Verdict::of(Some(name)), expected, "{name}");
+    }
+    assert_eq!(Verdict::of(None), Verdict::AlreadyKnown);
 }

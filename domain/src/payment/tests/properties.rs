@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{initiate, key};
 use crate::payment::{
-    Answer, Command, Operation, OperationState, PaymentIntent, PaymentStatus, ProviderOperation,
+    Answer, Command, Event, Operation, OperationState, PaymentIntent, PaymentStatus, ProviderOperation,
 };
 use crate::{Aggregate, Timestamp};
 
@@ -48,7 +48,16 @@ fn fitting(payment: &PaymentIntent, key: &str, happened: bool) -> Answer {
 #[derive(Clone, Debug)]
 enum Happening {
     Capture(Option<i64>),
-    Refund(u8, i64),
+    Refund(u8, Option<i64>),
+    Reserve(u8, i64),
+    Release(u8),
+    Reverse(u8),
+    AcceptLate,
+    GiveUp,
+    SettleCapture,
+    SettleRefund(u8, i64),
+    Settle,
+    External(u8, i64),
     Void,
     Unknown(ProviderOperation, u32),
     Answer(ProviderOperation, u32, Option<bool>, Answer),
@@ -59,11 +68,23 @@ enum Happening {
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
-    use Happening::{Answer, Capture, FailedAfterAll, OpenAnswered, Refund, Signal, Unknown, Void};
+    use Happening::{
+        AcceptLate, Answer, Capture, External, FailedAfterAll, GiveUp, OpenAnswered, Refund, Release,
+        Reserve, Reverse, Settle, SettleCapture, SettleRefund, Signal, Unknown, Void,
+    };
     let fits = || proptest::option::weighted(0.8, any::<bool>());
     prop_oneof![
         2 => proptest::option::of(amount()).prop_map(Capture),
-        2 => (0_u8..4, amount()).prop_map(|(id, amount)| Refund(id, amount)),
+        2 => (0_u8..4, proptest::option::of(amount())).prop_map(|(id, amount)| Refund(id, amount)),
+        2 => (0_u8..4, amount()).prop_map(|(id, amount)| Reserve(id, amount)),
+        1 => (0_u8..4).prop_map(Release),
+        1 => (0_u8..4).prop_map(Reverse),
+        1 => Just(AcceptLate),
+        1 => Just(GiveUp),
+        1 => Just(SettleCapture),
+        1 => (0_u8..4, amount()).prop_map(|(id, amount)| SettleRefund(id, amount)),
+        1 => Just(Settle),
+        1 => (0_u8..4, amount()).prop_map(|(id, amount)| External(id, amount)),
         1 => Just(Void),
         2 => (operation(), 1_u32..3).prop_map(|(operation, n)| Unknown(operation, n)),
         3 => (operation(), 1_u32..4, fits(), any_answer()).prop_map(|(op, n, fits, said)| Answer(op, n, fits, said)),
@@ -82,6 +103,27 @@ fn command(payment: &PaymentIntent, happening: Happening) -> Option<Command> {
         Happening::Refund(id, amount_minor) => {
             Command::RequestRefund { refund_id: format!("ret_{id}"), amount_minor }
         }
+        Happening::Reserve(id, amount_minor) => {
+            Command::ReserveRefund { refund_id: format!("ret_{id}"), amount_minor }
+        }
+        Happening::Release(id) => Command::ReleaseRefund { refund_id: format!("ret_{id}") },
+        Happening::Reverse(id) => Command::RequestReversal { refund_id: format!("reversal.{id}") },
+        Happening::AcceptLate => Command::AcceptLate,
+        Happening::GiveUp => Command::GiveUp,
+        Happening::SettleCapture => Command::SettleCapture { reason: "by hand".to_owned() },
+        Happening::SettleRefund(id, amount_minor) => Command::SettleRefund {
+            refund_id: format!("ret_{id}"),
+            amount_minor,
+            reason: "by hand".to_owned(),
+        },
+        Happening::Settle => Command::Settle { reason: "by hand".to_owned() },
+        Happening::External(id, amount_minor) => Command::RecordSignal {
+            provider_event_id: format!("ext_{id}"),
+            key: format!("re_{id}"),
+            operation: None,
+            answer: Answer::Refunded { amount_minor },
+            sequence: 0,
+        },
         Happening::Void => Command::RequestVoid,
         Happening::Unknown(operation, n) => Command::MarkOutcomeUnknown { key: n_th(operation, n) },
         Happening::Answer(operation, n, fits, answer) => {
@@ -91,7 +133,8 @@ fn command(payment: &PaymentIntent, happening: Happening) -> Option<Command> {
         Happening::Signal(id, operation, n, sequence, fits, answer) => {
             let key = n_th(operation, n);
             let answer = said(&key, fits, answer);
-            Command::RecordSignal { provider_event_id: format!("evt_{id}"), key, answer, sequence }
+            let provider_event_id = format!("evt_{id}");
+            Command::RecordSignal { provider_event_id, key, operation: Some(operation), answer, sequence }
         }
         Happening::OpenAnswered(happened) => {
             let key = payment.open_operation()?.key.clone();
@@ -106,7 +149,7 @@ fn command(payment: &PaymentIntent, happening: Happening) -> Option<Command> {
     })
 }
 
-fn check(payment: &PaymentIntent) -> Result<(), TestCaseError> {
+fn check(payment: &PaymentIntent, by_hand: [i64; 2]) -> Result<(), TestCaseError> {
     prop_assert!(payment.captured_minor() <= payment.authorized_minor());
     prop_assert!(payment.refunded_minor() <= payment.captured_minor());
     prop_assert!(payment.refunded_minor() >= 0 && payment.authorized_minor() <= payment.amount_minor());
@@ -119,17 +162,36 @@ fn check(payment: &PaymentIntent) -> Result<(), TestCaseError> {
         let of = payment.operations.iter().filter(|op| op.operation == kind && succeeded(op.state));
         of.map(|op| op.amount_minor).sum::<i64>()
     };
-    prop_assert_eq!(sum(ProviderOperation::Capture), payment.captured_minor());
-    prop_assert_eq!(sum(ProviderOperation::Refund), payment.refunded_minor());
+    prop_assert_eq!(sum(ProviderOperation::Capture) + by_hand[0], payment.captured_minor());
+    prop_assert_eq!(sum(ProviderOperation::Refund) + by_hand[1], payment.refunded_minor());
     Ok(())
 }
 
-fn apply(payment: &mut PaymentIntent, command: &Command) -> usize {
+/// Nothing of ours promises more than is left; what goes back at the provider's own site, or was said to have failed,
+/// may yet take of what was promised.
+fn check_promises(payment: &PaymentIntent, command: &Command) -> Result<(), TestCaseError> {
+    let promising = matches!(command, Command::RequestRefund { .. } | Command::ReserveRefund { .. });
+    let taken = payment.captured_minor() - payment.refunded_minor();
+    prop_assert!(!promising || payment.refund_pending_minor() <= taken, "more is promised than there is");
+    Ok(())
+}
+
+fn apply(payment: &mut PaymentIntent, command: &Command) -> Vec<Event> {
     let events = payment.decide(command, Timestamp::default()).unwrap_or_default();
     for event in &events {
         payment.evolve(event);
     }
-    events.len()
+    events
+}
+
+/// What a person says was taken, and given back.
+fn settled(event: &Event) -> [i64; 2] {
+    match event {
+        Event::CaptureSettled(settled) => [settled.amount_minor, 0],
+        Event::RefundSettled(settled) => [0, settled.amount_minor],
+        Event::Settled(settled) => [0, settled.amount_minor],
+        _ => [0, 0],
+    }
 }
 
 proptest! {
@@ -139,12 +201,22 @@ proptest! {
     fn money_is_conserved_whatever_happens(happenings in proptest::collection::vec(happening(), 0..60)) {
         let mut payment = PaymentIntent::default();
         apply(&mut payment, &initiate());
+        let mut by_hand = [0, 0];
         for happening in happenings {
             let Some(command) = command(&payment, happening) else { continue };
-            apply(&mut payment, &command);
-            check(&payment)?;
+            let was_given_up = payment.is_given_up();
+            let events = apply(&mut payment, &command);
+            for [taken, back] in events.iter().map(settled) {
+                by_hand = [by_hand[0] + taken, by_hand[1] + back];
+            }
+            check(&payment, by_hand)?;
+            if !events.is_empty() {
+                check_promises(&payment, &command)?;
+            }
+            let captures = events.iter().any(|event| matches!(event, Event::CaptureRequested(_)));
+            prop_assert!(!(was_given_up && captures), "captured what nobody wants");
             if let Command::RecordSignal { .. } = &command {
-                prop_assert_eq!(apply(&mut payment, &command), 0, "a report was applied twice");
+                prop_assert_eq!(apply(&mut payment, &command), vec![], "a report was applied twice");
             }
         }
     }
