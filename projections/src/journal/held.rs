@@ -50,7 +50,8 @@ pub(super) fn give_text(held: String) -> String {
 
 /// `payload` as a column of type `json` holds it. Only looks into it where there is a doubt, for that takes time.
 pub(super) fn hold_json(payload: &[u8], doubt: bool) -> Cow<'_, [u8]> {
-    let is_odd = payload.starts_with(BEGIN) || (doubt && serde_json::from_slice::<IgnoredAny>(payload).is_err());
+    let is_odd =
+        payload.starts_with(BEGIN) || (doubt && serde_json::from_slice::<IgnoredAny>(payload).is_err());
     if !is_odd {
         return Cow::Borrowed(payload);
     }
