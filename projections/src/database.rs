@@ -203,7 +203,7 @@ impl Database {
 
     /// Whoever wants to know whether it is there, without waiting for what others ask of it.
     pub fn pulse(&self) -> Pulse {
-        Pulse::new(self.config.clone())
+        Pulse::new(Config::clone(&self.config))
     }
 
     /// The shared connections.
