@@ -74,8 +74,8 @@ impl Default for ConnectOptions {
             application_name: "shopstream".into(),
             // One per projection at work, and some for queries that need a snapshot.
             pool_size: 16,
-            // So many statements may be stuck, each on another table, before others feel it.
-            readers: 8,
+            // Half of them may be stuck, each on another table, before others feel it.
+            readers: 4,
             patience: Duration::from_secs(10),
             limits: Limits::default(),
         }
@@ -87,7 +87,7 @@ impl Default for ConnectOptions {
 pub struct Database {
     pool: Pool,
     reader: Reader,
-    config: Config,
+    config: Arc<Config>,
     target: Arc<str>,
     limits: Limits,
     server: Server,
@@ -99,6 +99,9 @@ pub struct Database {
 const RETRY: Duration = Duration::from_millis(100);
 /// A server that answers no packet for so long is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may take to be of use: both sides compute a proof of the password, and after a crash of the
+/// server all are made at once.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a transaction waits for a free connection.
 const POOL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -130,7 +133,7 @@ impl Database {
         let pool = Pool::builder(manager)
             .max_size(options.pool_size.max(1))
             .wait_timeout(Some(POOL_TIMEOUT))
-            .create_timeout(Some(CONNECT_TIMEOUT))
+            .create_timeout(Some(CREATE_TIMEOUT))
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| DatabaseError::Unavailable {
@@ -140,6 +143,7 @@ impl Database {
         let mut watching = JoinSet::new();
         watching.spawn(server.clone().watch(limited(&config, limits.read, limits)));
         info!("connected to Postgres at {target}");
+        let config = Arc::new(config);
         Ok(Self { pool, reader, config, target, limits, server, _watching: Arc::new(watching) })
     }
 
@@ -194,12 +198,12 @@ impl Database {
 
     /// Counts what is told on `channel`, through a connection that only listens. Within a tokio runtime.
     pub(crate) fn listen(&self, channel: &'static str) -> watch::Receiver<u64> {
-        listener::listen(self.config.clone(), channel)
+        listener::listen(Config::clone(&self.config), channel)
     }
 
     /// Whoever wants to know whether it is there, without waiting for what others ask of it.
     pub fn pulse(&self) -> Pulse {
-        Pulse::new(self.config.clone())
+        Pulse::new(Config::clone(&self.config))
     }
 
     /// The shared connections.

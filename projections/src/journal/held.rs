@@ -50,9 +50,9 @@ pub(super) fn give_text(held: String) -> String {
 
 /// `payload` as a column of type `json` holds it. Only looks into it where there is a doubt, for that takes time.
 pub(super) fn hold_json(payload: &[u8], doubt: bool) -> Cow<'_, [u8]> {
-    let as_it_is =
-        !payload.starts_with(BEGIN) && !(doubt && serde_json::from_slice::<IgnoredAny>(payload).is_err());
-    if as_it_is {
+    let is_odd =
+        payload.starts_with(BEGIN) || (doubt && serde_json::from_slice::<IgnoredAny>(payload).is_err());
+    if !is_odd {
         return Cow::Borrowed(payload);
     }
     let digits = payload.iter().flat_map(|byte| [byte >> 4, byte & 15]);
