@@ -245,6 +245,21 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_is_gone_or_going_has_not_answered() {
+        let owner = Location { epoch: 3, node: "b".to_owned(), address: "h:1".to_owned() };
+        let of = |code| Trouble::Status(tonic::Status::new(code, "")).of(&owner, 4);
+        for code in
+            [Code::Unavailable, Code::Unknown, Code::Cancelled, Code::DeadlineExceeded, Code::Internal]
+        {
+            assert!(of(code).is_err_and(|silent| silent.owner == owner), "{code:?}");
+        }
+        // What asking again would not change is said to who asked.
+        let refused = of(Code::InvalidArgument).expect("an answer");
+        assert!(matches!(refused, CommandError::Unavailable { partition: 4, .. }), "{refused:?}");
+        assert!(Trouble::Nonsense.of(&owner, 4).is_ok());
+    }
+
+    #[test]
     fn an_answer_arrives_as_it_was_given() {
         let command = envelope(
             "default/order/ord_1",
