@@ -247,7 +247,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Import { what: ImportVerb::Retail(args) } => {
             verbs::import::retail(&Config::load(&args.config)?, &args.file, args.options).await?;
         }
-        Verb::Topics { verb: TopicsVerb::Apply(options) } => verbs::topics::apply(&options).await?,
+        Verb::Topics { verb: TopicsVerb::Apply(options) } => return verbs::topics::apply(&options).await,
         Verb::Bench(options) => bench::run(&options).await?,
         Verb::Config(flags) => {
             let config = Config::load(&flags)?;

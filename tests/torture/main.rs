@@ -27,6 +27,7 @@ mod report;
 mod scenario;
 mod sim;
 mod tally;
+mod under_test;
 mod volume;
 mod writer;
 
@@ -101,15 +102,15 @@ fn main() -> ExitCode {
         Way::Power(options) => power::run(&options),
         Way::Io(options) => io::run(&options),
         Way::Flip(options) => flip::run(&options),
-        Way::Overload(options) => overload::run(&options),
-        Way::Database(options) => database::run(&options),
-        Way::Broker(options) => broker::run(&options),
-        Way::Disk(options) => disk::run(&options),
-        Way::Scenario(options) => scenario::run(&options),
+        Way::Overload(options) => under_test::ready().and_then(|()| overload::run(&options)),
+        Way::Database(options) => under_test::ready().and_then(|()| database::run(&options)),
+        Way::Broker(options) => under_test::ready().and_then(|()| broker::run(&options)),
+        Way::Disk(options) => under_test::ready().and_then(|()| disk::run(&options)),
+        Way::Scenario(options) => under_test::ready().and_then(|()| scenario::run(&options)),
         Way::Sim(options) => sim::run(&options),
-        Way::Chaos(options) => chaos::run(&options),
-        Way::Fuzz(options) => fuzz::run(&options),
-        Way::Hostile(options) => hostile::run(&options),
+        Way::Chaos(options) => under_test::ready().and_then(|()| chaos::run(&options)),
+        Way::Fuzz(options) => under_test::ready().and_then(|()| fuzz::run(&options)),
+        Way::Hostile(options) => under_test::ready().and_then(|()| hostile::run(&options)),
     };
     done.unwrap_or_else(|error| {
         eprintln!("shopstream-torture: {error:#}");

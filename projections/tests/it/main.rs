@@ -1,5 +1,6 @@
 //! Projections over a real Postgres.
 
+mod cluster;
 mod exactly_once;
 mod halt;
 mod journal;

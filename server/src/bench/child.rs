@@ -36,7 +36,9 @@ impl Server {
     /// # Errors
     /// It ends instead, or takes too long; with the last lines of its log.
     pub(super) async fn start(args: &[&OsStr], log: &Path) -> anyhow::Result<Self> {
-        let mut process = program()?
+        let mut command = program()?;
+        die_with_us(&mut command);
+        let mut process = command
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -113,6 +115,15 @@ fn program() -> anyhow::Result<Command> {
     // Ctrl-C in the terminal is for the benchmark, which then stops its servers in order.
     command.process_group(0);
     Ok(command)
+}
+
+/// Has the kernel stop a server when this benchmark is ended so suddenly that it cannot.
+fn die_with_us(command: &mut Command) {
+    // SAFETY: the closure makes one system call and allocates nothing.
+    #[expect(unsafe_code, reason = "the parent-death signal can only be set in the child")]
+    unsafe {
+        command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?));
+    }
 }
 
 async fn until_ready(

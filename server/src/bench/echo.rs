@@ -26,11 +26,13 @@ use crate::output::note;
 /// The port is taken.
 pub(super) async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
+    // Heard before anybody is told that this is ready.
+    let stop = asked_to_stop();
     note!("grpc      http://{}", listener.local_addr()?);
     note!("ready");
     tonic::transport::Server::builder()
         .add_service(OrderServiceServer::new(Echo))
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), asked_to_stop())
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop)
         .await?;
     Ok(())
 }

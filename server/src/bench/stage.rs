@@ -12,6 +12,7 @@ use super::BenchOptions;
 use super::child::{Server, quote, run_to_end};
 use super::machine::{Machine, Meter, Pid};
 use crate::config::{Config, LogUrl};
+use crate::node::end_leftover;
 use crate::output::hint;
 
 /// What a benchmark stands on.
@@ -64,11 +65,14 @@ impl Stage {
     /// # Errors
     /// A server does not stop in order.
     pub(super) async fn strike(self) -> anyhow::Result<()> {
-        let Self { node, echo, .. } = self;
+        let Self { node, echo, folder, .. } = self;
+        let mut struck = Ok(());
         for server in [node, echo].into_iter().flatten() {
-            server.stop().await?;
+            struck = struck.and(server.stop().await);
         }
-        Ok(())
+        // A node that was killed and not started again has left its provider.
+        end_leftover(&folder.path().join("data")).await;
+        struck
     }
 
     /// Starts the echo; answers where it is.

@@ -46,6 +46,7 @@ use self::health::{Health, Senses};
 use self::leases::PostgresLeases;
 pub(crate) use self::offline::Offline;
 use self::provider::Provider;
+pub(crate) use self::provider::end_leftover;
 use crate::config::{Config, LogUrl, Role};
 use crate::output::note;
 use crate::telemetry;
@@ -107,23 +108,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     node.stop().await
 }
 
-/// Waits for SIGTERM, SIGHUP or Ctrl-C. From then on another Ctrl-C ends the process at once.
+/// Ends with SIGTERM, SIGHUP or Ctrl-C, which are heard from this call on, whenever the answer is awaited. From then on
+/// another Ctrl-C ends the process at once. Within a tokio runtime.
 ///
 /// Who started the program with SIGHUP ignored, as `nohup` does, wants it to go on. SIGUSR1 and SIGUSR2 mean nothing
 /// here and end nothing.
-pub async fn asked_to_stop() {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
+pub fn asked_to_stop() -> impl Future<Output = ()> + Send + 'static {
     let mut hangup = if hangups_are_ignored() { None } else { signal(SignalKind::hangup()).ok() };
-    let hung_up = async {
-        match &mut hangup {
-            Some(hangup) => hangup.recv().await,
-            None => std::future::pending().await,
-        }
-    };
+    let ends = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     for kind in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
         let Ok(mut meaningless) = signal(kind) else { continue };
         tokio::spawn(async move {
@@ -132,16 +124,25 @@ pub async fn asked_to_stop() {
             }
         });
     }
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        _ = hung_up => {}
+    async move {
+        let (Ok(mut terminate), Ok(mut interrupt)) = ends else { return std::future::pending().await };
+        let hung_up = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hung_up => {}
+        }
+        tokio::spawn(async move {
+            interrupt.recv().await;
+            // 128 + SIGINT, as shells say it.
+            std::process::exit(130);
+        });
     }
-    tokio::spawn(async move {
-        interrupt.recv().await;
-        // 128 + SIGINT, as shells say it.
-        std::process::exit(130);
-    });
 }
 
 /// Whether this process ignores SIGHUP; to be asked before anything listens to it.

@@ -132,6 +132,14 @@ impl Drop for Provider {
     }
 }
 
+/// Ends the simulator that a killed node has left behind on this data, if there is one.
+pub(crate) async fn end_leftover(data: &Path) {
+    let simulator = Simulator { folder: data.join("provider"), shop: SocketAddr::from(([127, 0, 0, 1], 0)) };
+    if let Some(running) = simulator.running().await {
+        running.process.end();
+    }
+}
+
 /// Looks after a provider.
 struct Keeper {
     simulator: Option<Simulator>,

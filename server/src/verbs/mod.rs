@@ -51,7 +51,7 @@ impl Connected {
         let url = config.url();
         let answers = Endpoint::from_shared(url.clone())?.connect().await.is_ok();
         let node = if answers { None } else { Some(Self::start(config, &url, may_make).await?) };
-        let client = Client::connect(node.as_ref().map_or(url.clone(), Node::url).as_str()).await?;
+        let client = Client::connect(&node.as_ref().map_or_else(|| url.clone(), Node::url)).await?;
         let described = describe_node(&client).await?;
         let provider_url = described.as_ref().map(|it| it.provider_url.clone()).filter(|it| !it.is_empty());
         if let (None, true, Some(found)) = (&node, config.data_is_named, described) {

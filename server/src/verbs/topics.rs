@@ -1,5 +1,6 @@
 //! `shopstream topics`: the topic under a log on Kafka.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -32,7 +33,7 @@ pub struct TopicsOptions {
     power: Power,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Power {
     /// One power cut may hit all brokers
     Shared,
@@ -40,11 +41,12 @@ enum Power {
     Independent,
 }
 
-/// Makes the topic, or mends its settings, and writes its genesis; says what it did.
+/// Makes the topic, or mends its settings, and writes its genesis; says what it did. Exit 1 where something is left that
+/// is not as it was asked for.
 ///
 /// # Errors
 /// The brokers do not answer or refuse.
-pub async fn apply(options: &TopicsOptions) -> anyhow::Result<()> {
+pub async fn apply(options: &TopicsOptions) -> anyhow::Result<ExitCode> {
     let LogUrl::Kafka { brokers, topic } = &options.log else {
         bail!("a local log has no topics: name one as kafka://HOST:PORT,…/TOPIC");
     };
@@ -66,10 +68,26 @@ pub async fn apply(options: &TopicsOptions) -> anyhow::Result<()> {
         say!("mended: {drift}")?;
     }
     for drift in &applied.left {
-        say!("left: {drift}")?;
+        say!("left: {drift}, and that cannot be changed on a topic that is there")?;
+    }
+    if !applied.created && applied.altered.is_empty() && applied.left.is_empty() {
+        say!("topic {topic} is as it should be already: nothing was changed")?;
+    }
+    if options.power == Power::Independent && flushes(&kafka, wanted).await? {
+        say!(
+            "left: the topic flushes every record (flush.messages is 1), which is safer and slower than \
+             --power independent asks for"
+        )?;
     }
     let raw = KafkaLog::connect(kafka).await.with_context(|| format!("connecting to {brokers}"))?;
     let log = Log::create(Arc::new(raw), LogId(Uuid::now_v7()), 1).await?;
     say!("log {}, generation {}", log.topology().log, log.topology().generation)?;
-    Ok(())
+    Ok(if applied.left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether the brokers flush every record of the topic.
+async fn flushes(kafka: &Options, topic: Topic) -> anyhow::Result<bool> {
+    let flushed = Topic { power: topics::Power::Shared, ..topic };
+    let drift = topics::check(kafka, flushed).await.context("looking at the topic once more")?;
+    Ok(drift.iter().all(|drift| drift.setting != "flush.messages"))
 }

@@ -28,7 +28,7 @@ fn left() -> Stdio {
 
 #[test]
 fn a_verb_whose_reader_leaves_ends_quietly() {
-    let shop = TestShop::start();
+    let mut shop = TestShop::start();
     assert!(shop.verb(&["demo"]).status.success());
     let listen = shop.door().to_string();
     let verbs: [&[&str]; 8] = [
@@ -59,7 +59,7 @@ fn a_verb_whose_reader_leaves_ends_quietly() {
         );
         assert_eq!(run(full(), full()).status.code(), Some(1), "{verb:?}: neither can be written");
     }
-    shop.finish();
+    shop.stop();
 }
 
 /// Who serves goes on: the shop is worth more than a line about it.

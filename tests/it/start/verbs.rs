@@ -74,11 +74,18 @@ fn a_word_that_nothing_is_called_by_is_refused() {
     // A verb's own node ends as quietly as it began.
     shop.stop();
     let said = shop.verb(&["log", "status"]);
-    assert!(said.status.success() && !said.err.contains("WARN") && !said.err.contains("ERROR"), "{said:?}");
+    assert!(said.status.success() && ends_quietly(&said.err), "{said:?}");
     let said = shop.verb(&["log", "repair"]);
-    assert!(said.status.success() && !said.err.contains("WARN") && !said.err.contains("ERROR"), "{said:?}");
+    assert!(said.status.success() && ends_quietly(&said.err), "{said:?}");
     shop.restart();
     shop.finish();
+}
+
+/// It stops its own Postgres, and does not complain that it is gone.
+fn ends_quietly(said: &str) -> bool {
+    !["was lost", "was closed", "cannot be reached", "nothing is heard"]
+        .iter()
+        .any(|word| said.contains(word))
 }
 
 /// Each would know nothing of the money of the others.
