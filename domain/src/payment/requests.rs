@@ -7,7 +7,6 @@ use super::{
     RefundRequested, is_method_token, provider_key,
 };
 use crate::stream::is_name;
-use crate::text::LABEL;
 
 /// Characters. The longest is a payment's own id, a word and a number, as a checkout names what it takes back.
 const REFUND_ID_MAX: usize = 96;
