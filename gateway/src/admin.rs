@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use metrics::counter;
 use shopstream_eventlog::{Cursor, Position};
 use shopstream_projections::{Checkpoint, Difference, Digest, Keeper, Projection, RebuildError};
 use shopstream_proto::Validate;
@@ -27,6 +26,7 @@ use tonic::{Request, Response, Status};
 
 use crate::call::Call;
 use crate::failure::{Crowd, Failure};
+use crate::shares::refused;
 use crate::shop::Shop;
 
 /// The epoch of tables that are only compared. Real ones count from 1.
@@ -68,7 +68,7 @@ impl AdminService for Admin {
         // All of them replay into the same tables.
         let turn = timeout(TURN, shop.replays.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
-            counter!("shopstream_refused_total", "what" => "stream", "why" => "replays").increment(1);
+            refused("stream", "replays");
             return Err(Failure::Crowded(Crowd::Replays).into());
         };
         tokio::spawn(async move {

@@ -28,7 +28,7 @@ use tower::Service;
 
 use crate::answer::{Outgoing, Seen};
 use crate::failure::Failure;
-use crate::shares::{Membership, Share, Shares};
+use crate::shares::{Membership, Share, Shares, refused};
 
 /// How long a connection may ask for nothing at first. Then it is told to go, and at the next look it is gone: within 10 s.
 const SILENT: Duration = Duration::from_secs(6);
@@ -71,10 +71,10 @@ where
                     connections.spawn(carry(stream, service, Connection::new(Some(member)), stop.clone()));
                 }
                 // Closed at once: a client that reads the end tries again later, or elsewhere.
-                Err(why) => shares.refusals.count("connection", why),
+                Err(why) => refused("connection", why),
             },
             Err(error) if is_short_of_means(&error) => {
-                shares.refusals.count("connection", "descriptors");
+                refused("connection", "descriptors");
                 tokio::time::sleep(BREATH).await;
             }
             // That one client has left already.
@@ -129,12 +129,12 @@ where
                 Verdict::Leaves(_) if leaving => return,
                 // In peace: what it asks at this very moment is still answered.
                 Verdict::Leaves(why) => {
-                    connection.count("connection", why);
+                    refused("connection", why);
                     leaving = true;
                     served.as_mut().graceful_shutdown();
                 }
                 Verdict::Ends(why) => {
-                    connection.count("connection", why);
+                    refused("connection", why);
                     return;
                 }
             },
@@ -214,12 +214,6 @@ impl Connection {
         }
     }
 
-    fn count(&self, what: &'static str, why: &'static str) {
-        if let Some(member) = &self.member {
-            member.refusals().count(what, why);
-        }
-    }
-
     fn judge(&self) -> Verdict {
         if !self.has_asked.load(Relaxed) {
             return if self.since.elapsed() >= SILENT { Verdict::Leaves("silent") } else { Verdict::Stays };
@@ -232,7 +226,7 @@ impl Connection {
         for answer in answers {
             match answer.look() {
                 Seen::Moving => {}
-                Seen::Cut => self.count("answer", "slow_reader"),
+                Seen::Cut => refused("answer", "slow_reader"),
                 Seen::Abandoned => return Verdict::Ends("slow_reader"),
             }
         }

@@ -16,6 +16,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use crate::failure::{Crowd, Failure};
+use crate::shares::refused;
 
 /// How long the one message of a call may take to arrive.
 const ARRIVAL: Duration = Duration::from_secs(20);
@@ -50,6 +51,7 @@ impl Intake {
         self.bytes += bytes;
         let all = self.arriving.0.fetch_add(bytes, Relaxed) + bytes;
         if all > ARRIVING_MAX && self.bytes > SMALL {
+            refused("call", "arriving");
             return Err(Failure::Crowded(Crowd::Arriving).into());
         }
         Ok(())
@@ -72,7 +74,10 @@ impl HttpBody for Intake {
             Poll::Ready(end) => Poll::Ready(end),
             Poll::Pending => {
                 let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(ARRIVAL)));
-                patience.as_mut().poll(context).map(|()| Some(Err(Failure::TooSlow.into())))
+                patience.as_mut().poll(context).map(|()| {
+                    refused("call", "slow_message");
+                    Some(Err(Failure::TooSlow.into()))
+                })
             }
         }
     }

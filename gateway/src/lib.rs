@@ -57,6 +57,6 @@ pub use positions::CORE;
 pub use reservations::{Hold, ReservationError, StockReservations};
 pub use rpc::Watched;
 pub use server::{Gateway, GatewayError, MESSAGE_MAX};
-pub use shares::Limits;
+pub use shares::{Limits, refused};
 pub use shop::{Means, Policy};
 pub use status::DOMAIN;

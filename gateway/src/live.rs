@@ -6,7 +6,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use metrics::counter;
 use shopstream_domain::Partition;
 use shopstream_eventlog::writer::Fenced;
 use shopstream_eventlog::{CommitRecord, Cursor, Halt, Journal, Log, Offset, ReadError, Reader};
@@ -20,7 +19,7 @@ use crate::failure::{Crowd, Failure};
 use crate::follow::unreadable;
 use crate::landmarks::Landmarks;
 use crate::positions::LogName;
-use crate::shares::SCANS_MAX;
+use crate::shares::{SCANS_MAX, refused};
 
 /// How many bytes of records one batch holds at most, about. A stream makes messages of one batch at a time, so this is
 /// also what one holds whose client does not read.
@@ -166,7 +165,7 @@ impl Live {
             (own, self.shared.scans.clone().acquire_owned().await)
         };
         let Ok((own, Ok(place))) = timeout(SCAN_PATIENCE, turn).await else {
-            counter!("shopstream_refused_total", "what" => "stream", "why" => "log_readers").increment(1);
+            refused("stream", "log_readers");
             return Err(Failure::Crowded(Crowd::LogReaders));
         };
         let reader = self.shared.log.reader(from).await.map_err(unreadable)?;

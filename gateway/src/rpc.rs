@@ -28,7 +28,7 @@ use crate::failure::Failure;
 use crate::intake::{Arriving, Intake};
 use crate::places::Places;
 use crate::positions::LogName;
-use crate::shares::Share;
+use crate::shares::{Share, refused};
 use crate::status;
 
 /// Bytes of metadata of one call, counted as HTTP/2 does.
@@ -146,16 +146,18 @@ where
         let metadata: usize =
             request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
         if metadata > METADATA_MAX {
+            refused("call", "metadata");
             return answered(seen.refuse(Failure::MetadataTooLarge { bytes: metadata }.into()));
         }
         if is_call || stream.is_some() {
             match seen.on.connection().share(stream) {
                 Ok(share) => seen.share = share,
-                Err(refused) => return answered(seen.refuse(refused.into())),
+                Err(crowded) => return answered(seen.refuse(crowded.into())),
             }
         }
         let places = &self.watch.places;
         let Some(place) = (if is_call { places.take() } else { Some(places.beside()) }) else {
+            refused("call", "calls");
             return answered(seen.refuse(Failure::Busy.into()));
         };
         let timeout =

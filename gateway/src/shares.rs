@@ -7,12 +7,11 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 
 use crate::failure::{Crowd, Failure};
 
@@ -49,7 +48,6 @@ pub(crate) struct Shares {
     peers: Mutex<HashMap<IpAddr, Arc<Peer>>>,
     connections: Count,
     streams: Count,
-    pub(crate) refusals: Refusals,
 }
 
 /// What one address has.
@@ -79,13 +77,7 @@ impl Count {
 
 impl Shares {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            peers: Mutex::default(),
-            connections: Count::default(),
-            streams: Count::default(),
-            refusals: Refusals::default(),
-        }
+        Self { limits, peers: Mutex::default(), connections: Count::default(), streams: Count::default() }
     }
 
     /// A place for one more connection from `address`.
@@ -139,20 +131,16 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    pub(crate) fn refusals(&self) -> &Refusals {
-        &self.shares.refusals
-    }
-
     /// A place for a stream that holds about `weight` times what a small one does.
     pub(crate) fn stream(self: &Arc<Self>, weight: usize) -> Result<Share, Failure> {
         let Limits { streams, .. } = self.shares.limits;
         if !self.peer.streams.take(weight, self.shares.limits.share(streams)) {
-            self.refusals().count("stream", "streams_of_peer");
+            refused("stream", "streams_of_peer");
             return Err(Failure::Crowded(Crowd::StreamsOfPeer));
         }
         if !self.shares.streams.take(weight, streams) {
             self.peer.streams.give(weight);
-            self.refusals().count("stream", "streams");
+            refused("stream", "streams");
             return Err(Failure::Crowded(Crowd::Streams));
         }
         gauge!("shopstream_stream_places").increment(weight as f64);
@@ -172,7 +160,7 @@ impl Membership {
         if !self.peer.calls.take(1, share) {
             // Beyond its share only where nobody else could want it.
             if !self.shares.stands_alone() {
-                self.refusals().count("call", "calls_of_peer");
+                refused("call", "calls_of_peer");
                 return Err(Failure::Crowded(Crowd::CallsOfPeer));
             }
             self.peer.calls.take(1, usize::MAX);
@@ -212,21 +200,29 @@ impl Drop for Share {
     }
 }
 
-/// What was refused or ended because of a bound: a metric, and now and then a line. Nobody's address is written down.
-#[derive(Debug, Default)]
-pub(crate) struct Refusals(Mutex<HashMap<(&'static str, &'static str), (Option<Instant>, u64)>>);
-
-impl Refusals {
-    pub(crate) fn count(&self, what: &'static str, why: &'static str) {
-        counter!("shopstream_refused_total", "what" => what, "why" => why).increment(1);
-        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, untold) = kinds.entry((what, why)).or_default();
-        *untold += 1;
-        if last.is_none_or(|last| last.elapsed() >= LINE) {
-            tracing::warn!(what, why, count = *untold, "refused or ended at a bound");
-            (*last, *untold) = (Some(Instant::now()), 0);
-        }
+/// Notes that something was refused or ended because of a bound: a metric, and a line now and then. Nobody's address is
+/// written down.
+pub fn refused(what: &'static str, why: &'static str) {
+    counter!("shopstream_refused_total", "what" => what, "why" => why).increment(1);
+    let mut kinds = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
+    let Refused { told, untold } = kinds.entry((what, why)).or_default();
+    *untold += 1;
+    if told.is_none_or(|told| told.elapsed() >= LINE) {
+        tracing::warn!(what, why, count = *untold, "refused or ended at a bound");
+        (*told, *untold) = (Some(Instant::now()), 0);
     }
+}
+
+/// By what and why. Their words are ours, so there are few.
+static REFUSED: LazyLock<Mutex<HashMap<(&'static str, &'static str), Refused>>> =
+    LazyLock::new(Mutex::default);
+
+#[derive(Default)]
+struct Refused {
+    /// When a line was written last.
+    told: Option<Instant>,
+    /// How many there were since.
+    untold: u64,
 }
 
 #[cfg(test)]

@@ -65,8 +65,7 @@ async fn take(listener: TcpListener, router: Router, stop: CancellationToken) {
             continue;
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
-            metrics::counter!("shopstream_refused_total", "what" => "connection", "why" => "admin")
-                .increment(1);
+            shopstream_gateway::refused("connection", "admin");
             continue;
         };
         let (service, stop) = (TowerToHyperService::new(router.clone()), stop.clone());
