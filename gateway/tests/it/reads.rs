@@ -60,7 +60,7 @@ async fn placed_elsewhere(shop: &TestShop, id: &str) {
 #[tokio::test]
 async fn ones_own_writes_are_read_without_asking() {
     let shop = TestShop::start().await;
-    for round in 1..=10 {
+    for round in 1..=5 {
         let (product_id, sku) = (format!("prd_{round}"), format!("A{round}"));
         shop.sell(&product_id, &sku).await;
         let seen = GetProductRequest { product_id, ..GetProductRequest::default() };
