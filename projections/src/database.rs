@@ -74,8 +74,8 @@ impl Default for ConnectOptions {
             application_name: "shopstream".into(),
             // One per projection at work, and some for queries that need a snapshot.
             pool_size: 16,
-            // Half of them may be stuck, each on another table, before others feel it.
-            readers: 4,
+            // Each query takes two of them at most: two may be stuck before others feel it.
+            readers: 6,
             patience: Duration::from_secs(10),
             limits: Limits::default(),
         }

@@ -1,8 +1,8 @@
 //! Connections that many tasks share: their queries go out one behind the other without waiting for answers.
 //!
-//! A query goes where the fewest are on their way. Where one is stuck, behind a lock or because it reads too much, those
-//! that come later go around it; and where half of the ways are stuck, what is like a query that is stuck already waits
-//! behind that one, so that one table never takes all ways from the others. A caller that leaves leaves its query in the
+//! A query goes where the fewest are on their way. Where one is stuck, behind a lock or because it reads too much, others
+//! go around it; and the same query is at work on few ways at once and waits behind itself beyond that, so that one table
+//! does not take all ways from the others. A caller that leaves leaves its query in the
 //! pipe: it counts until the server is done with it, which its limit of time sees to.
 
 use std::collections::{HashMap, VecDeque};
@@ -22,10 +22,14 @@ use super::{DatabaseError, Server, explain, spoils};
 
 /// How long a query waits for a connection that is being made again.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a query waits for its answer, those before it included.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Between two tries to make a connection again: from the first, doubled up to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// A connection whose oldest query is on its way for so long is stuck.
 const STUCK: Duration = Duration::from_millis(250);
+/// On how many ways one query is at work; further ones wait behind these.
+const WAYS_OF_ONE: usize = 2;
 /// How many queries wait behind one that is stuck.
 const WAITING_MAX: usize = 64;
 
@@ -99,11 +103,19 @@ impl Reader {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Answered, DatabaseError> {
-        match self.try_query(sql, params).await {
-            // The server went away under the query. It only read, so it may be asked again, once.
-            Err(DatabaseError::Statement(error)) if went_away(&error) => self.try_query(sql, params).await,
-            answer => answer,
-        }
+        let asked = async {
+            match self.try_query(sql, params).await {
+                // The server went away under the query. It only read, so it may be asked again, once.
+                Err(DatabaseError::Statement(error)) if went_away(&error) => {
+                    self.try_query(sql, params).await
+                }
+                answer => answer,
+            }
+        };
+        timeout(ANSWER_MAX, asked).await.unwrap_or_else(|_| {
+            let detail = "the query waits behind others that take long".to_owned();
+            Err(DatabaseError::Unavailable { target: self.0.target.to_string(), detail })
+        })
     }
 
     async fn try_query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Answered, DatabaseError> {
@@ -152,16 +164,15 @@ impl Reader {
 
 /// Where a query of this text goes, and how many wait there if that way is stuck.
 fn choose(alive: &[Arc<Connected>], text: u64, now: Instant) -> Option<(Arc<Connected>, usize)> {
-    let stuck = |connected: &Connected| connected.flights().oldest().is_some_and(|since| now - since > STUCK);
-    let stuck: Vec<&Arc<Connected>> = alive.iter().filter(|connected| stuck(connected)).collect();
-    if stuck.len() * 2 >= alive.len()
-        && let Some(alike) = stuck.iter().find(|connected| connected.flights().is_first(text))
-    {
-        return Some(((*alike).clone(), alike.flights().waiting.len()));
-    }
-    let is_stuck = |connected: &Arc<Connected>| stuck.iter().any(|it| Arc::ptr_eq(it, connected));
-    let best = alive.iter().min_by_key(|it| (is_stuck(it), it.flights().waiting.len()))?;
-    let waiting = if is_stuck(best) { best.flights().waiting.len() } else { 0 };
+    let is_stuck = |it: &Connected| it.flights().oldest().is_some_and(|since| now - since > STUCK);
+    let load = |it: &Connected| it.flights().waiting.len();
+    let alike: Vec<&Arc<Connected>> = alive.iter().filter(|it| it.flights().is_first(text)).collect();
+    let best = if alike.len() >= WAYS_OF_ONE {
+        alike.into_iter().min_by_key(|it| load(it))?
+    } else {
+        alive.iter().min_by_key(|it| (is_stuck(it), load(it)))?
+    };
+    let waiting = if is_stuck(best) { load(best) } else { 0 };
     Some((best.clone(), waiting))
 }
 
