@@ -88,8 +88,10 @@ impl ProductService for Catalog {
     ) -> Result<Response<SetPriceResponse>, Status> {
         let call = Call::of(request.metadata())?;
         let price = NewPrice::of(request.into_inner(), &call)?;
-        self.check_price(&call, &price).await?;
-        let reply = self.shop.submit_offer(&call, price.command).await?;
+        let reply = match self.check_price(&call, &price).await {
+            Ok(()) => self.shop.submit_offer(&call, price.command).await?,
+            Err(refused) => self.shop.recalled_or(&call, price.command.recalling(), refused).await?,
+        };
         Ok(Response::new(SetPriceResponse {
             version: int(reply.version),
             position: Some(position(reply.position)),
@@ -102,7 +104,11 @@ impl Catalog {
     /// request finishes what a crash interrupted.
     async fn create(&self, call: &Call, new: &NewProduct) -> Result<Reply, Failure> {
         let (claims, create) = (new.claims(call), new.create(call));
-        self.rehearse(call, &claims, std::slice::from_ref(&create)).await?;
+        // A repeat is not rehearsed: what is stored wins over what the state says now.
+        if self.shop.recall(call, new.recall(call)).await?.is_none() {
+            self.rehearse(call, &claims, std::slice::from_ref(&create)).await?;
+        }
+        let create = self.shop.claimed(call, create).await?;
         self.claim(call, claims).await?;
         let reply = self.shop.submit_offer(call, create).await?;
         try_join_all(new.prices(call).into_iter().map(|price| self.shop.submit_offer(call, price))).await?;
@@ -130,9 +136,14 @@ impl Catalog {
     }
 
     async fn update(&self, call: &Call, update: Update) -> Result<Reply, Failure> {
-        let (claims, commands) = (update.claims(call), update.commands(call));
+        let (claims, mut commands) = (update.claims(call), update.commands(call));
         if !claims.is_empty() || commands.len() > 1 {
-            self.rehearse(call, &claims, &commands).await?;
+            if self.shop.recall(call, update.recall(call)).await?.is_none() {
+                self.rehearse(call, &claims, &commands).await?;
+            }
+            if let Some(first) = commands.first_mut() {
+                *first = self.shop.claimed(call, first.clone()).await?;
+            }
         }
         self.claim(call, claims).await?;
         let mut last = None;

@@ -28,10 +28,6 @@ impl Catalog {
         let loaded = async { Ok(self.shop.means.journal.load(&streams).await?) };
         let mut histories = call.read_within(loaded).await?.into_iter();
         let history = histories.next().unwrap_or_default();
-        if history.iter().any(|record| record.commit.command_id == first.command_id) {
-            // A repeat: what is stored wins over what the state says now.
-            return Ok(());
-        }
         for (i, (claim, history)) in claims.iter().zip(histories).enumerate() {
             let claimed = self.decide(&mut fold(claim.stream.kind(), &history)?, claim);
             claimed.map_err(|failure| failure.inside(&format!("variants[{i}]")))?;

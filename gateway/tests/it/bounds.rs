@@ -392,7 +392,8 @@ async fn read_models_are_compared_one_after_the_other() {
     shop.caught_up().await;
     let compare = || async {
         let mut admin = AdminServiceClient::new(shop.channel.clone());
-        let request = VerifyReadModelsRequest { names: vec!["product_view".to_owned()], ..Default::default() };
+        let request =
+            VerifyReadModelsRequest { names: vec!["product_view".to_owned()], ..Default::default() };
         let mut answers = admin.verify_read_models(request).await?.into_inner();
         let mut equal = false;
         while let Some(answer) = answers.message().await? {

@@ -240,6 +240,7 @@ impl StockReservations for AlwaysHeld {
             command: ReservationCommand::RecordAllocation(Allocation::Held).into(),
             stream,
             origin,
+            request: None,
         };
         self.commands.submit(envelope).await.expect("held");
         Ok(Allocation::Held)

@@ -141,6 +141,10 @@ impl Entity for ProductView {
         })
     }
 
+    fn begins(event: &Event) -> bool {
+        matches!(event, Event::Nothing(_) | Event::Product(ProductEvent::Drafted(_)))
+    }
+
     fn next(&mut self, fact: &Fact<'_>) -> Result<(), Poison> {
         let Event::Product(event) = fact.event else { return Err(Poison::foreign(fact.event)) };
         match event {
@@ -193,6 +197,10 @@ impl Entity for ListPrice {
             partition,
             offset,
         })
+    }
+
+    fn begins(event: &Event) -> bool {
+        matches!(event, Event::Nothing(_) | Event::Price(PriceEvent::Set(_)))
     }
 
     fn next(&mut self, fact: &Fact<'_>) -> Result<(), Poison> {

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
 use rustc_hash::FxHashMap;
+use shopstream_domain::model::Event;
 use shopstream_domain::{Partition, StreamId, StreamKind, Timestamp, Version};
 use shopstream_eventlog::{Offset, Position};
 
@@ -24,6 +25,15 @@ pub(crate) trait Entity: Row {
     /// Folds a later event. On an error nothing has changed.
     fn next(&mut self, fact: &Fact<'_>) -> Result<(), Poison>;
 
+    /// Whether nothing but the memory of commands that changed nothing can have come before this event, which makes the
+    /// row: of those there is none.
+    fn begins(event: &Event) -> bool;
+
+    /// The row that such a memory makes of a stream that has none.
+    fn nothing(_fact: &Fact<'_>) -> Result<Option<Self>, Poison> {
+        Ok(None)
+    }
+
     /// The version of the last event that is in the row.
     fn version(&self) -> Version;
 
@@ -36,15 +46,18 @@ pub(crate) trait Entity: Row {
     /// Takes a row past one more event; a stream begins without a row. On an error nothing has changed.
     fn fold(row: &mut Option<Self>, fact: &Fact<'_>) -> Result<(), Poison> {
         let (known, found) = (row.as_ref().map_or(0, Self::version), fact.version());
-        if !fact.joins(known) {
+        if !fact.joins(known) && (row.is_some() || !Self::begins(fact.event)) {
             return Err(Poison::Gap { known, found });
         }
-        match row {
-            Some(row) => {
-                row.next(fact)?;
+        match (row, fact.event) {
+            (Some(row), event) => {
+                if !matches!(event, Event::Nothing(_)) {
+                    row.next(fact)?;
+                }
                 row.mark(Mark::of(fact));
             }
-            None => *row = Some(Self::first(fact)?),
+            (row, Event::Nothing(_)) => *row = Self::nothing(fact)?,
+            (row, _) => *row = Some(Self::first(fact)?),
         }
         Ok(())
     }

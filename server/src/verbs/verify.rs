@@ -119,7 +119,7 @@ fn report(
         println!("unfinished  {stream}");
     }
     println!(
-        "{} events, {} provider calls: laws 1 to 6 and 9 {}; {} unfinished",
+        "{} events, {} provider calls: laws 1 to 6, 9 and 11 {}; {} unfinished",
         folded.events,
         calls.map_or_else(|| "no".into(), |calls| calls.len().to_string()),
         if findings.violations.is_empty() { "hold" } else { "are BROKEN" },

@@ -11,6 +11,7 @@ use shopstream_domain::model::Event;
 use shopstream_domain::returns::Event as ReturnEvent;
 use shopstream_eventlog::Position;
 
+use super::keys::Keys;
 use super::money::Money;
 use super::standing::Standing;
 use super::stock::Stock;
@@ -65,6 +66,7 @@ pub struct Laws {
     stock: Stock,
     money: Money,
     standing: Standing,
+    keys: Keys,
     /// Returns: whether they have ended.
     returns: BTreeMap<StreamId, bool>,
 }
@@ -84,6 +86,7 @@ impl Laws {
     /// # Errors
     /// The first law that the event breaks.
     pub fn see(&mut self, seen: &Seen) -> Result<(), Violation> {
+        self.keys.see(&seen.stream, &seen.event);
         let checked = match &seen.event {
             Event::Stock(event) => self.stock.item(&seen.stream, event),
             Event::Reservation(event) => self.stock.reservation(&seen.stream, event),
@@ -100,7 +103,9 @@ impl Laws {
                 self.goods_return(&seen.stream, event);
                 Ok(())
             }
-            Event::Product(_) | Event::Sku(_) | Event::Price(_) => Ok(()),
+            Event::Product(_) | Event::Sku(_) | Event::Price(_) | Event::Request(_) | Event::Nothing(_) => {
+                Ok(())
+            }
         };
         checked.map_err(|Broken { law, detail }| Violation {
             law,
@@ -128,6 +133,7 @@ impl Laws {
         self.stock.conclude(&mut findings);
         self.standing.conclude(&mut findings);
         self.money.conclude(&self.stock, &mut findings);
+        self.keys.conclude(&mut findings);
         if let Some(calls) = calls {
             self.money.compare(calls, &mut findings);
         }

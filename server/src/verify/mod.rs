@@ -1,5 +1,6 @@
 //! Whether a shop's books are right: the conservation laws over the whole log.
 
+mod keys;
 mod laws;
 mod money;
 mod standing;

@@ -14,6 +14,7 @@ use shopstream_domain::payment::{
     Event as PaymentEvent, PaymentAuthorized, PaymentCaptured, PaymentSucceededLate, PaymentVoided,
     ProviderOperation, ProviderOperationStarted,
 };
+use shopstream_domain::requests::{ClaimEvent, NothingChanged, RequestClaimed};
 use shopstream_domain::returns::{
     Event as ReturnEvent, ReturnNeedsAttention, ReturnRefused, ReturnResolved, ReturnResumed,
 };
@@ -351,4 +352,22 @@ fn unfinished_work_is_listed_and_not_judged() {
         (findings.violations, findings.skipped),
         (vec![], vec!["default/reservation/res_1".to_owned()])
     );
+}
+
+fn claimed(target: &str) -> (&'static str, Event) {
+    let target = format!("default/{target}").parse().unwrap();
+    ("request/req_1", Event::Request(ClaimEvent::Claimed(RequestClaimed { target })))
+}
+
+#[test]
+fn law_11_a_key_has_one_effect() {
+    let used_up = ("payment/pay_9.1", Event::Nothing(NothingChanged {}));
+    let violations = |events: &[(&'static str, Event)]| {
+        let found = history(events.iter().cloned()).unwrap().conclude(None).violations;
+        found.iter().filter(|violation| violation.law == 11).count()
+    };
+    assert_eq!(violations(&[claimed("payment/pay_9.1"), used_up, claimed("return/ret_1")]), 0);
+    assert_eq!(violations(&[claimed("payment/pay_9.1"), claimed("return/ret_1")]), 1, "a late copy may come");
+    assert_eq!(violations(&[submitted(TOTAL), claimed("order/ord_1")]), 0, "the order that it names");
+    assert_eq!(violations(&[submitted(TOTAL), claimed("return/ret_1")]), 1, "two things under one key");
 }
