@@ -26,6 +26,57 @@ pub struct CommandEnvelope {
     pub origin: Origin,
     /// What is wanted.
     pub command: model::Command,
+    /// What only a client's command has. A process's has none: its commands do no harm when they are repeated in any
+    /// state, and need no memory where they change nothing.
+    #[serde(default)]
+    pub request: Option<Request>,
+}
+
+/// The request of a client that a command comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Hash of the body alone, by which older programs knew a repeat: only their records can have it.
+    pub old_body_hash: u64,
+    /// The caller's key, where it counts in the whole tenant.
+    pub key: Option<Key>,
+}
+
+/// An idempotency key that stands for one operation in the whole tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// As the client chose it.
+    pub id: Arc<str>,
+    /// The stream that says what it stands for. A command whose stream shares its root is refused by the shard if the
+    /// key stands for something else; any other has to claim the key before. Of a claim, it is the other way round: the
+    /// order that the key alone would name, which needs no claim.
+    pub stream: StreamId,
+}
+
+impl CommandEnvelope {
+    /// Asks what became of this command when it was given before, and does nothing else.
+    #[must_use]
+    pub fn recalling(self) -> Self {
+        let command = model::Command::Recall(self.stream.kind());
+        Self { command, expected_version: None, ..self }
+    }
+
+    /// Whether a command that was carried out with this hash is this one.
+    pub(crate) fn is_meant_by(&self, body_hash: u64) -> bool {
+        let older = self.request.as_ref().map(|request| request.old_body_hash);
+        body_hash == self.body_hash || Some(body_hash) == older
+    }
+
+    /// Whether it is to be remembered though it changes nothing. A claim is not: the state is its memory.
+    pub(crate) fn is_memorable(&self) -> bool {
+        let recalls = matches!(self.command, model::Command::Recall(_) | model::Command::Request(_));
+        self.request.is_some() && !recalls
+    }
+
+    /// The stream of this shard that may say that the caller's key stands for something else.
+    pub(crate) fn rival(&self) -> Option<&StreamId> {
+        let key = &self.request.as_ref()?.key.as_ref()?.stream;
+        key.shares_root(&self.stream).then_some(key)
+    }
 }
 
 /// Who asked, and in the course of what.
@@ -54,8 +105,8 @@ impl Origin {
     }
 }
 
-/// Hash of what a caller meant: of the request without its id and without anything added on the way, so that an
-/// honest retry hashes the same (`rulings.md` 7).
+/// Hash of what a caller meant: of the method and the request without its id and without anything added on the way, so
+/// that an honest retry hashes the same and nothing else does.
 pub fn body_hash(meant: &[u8]) -> u64 {
     xxh3_64(meant)
 }
@@ -65,7 +116,7 @@ pub fn body_hash(meant: &[u8]) -> u64 {
 pub struct Reply {
     /// The version of the stream after it.
     pub version: Version,
-    /// Where its commit is; for a command that changed nothing, the stream's last commit.
+    /// Where its commit is; for a process's command that changed nothing, the stream's last commit.
     pub position: Position,
     /// The type of its last event: what a process branches on. `None` where it changed nothing.
     pub outcome: Option<&'static str>,
@@ -89,10 +140,10 @@ pub enum CommandError {
         /// Where the stream is.
         actual: Version,
     },
-    /// The same command id came before with another body.
+    /// The same command id came before with another body, or the caller's key stands for something else.
     #[error("this request id was used before on {stream} for something else")]
     RequestReused {
-        /// The stream.
+        /// The stream that it was used on.
         stream: StreamId,
     },
     /// Its events do not fit into one record.

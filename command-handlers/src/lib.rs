@@ -18,7 +18,7 @@ mod status;
 pub mod testing;
 
 pub use clock::{Clock, SystemClock};
-pub use command::{CommandEnvelope, CommandError, Origin, Reply, body_hash};
+pub use command::{CommandEnvelope, CommandError, Key, Origin, Reply, Request, body_hash};
 pub use commands::Commands;
 pub use coordinator::Location;
 pub use owner::{Options, SNAPSHOT_EVERY, Shards};

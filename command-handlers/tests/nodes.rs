@@ -184,6 +184,7 @@ fn receive(sku: usize, request: &str) -> CommandEnvelope {
         effective_at: None,
         origin,
         command: command.into(),
+        request: None,
     }
 }
 

@@ -16,12 +16,21 @@ pub enum Context {
     Payment,
     /// Goods that come back.
     Returns,
+    /// What the idempotency keys of clients stand for.
+    Requests,
 }
 
 impl Context {
     /// Every context, in the order of declaration.
-    pub const ALL: [Self; 6] =
-        [Self::Catalog, Self::Pricing, Self::Inventory, Self::Order, Self::Payment, Self::Returns];
+    pub const ALL: [Self; 7] = [
+        Self::Catalog,
+        Self::Pricing,
+        Self::Inventory,
+        Self::Order,
+        Self::Payment,
+        Self::Returns,
+        Self::Requests,
+    ];
 
     /// The word that names the context everywhere.
     pub const fn name(self) -> &'static str {
@@ -32,6 +41,7 @@ impl Context {
             Self::Order => "order",
             Self::Payment => "payment",
             Self::Returns => "returns",
+            Self::Requests => "requests",
         }
     }
 }

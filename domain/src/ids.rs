@@ -184,6 +184,12 @@ impl ReservationId {
 }
 
 impl PaymentId {
+    /// The order that it pays.
+    pub fn order_id(&self) -> OrderId {
+        let root = self.0["pay_".len()..].split('.').next().unwrap_or_default();
+        OrderId(format!("ord_{root}").into())
+    }
+
     /// The stream of this payment.
     pub fn stream(&self, tenant: &TenantId) -> StreamId {
         stream(tenant, StreamKind::Payment, &self.0)
@@ -276,7 +282,8 @@ mod tests {
             assert_eq!(OrderId::of_reservation(hold.as_str()).as_ref(), Some(&order_id));
         }
         let payment = order_id.payment(9_999);
-        assert_eq!(PaymentId::new(payment.as_str()), Ok(payment));
+        assert_eq!(PaymentId::new(payment.as_str()).as_ref(), Ok(&payment));
+        assert_eq!(payment.order_id(), order_id);
     }
 
     #[test]

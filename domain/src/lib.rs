@@ -21,6 +21,7 @@ pub mod inventory;
 pub mod order;
 pub mod payment;
 pub mod pricing;
+pub mod requests;
 pub mod returns;
 
 pub use aggregate::{Aggregate, At, DecodeError, StoredEvent};

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::requests::NothingChanged;
 use crate::{
     Aggregate, DecodeError, Refusal, Refused, StoredEvent, StreamKind, Timestamp, catalog, inventory, order,
-    payment, pricing, returns,
+    payment, pricing, requests, returns,
 };
 
 /// Declares [`Command`], [`Event`] and [`State`] over the aggregates, one line per stream kind.
@@ -15,12 +16,19 @@ macro_rules! model {
         pub enum Command {
             $(#[doc = concat!("For a stream of kind `", stringify!($kind), "`.")]
             $kind(<$aggregate as Aggregate>::Command),)+
+            /// For a stream of this kind, whatever its state: asks whether its id was used before.
+            Recall(StreamKind),
+            /// For a stream of this kind, whatever its state: uses its id up.
+            Void(StreamKind),
         }
 
         impl Command {
             /// The kind of stream this command is for.
             pub const fn kind(&self) -> StreamKind {
-                match self { $(Self::$kind(_) => StreamKind::$kind,)+ }
+                match self {
+                    $(Self::$kind(_) => StreamKind::$kind,)+
+                    Self::Recall(kind) | Self::Void(kind) => *kind,
+                }
             }
         }
 
@@ -29,22 +37,33 @@ macro_rules! model {
         pub enum Event {
             $(#[doc = concat!("In a stream of kind `", stringify!($kind), "`.")]
             $kind(<$aggregate as Aggregate>::Event),)+
+            /// In a stream of any kind: the memory of a command that changed nothing.
+            Nothing(requests::NothingChanged),
         }
 
         impl Event {
             /// See [`StoredEvent::event_type`].
             pub fn event_type(&self) -> &'static str {
-                match self { $(Self::$kind(event) => event.event_type(),)+ }
+                match self {
+                    $(Self::$kind(event) => event.event_type(),)+
+                    Self::Nothing(_) => NothingChanged::TYPE.0,
+                }
             }
 
             /// See [`StoredEvent::schema_version`].
             pub fn schema_version(&self) -> u16 {
-                match self { $(Self::$kind(event) => event.schema_version(),)+ }
+                match self {
+                    $(Self::$kind(event) => event.schema_version(),)+
+                    Self::Nothing(_) => NothingChanged::TYPE.1,
+                }
             }
 
             /// See [`StoredEvent::encode`].
             pub fn encode(&self) -> Vec<u8> {
-                match self { $(Self::$kind(event) => event.encode(),)+ }
+                match self {
+                    $(Self::$kind(event) => event.encode(),)+
+                    Self::Nothing(_) => b"{}".to_vec(),
+                }
             }
 
             /// The event from its payload in its current schema version.
@@ -52,12 +71,18 @@ macro_rules! model {
             /// # Errors
             /// Streams of this kind have no such event, or the payload does not fit it.
             pub fn decode(kind: StreamKind, event_type: &str, payload: &[u8]) -> Result<Self, DecodeError> {
+                if event_type == NothingChanged::TYPE.0 {
+                    let decoded = serde_json::from_slice(payload).map(Self::Nothing);
+                    let event_type = NothingChanged::TYPE.0;
+                    return decoded.map_err(|source| DecodeError::Payload { event_type, source });
+                }
                 match kind {
                     $(StreamKind::$kind => <$aggregate as Aggregate>::Event::decode(event_type, payload).map(Self::$kind),)+
                 }
             }
 
-            /// Every event type of streams of this kind, with its current schema version.
+            /// Every event type that streams of this kind alone have, with its current schema version. Beside them they
+            /// all have [`NothingChanged`].
             pub const fn types(kind: StreamKind) -> &'static [(&'static str, u16)] {
                 match kind { $(StreamKind::$kind => <$aggregate as Aggregate>::Event::TYPES,)+ }
             }
@@ -106,6 +131,10 @@ macro_rules! model {
                         Ok(events) => Ok(events.into_iter().map(Event::$kind).collect()),
                         Err(refusal) => Err(refusal.refused()),
                     },)+
+                    (state, Command::Recall(kind)) if state.kind() == *kind => Ok(vec![]),
+                    (state, Command::Void(kind)) if state.kind() == *kind => {
+                        Ok(vec![Event::Nothing(NothingChanged {})])
+                    }
                     (state, command) => panic!("a {:?} command met the state {state:?}", command.kind()),
                 }
             }
@@ -117,6 +146,7 @@ macro_rules! model {
             pub fn evolve(&mut self, event: &Event) {
                 match (self, event) {
                     $((Self::$kind(state), Event::$kind(event)) => state.evolve(event),)+
+                    (_, Event::Nothing(_)) => {}
                     (state, event) => panic!("a {} met the state {state:?}", event.event_type()),
                 }
             }
@@ -139,4 +169,5 @@ model! {
     Checkout(order::Checkout),
     Payment(payment::PaymentIntent),
     Return(returns::Return),
+    Request(requests::Claim),
 }

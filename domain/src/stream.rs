@@ -84,11 +84,13 @@ pub enum StreamKind {
     Payment,
     /// `return/ret_…`.
     Return,
+    /// What a client's idempotency key stands for: `request/req_…`, same root as the order that the key names.
+    Request,
 }
 
 impl StreamKind {
     /// Every kind, in the order of declaration.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Product,
         Self::Sku,
         Self::Price,
@@ -98,6 +100,7 @@ impl StreamKind {
         Self::Checkout,
         Self::Payment,
         Self::Return,
+        Self::Request,
     ];
 
     /// The middle segment of a stream id.
@@ -112,6 +115,7 @@ impl StreamKind {
             Self::Checkout => "checkout",
             Self::Payment => "payment",
             Self::Return => "return",
+            Self::Request => "request",
         }
     }
 
@@ -124,6 +128,7 @@ impl StreamKind {
             Self::Order | Self::Checkout => Context::Order,
             Self::Payment => Context::Payment,
             Self::Return => Context::Returns,
+            Self::Request => Context::Requests,
         }
     }
 
@@ -132,11 +137,12 @@ impl StreamKind {
     }
 
     /// The part of `id` that decides the partition. An order, its checkout, its reservations and its payments share
-    /// one (`ord_X`, `chk_X`, `res_X`, `res_X.2`, `pay_X.1`), so that one checkout stays on one shard.
+    /// one (`ord_X`, `chk_X`, `res_X`, `res_X.2`, `pay_X.1`), so that one checkout stays on one shard; and so does the
+    /// key that named the order (`req_X`), so that one shard sees whether the key stands for something else already.
     fn root(self, id: &str) -> &str {
         match self {
             Self::Product | Self::Sku | Self::Price | Self::Stock | Self::Return => id,
-            Self::Order | Self::Checkout | Self::Reservation | Self::Payment => {
+            Self::Order | Self::Checkout | Self::Reservation | Self::Payment | Self::Request => {
                 let root = id.split_once('_').map_or(id, |(_, root)| root);
                 root.split_once('.').map_or(root, |(root, _)| root)
             }
@@ -202,9 +208,15 @@ impl StreamId {
             | StreamKind::Sku
             | StreamKind::Price
             | StreamKind::Stock
-            | StreamKind::Return => false,
+            | StreamKind::Return
+            | StreamKind::Request => false,
         };
         if is_an_orders { format!("ord_{}", self.kind.root(self.id())).into() } else { self.id().into() }
+    }
+
+    /// Whether this stream and `other` are in one partition, however many there are.
+    pub fn shares_root(&self, other: &Self) -> bool {
+        self.tenant_str() == other.tenant_str() && self.kind.root(self.id()) == other.kind.root(other.id())
     }
 
     /// The partition of this stream in a log of `partitions` partitions.
@@ -352,7 +364,10 @@ mod tests {
             "acme/reservation/res_12",
             "acme/reservation/res_12.2",
             "acme/payment/pay_12.1",
+            "acme/request/req_12",
         ] {
+            assert!(stream(sibling).shares_root(&stream("acme/order/ord_12")), "{sibling}");
+            assert!(!stream(sibling).shares_root(&stream("other/order/ord_12")), "{sibling}");
             assert_eq!(stream(sibling).partition(16), order, "{sibling}");
         }
     }

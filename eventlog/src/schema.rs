@@ -4,6 +4,7 @@
 //! as JSON. Every event is still at version 1, so there is none yet.
 
 use shopstream_domain::model::Event;
+use shopstream_domain::requests::NothingChanged;
 use shopstream_domain::{DecodeError, StreamKind};
 
 use crate::record::EventData;
@@ -41,8 +42,8 @@ pub enum SchemaError {
 /// # Errors
 /// See [`SchemaError`].
 pub fn decode(kind: StreamKind, data: &EventData) -> Result<Event, SchemaError> {
-    let known =
-        Event::types(kind).iter().find(|(name, _)| *name == data.event_type).map(|(_, version)| *version);
+    let mut types = Event::types(kind).iter().chain([&NothingChanged::TYPE]);
+    let known = types.find(|(name, _)| *name == data.event_type).map(|(_, version)| *version);
     let (event_type, found) = (&data.event_type, data.schema_version);
     match known {
         Some(known) if found > known => {

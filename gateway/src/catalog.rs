@@ -1,7 +1,7 @@
 //! ProductService: products, their variants, and list prices (the context `pricing` has no service of its own).
 
 use futures::future::try_join_all;
-use shopstream_command_handlers::{CommandError, Reply};
+use shopstream_command_handlers::{CommandEnvelope, CommandError, Reply};
 use shopstream_domain::ProductId;
 use shopstream_projections::Projection;
 use shopstream_proto::Validate;
@@ -92,8 +92,10 @@ impl ProductService for Catalog {
     ) -> Result<Response<SetPriceResponse>, Status> {
         let call = Call::of(request.metadata())?;
         let price = NewPrice::of(request.into_inner(), &call)?;
-        self.check_price(&call, &price).await?;
-        let reply = self.shop.submit_offer(&call, price.command).await?;
+        let reply = match self.check_price(&call, &price).await {
+            Ok(()) => self.shop.submit_offer(&call, price.command).await?,
+            Err(refused) => self.shop.recalled_or(&call, price.command.recalling(), refused).await?,
+        };
         Ok(Response::new(SetPriceResponse {
             version: int(reply.version),
             position: Some(position(reply.position)),
@@ -105,10 +107,15 @@ impl Catalog {
     /// Claims the SKUs, then creates, then prices (`rulings.md` 14). Every step may be repeated, so a repeat of the
     /// request finishes what a crash interrupted.
     async fn create(&self, call: &Call, new: &NewProduct) -> Result<Reply, Failure> {
-        self.rehearse(call, std::slice::from_ref(&new.create(call, None))).await?;
+        // A repeat is not rehearsed: what is stored wins over what the state says now.
+        if self.shop.recall(call, new.recall(call)).await?.is_none() {
+            self.rehearse(call, std::slice::from_ref(&new.create(call, None))).await?;
+        }
+        let create = self.shop.claimed(call, new.create(call, None)).await?;
         let claims = self.claim(call, &new.asked, &new.product_id, &new.skus()).await?;
-        let created = self.shop.submit_offer(call, new.create(call, Some(&claims))).await;
-        if let Err(Failure::Refused(_) | Failure::Command(CommandError::StaleVersion { .. })) = &created {
+        let create = CommandEnvelope { command: new.create(call, Some(&claims)).command, ..create };
+        let created = self.shop.submit_offer(call, create).await;
+        if created.as_ref().is_err_and(is_final) {
             self.give_back(call, &new.asked, &new.product_id, &claims).await;
         }
         let reply = created?;
@@ -146,18 +153,28 @@ impl Catalog {
 
     async fn update(&self, call: &Call, update: Update) -> Result<Reply, Failure> {
         let (skus, rehearsed) = (update.skus(), update.commands(call, None));
+        let mut claimed = None;
         if !skus.is_empty() || rehearsed.len() > 1 {
-            self.rehearse(call, &rehearsed).await?;
+            if self.shop.recall(call, update.recall(call)).await?.is_none() {
+                self.rehearse(call, &rehearsed).await?;
+            }
+            if let Some(first) = rehearsed.into_iter().next() {
+                claimed = Some(self.shop.claimed(call, first).await?.request);
+            }
         }
         let claims = self.claim(call, &update.asked, &update.product_id, &skus).await?;
+        let mut commands = update.commands(call, Some(&claims));
+        if let (Some(request), Some(first)) = (claimed, commands.first_mut()) {
+            first.request = request;
+        }
         let mut last = Err(Failure::Internal("an update without a command".to_owned()));
-        for command in update.commands(call, Some(&claims)) {
+        for command in commands {
             last = self.shop.submit_offer(call, command).await;
             if last.is_err() {
                 break;
             }
         }
-        if let Err(Failure::Refused(_) | Failure::Command(CommandError::StaleVersion { .. })) = &last {
+        if last.as_ref().is_err_and(is_final) {
             self.give_back(call, &update.asked, &update.product_id, &claims).await;
         }
         last
@@ -172,4 +189,13 @@ impl Catalog {
         }
         checked
     }
+}
+
+/// Whether a command of a request was refused for good, so that nothing comes of what the request has claimed.
+fn is_final(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::Refused(_)
+            | Failure::Command(CommandError::StaleVersion { .. } | CommandError::RequestReused { .. })
+    )
 }

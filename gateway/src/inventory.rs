@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use shopstream_command_handlers::CommandEnvelope;
 use shopstream_domain::inventory::{
-    Allocation, ReleaseReason, ReservationCommand, ShortLine, StockCommand, StockKey,
+    ReleaseReason, ReservationCommand, ReservationEvent, ShortLine, StockCommand, StockKey,
 };
-use shopstream_domain::{LocationId, Quantity, ReservationId, Sku};
+use shopstream_domain::{LocationId, Quantity, ReservationId, Sku, Timestamp, model};
+use shopstream_eventlog::schema;
 use shopstream_projections::Projection;
-use shopstream_projections::inventory::ReservationView;
 use shopstream_proto::Validate;
 use shopstream_proto::inventory::v1 as wire;
 use shopstream_proto::inventory::v1::inventory_service_server::InventoryService;
@@ -16,7 +16,7 @@ use shopstream_proto::inventory::v1::update_stock_request::Change;
 use shopstream_proto::inventory::v1::{
     AdjustReason, GetStockRequest, GetStockResponse, ReleaseStockRequest, ReleaseStockResponse,
     ReserveStockRequest, ReserveStockResponse, StreamStockUpdatesRequest, StreamStockUpdatesResponse,
-    UpdateStockRequest, UpdateStockResponse,
+    UpdateStockRequest, UpdateStockResponse, reserve_stock_response,
 };
 use tonic::{Request, Response, Status};
 
@@ -63,9 +63,11 @@ impl InventoryService for Inventory {
         let call = Call::of(request.metadata())?;
         let change = change_of(request.get_ref());
         let (sku, command) = update(request.into_inner(), &call)?;
-        self.check_sku(&call, &sku).await?;
-        // The stock names a field of the change, and the request has that inside.
-        let reply = self.shop.submit(&call, command).await.map_err(|failure| failure.inside(change))?;
+        let reply = match self.check_sku(&call, &sku).await {
+            // The stock names a field of the change, and the request has that inside.
+            Ok(()) => self.shop.submit(&call, command).await.map_err(|failure| failure.inside(change))?,
+            Err(refused) => self.shop.recalled_or(&call, command.recalling(), refused).await?,
+        };
         Ok(Response::new(UpdateStockResponse {
             version: int(reply.version),
             position: Some(position(reply.position)),
@@ -129,22 +131,61 @@ impl Inventory {
     }
 
     /// The request is recorded under the client's own id first, so that a repeat is told from another wish; the
-    /// process then asks the stock.
+    /// process then asks the stock. What it decided is answered from the reservation's history, and so the same
+    /// whatever happened to the reservation since.
     async fn reserve(&self, call: &Call, wanted: Wanted) -> Result<ReserveStockResponse, Failure> {
-        let stream = wanted.request.stream.clone();
-        let origin = wanted.request.origin.clone();
-        let reservation_id = wanted.hold.reservation_id.clone();
-        self.shop.submit(call, wanted.request).await?;
+        let Wanted { request, hold } = wanted;
+        let (origin, reservation_id) = (request.origin.clone(), hold.reservation_id.clone());
+        let requested = self.shop.submit(call, request).await?;
+        if requested.repeated
+            && let Some(answer) = self.decided(call, &reservation_id).await?
+        {
+            return Ok(answer);
+        }
         let held: Vec<_> =
-            wanted.hold.keys.iter().map(|key| key.sku.stock_stream(&call.tenant, &key.location)).collect();
-        let reserved = async { Ok(self.shop.means.reservations.reserve(wanted.hold, origin).await?) };
-        let allocation = waiting(Wait::Command, call.answer_by(), call.within(reserved)).await?;
+            hold.keys.iter().map(|key| key.sku.stock_stream(&call.tenant, &key.location)).collect();
+        let reserved = async { Ok(self.shop.means.reservations.reserve(hold, origin).await?) };
+        waiting(Wait::Command, call.answer_by(), call.within(reserved)).await?;
         self.shop.note_changed(&held);
-        self.shop.catch_up_on(call, Projection::ReservationView, &stream).await?;
-        let found = async { Ok(self.shop.reads().reservation(&call.tenant, &reservation_id).await?) };
-        let row = call.within(found).await?;
-        let row = row.ok_or_else(|| Failure::Internal(format!("{stream} has no row after its outcome")))?;
-        Ok(reserved_answer(&row, allocation))
+        self.decided(call, &reservation_id).await?.ok_or_else(|| {
+            let detail = format!("{reservation_id} was released while the stock was being asked");
+            Failure::precondition("RESERVATION_RELEASED", "reservation_id", detail)
+        })
+    }
+
+    /// Whether the reservation was given what it asked for; `None` where that is not decided, or never will be.
+    async fn decided(
+        &self,
+        call: &Call,
+        reservation_id: &ReservationId,
+    ) -> Result<Option<ReserveStockResponse>, Failure> {
+        let stream = reservation_id.stream(&call.tenant);
+        self.shop.catch_up_on(call, Projection::Journal, &stream).await?;
+        let loaded = async { Ok(self.shop.means.journal.load(std::slice::from_ref(&stream)).await?) };
+        let history = call.read_within(loaded).await?.pop().unwrap_or_default();
+        let mut until = None;
+        for record in &history {
+            for (version, data) in (record.commit.first_version..).zip(&record.commit.events) {
+                let event = schema::decode(stream.kind(), data);
+                let event = event.map_err(|error| Failure::Internal(error.to_string()))?;
+                let outcome = match event {
+                    model::Event::Reservation(ReservationEvent::Requested(requested)) => {
+                        until = Some(requested.until);
+                        continue;
+                    }
+                    model::Event::Reservation(ReservationEvent::Held(_)) => held(until),
+                    model::Event::Reservation(ReservationEvent::Rejected(rejected)) => short(rejected.short),
+                    _ => continue,
+                };
+                return Ok(Some(ReserveStockResponse {
+                    version: int(version),
+                    position: Some(position(record.position)),
+                    reservation_id: reservation_id.as_str().to_owned(),
+                    outcome: Some(outcome),
+                }));
+            }
+        }
+        Ok(None)
     }
 
     async fn release(&self, call: &Call, release: Release) -> Result<ReleaseStockResponse, Failure> {
@@ -268,23 +309,13 @@ fn summed(lines: &[wire::ReservationLine]) -> Result<Vec<StockKey>, Failure> {
     demand.into_iter().map(key).collect()
 }
 
-fn reserved_answer(row: &ReservationView, allocation: Allocation) -> ReserveStockResponse {
-    use wire::reserve_stock_response::Outcome;
-    let outcome = match allocation {
-        Allocation::Held => Outcome::Held(wire::ReservationHeld { expire_time: row.until.map(time) }),
-        Allocation::Rejected { short } => Outcome::Rejected(wire::ReservationRejected {
-            short_lines: short.into_iter().map(short_line).collect(),
-        }),
-    };
-    ReserveStockResponse {
-        version: int(row.version),
-        position: Some(position(shopstream_eventlog::Position {
-            partition: row.partition,
-            offset: row.offset,
-        })),
-        reservation_id: row.reservation_id.as_str().to_owned(),
-        outcome: Some(outcome),
-    }
+fn held(until: Option<Timestamp>) -> reserve_stock_response::Outcome {
+    reserve_stock_response::Outcome::Held(wire::ReservationHeld { expire_time: until.map(time) })
+}
+
+fn short(short: Vec<ShortLine>) -> reserve_stock_response::Outcome {
+    let short_lines = short.into_iter().map(short_line).collect();
+    reserve_stock_response::Outcome::Rejected(wire::ReservationRejected { short_lines })
 }
 
 fn short_line(short: ShortLine) -> wire::ShortLine {

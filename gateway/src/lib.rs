@@ -42,6 +42,7 @@ mod testing;
 mod catalog;
 mod event;
 mod inventory;
+mod keys;
 mod order;
 mod payment;
 mod process;

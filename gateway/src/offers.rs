@@ -208,7 +208,8 @@ impl Kept {
             | StreamKind::Order
             | StreamKind::Checkout
             | StreamKind::Payment
-            | StreamKind::Return => return,
+            | StreamKind::Return
+            | StreamKind::Request => return,
         }
         if let Some(changed) = self.changed.get_mut(usize::from(position.partition)) {
             *changed = (*changed).max(position.offset + 1);

@@ -1,10 +1,9 @@
 //! PaymentService: attempts to pay, captures and refunds, and what the provider reports by itself.
 
-use shopstream_command_handlers::Reply;
+use shopstream_command_handlers::{CommandError, Reply};
 use shopstream_domain::payment::{Command, Event as PaymentEvent, Verdict};
 use shopstream_domain::{PaymentId, RefusalFamily, Refused, StoredEvent};
 use shopstream_projections::Projection;
-use shopstream_projections::order::OrderDetail;
 use shopstream_projections::payment::PaymentView;
 use shopstream_proto::Validate;
 use shopstream_proto::payment::v1::payment_service_server::PaymentService;
@@ -18,6 +17,7 @@ use tonic::{Request, Response, Status};
 use crate::call::Call;
 use crate::command::Asked;
 use crate::failure::Failure;
+use crate::history;
 use crate::positions::position;
 use crate::recent::About;
 use crate::shop::Shop;
@@ -54,13 +54,18 @@ impl PaymentService for Payments {
         let mut request = request.into_inner();
         let asked = Asked::of(&mut request)?;
         let payment_id = id(PaymentId::new(&request.payment_id), "payment_id")?;
-        let amount_minor = match &request.amount {
-            Some(amount) => Some(above_zero(amount, &self.payment(&call, &payment_id).await?)?),
-            None => None,
+        let amount = async {
+            let Some(amount) = &request.amount else { return Ok(None) };
+            above_zero(amount, &self.payment(&call, &payment_id).await?).map(Some)
         };
-        let command =
-            asked.envelope(&call, payment_id.stream(&call.tenant), Command::RequestCapture { amount_minor });
-        let reply = self.shop.submit(&call, command).await.map_err(worth_waiting_for)?;
+        let stream = payment_id.stream(&call.tenant);
+        let reply = match amount.await {
+            Ok(amount_minor) => {
+                let command = asked.envelope(&call, stream, Command::RequestCapture { amount_minor });
+                self.shop.submit(&call, command).await.map_err(worth_waiting_for)?
+            }
+            Err(refused) => self.shop.recalled_or(&call, asked.recall(&call, stream), refused).await?,
+        };
         Ok(Response::new(CapturePaymentResponse {
             version: int(reply.version),
             position: Some(position(reply.position)),
@@ -75,17 +80,22 @@ impl PaymentService for Payments {
         let mut request = request.into_inner();
         let asked = Asked::of(&mut request)?;
         let payment_id = id(PaymentId::new(&request.payment_id), "payment_id")?;
-        let amount_minor = match &request.amount {
-            Some(amount) => Some(above_zero(amount, &self.payment(&call, &payment_id).await?)?),
+        let amount = async {
             // What is left is for the payment to say.
-            None => None,
+            let Some(amount) = &request.amount else { return Ok(None) };
+            above_zero(amount, &self.payment(&call, &payment_id).await?).map(Some)
         };
+        let stream = payment_id.stream(&call.tenant);
         // The same request is the same refund, however often it comes.
         let refund_id = asked.derived_id(&call, "RefundPayment", "rfd_");
-        let stream = payment_id.stream(&call.tenant);
-        let refund = Command::RequestRefund { refund_id: refund_id.clone(), amount_minor };
-        let command = asked.envelope(&call, stream, refund);
-        let reply = self.shop.submit(&call, command).await.map_err(worth_waiting_for)?;
+        let reply = match amount.await {
+            Ok(amount_minor) => {
+                let refund = Command::RequestRefund { refund_id: refund_id.clone(), amount_minor };
+                let command = asked.envelope(&call, stream, refund);
+                self.shop.submit(&call, command).await.map_err(worth_waiting_for)?
+            }
+            Err(refused) => self.shop.recalled_or(&call, asked.recall(&call, stream), refused).await?,
+        };
         Ok(Response::new(RefundPaymentResponse {
             version: int(reply.version),
             position: Some(position(reply.position)),
@@ -116,12 +126,20 @@ impl PaymentService for Payments {
     ) -> Result<Response<RecordProviderSignalResponse>, Status> {
         let call = Call::of(request.metadata())?;
         let signal = Signal::of(request.into_inner())?;
-        let payment = match &signal.amount {
-            Some(_) => Some(self.payment(&call, &signal.payment_id).await?),
-            None => None,
+        let command = async {
+            let payment = match &signal.amount {
+                Some(_) => Some(self.payment(&call, &signal.payment_id).await?),
+                None => None,
+            };
+            signal.command(&call, payment.as_ref(), self.shop.now())
         };
-        let command = signal.command(&call, payment.as_ref(), self.shop.now())?;
-        let reply = self.shop.submit(&call, command.clone()).await?;
+        let (command, reply) = match command.await {
+            Ok(command) => (command.clone(), self.shop.submit(&call, command).await?),
+            Err(refused) => {
+                let recall = signal.recall(&call);
+                (recall.clone(), self.shop.recalled_or(&call, recall, refused).await?)
+            }
+        };
         let (outcome, disbelief) = match Verdict::of(reply.outcome) {
             Verdict::Applied => (SignalOutcome::Applied, None),
             Verdict::AlreadyKnown => (SignalOutcome::AlreadyKnown, None),
@@ -175,19 +193,27 @@ impl Payments {
             )?)
         };
         let (order, payments) = call.read_within(found).await?;
-        let order = order.ok_or_else(|| crate::order::not_found(&attempt.order_id))?;
+        let Some(order) = order else {
+            let refused = crate::order::not_found(&attempt.order_id);
+            let payment_id = attempt.order_id.payment(2);
+            let recalled = self.shop.recalled_or(call, attempt.recall(call, &payment_id), refused).await?;
+            return self.attempted(call, &payment_id, recalled).await;
+        };
         // The first payment is the checkout's own.
         for earlier in payments.iter().filter(|payment| payment.attempt() > 1) {
-            match self.shop.submit(call, attempt.command(call, &order, earlier.payment_id.clone())).await {
-                Ok(reply) if reply.repeated => return Ok(attempted(&order, &earlier.payment_id, reply)),
-                Ok(_) => {}
-                Err(Failure::Refused(Refused { family: RefusalFamily::AlreadyExists, .. })) => {}
+            match self.shop.recall_here(call, attempt.recall(call, &earlier.payment_id)).await {
+                Ok(Some(reply)) => return self.attempted(call, &earlier.payment_id, reply).await,
+                // What the key was used for there is looked at when it is claimed.
+                Ok(None) | Err(Failure::Command(CommandError::RequestReused { .. })) => {}
                 Err(other) => return Err(other),
             }
         }
-        attempt.check(&order, &payments)?;
         let last = payments.last().map_or(1, PaymentView::attempt);
         let payment_id = attempt.order_id.payment(last + 1);
+        if let Err(refused) = attempt.check(&order, &payments) {
+            let recalled = self.shop.recalled_or(call, attempt.recall(call, &payment_id), refused).await?;
+            return self.attempted(call, &payment_id, recalled).await;
+        }
         let reply = match self.shop.submit(call, attempt.command(call, &order, payment_id.clone())).await {
             // Somebody else began it since the payments were read.
             Err(Failure::Refused(Refused { family: RefusalFamily::AlreadyExists, .. })) => {
@@ -195,7 +221,25 @@ impl Payments {
             }
             submitted => submitted?,
         };
-        Ok(attempted(&order, &payment_id, reply))
+        self.attempted(call, &payment_id, reply).await
+    }
+
+    /// The answer to an attempt that was recorded, now or long ago: with the version that its order had at that place of
+    /// the log, which both are in.
+    async fn attempted(
+        &self,
+        call: &Call,
+        payment_id: &PaymentId,
+        reply: Reply,
+    ) -> Result<ProcessPaymentResponse, Failure> {
+        let stream = payment_id.order_id().stream(&call.tenant);
+        let history = history::load(&self.shop, call, &stream).await?;
+        let before = history.iter().rev().find(|record| record.position.offset < reply.position.offset);
+        Ok(ProcessPaymentResponse {
+            version: int(before.map_or(0, |record| record.commit.last_version())),
+            position: Some(position(reply.position)),
+            payment_id: payment_id.as_str().to_owned(),
+        })
     }
 }
 
@@ -211,12 +255,4 @@ fn worth_waiting_for(failure: Failure) -> Failure {
 
 fn not_found(payment_id: &PaymentId) -> Failure {
     Failure::not_found("PAYMENT_NOT_FOUND", format!("there is no payment {payment_id}"))
-}
-
-fn attempted(order: &OrderDetail, payment_id: &PaymentId, reply: Reply) -> ProcessPaymentResponse {
-    ProcessPaymentResponse {
-        version: int(order.version),
-        position: Some(position(reply.position)),
-        payment_id: payment_id.as_str().to_owned(),
-    }
 }

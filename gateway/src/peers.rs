@@ -216,6 +216,7 @@ mod tests {
                 traceparent: text("00-a-b-01"),
             },
             command: command.into(),
+            request: None,
         }
     }
 

@@ -74,12 +74,13 @@ impl ReturnService for Returns {
 
 impl Returns {
     async fn create(&self, call: &Call, wanted: &Wanted) -> Result<Reply, Failure> {
+        // A return that once succeeded is answered as it was then, though its units are no longer there to return.
+        let recall = wanted.asked.recall(call, wanted.return_id.stream(&call.tenant));
+        if let Some(answer) = self.shop.recall(call, recall).await? {
+            return Ok(answer);
+        }
         let sold = self.sold(call, &wanted.order_id).await?;
-        let command = match wanted.command(call, &sold) {
-            Ok(command) => command,
-            Err(refused) => self.repeat(call, wanted, &sold).await?.ok_or(refused)?,
-        };
-        self.shop.submit(call, command).await
+        self.shop.submit(call, wanted.command(call, &sold)?).await
     }
 
     /// The order as it is now, with its payments.
@@ -98,18 +99,6 @@ impl Returns {
         let captured = payments.into_iter().filter(is_captured);
         let payment = captured.max_by_key(|payment| payment.state.0.refundable_minor());
         Ok(Sold { order, payment })
-    }
-
-    /// A return that once succeeded is answered as it was then, though its units are no longer there to return
-    /// (`rulings.md` 7). Its lines do not matter: the stored answer wins.
-    async fn repeat(
-        &self,
-        call: &Call,
-        wanted: &Wanted,
-        sold: &Sold,
-    ) -> Result<Option<CommandEnvelope>, Failure> {
-        let command = wanted.request(call, sold, Vec::new());
-        Ok(self.shop.done_before(call, &command).await?.then_some(command))
     }
 }
 

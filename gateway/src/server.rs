@@ -136,7 +136,7 @@ fn add(routes: &mut RoutesBuilder, context: Context, shop: &Shop) {
     match context {
         Context::Catalog => routes.add_service(limited!(ProductServiceServer::new(Catalog { shop }))),
         // SetPrice is ProductService's (`rulings.md` 3).
-        Context::Pricing => routes,
+        Context::Pricing | Context::Requests => routes,
         Context::Inventory => routes.add_service(limited!(InventoryServiceServer::new(Inventory { shop }))),
         Context::Order => routes.add_service(limited!(OrderServiceServer::new(Orders { shop }))),
         Context::Payment => routes.add_service(limited!(PaymentServiceServer::new(Payments { shop }))),

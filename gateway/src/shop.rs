@@ -20,6 +20,7 @@ use crate::admin::Describe;
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::health::ReadSide;
+use crate::keys;
 use crate::live::Live;
 use crate::offers::{ListPrice, Offer, Offers};
 use crate::recent::{About, Recent};
@@ -156,15 +157,6 @@ impl Shop {
         self.means.database.as_ref().ok_or(Failure::Away { what: "the database" })
     }
 
-    /// Carries one command out.
-    pub(crate) async fn submit(&self, call: &Call, envelope: CommandEnvelope) -> Result<Reply, Failure> {
-        let commands = self.means.commands.until(call.answer_by());
-        let about = About::stream(&envelope.stream);
-        let reply = call.within(async { Ok(commands.submit(envelope).await?) }).await?;
-        self.note(about, reply.position);
-        Ok(reply)
-    }
-
     /// What comes of `about` is read from now on with everything up to `position`, of which somebody is told.
     pub(crate) fn note(&self, about: About, position: Position) {
         self.recent.note(about, position, || self.slowest(position.partition));
@@ -194,6 +186,68 @@ impl Shop {
         }
     }
 
+    /// Carries one command out, under a key that stands for it.
+    pub(crate) async fn submit(&self, call: &Call, envelope: CommandEnvelope) -> Result<Reply, Failure> {
+        let commands = self.means.commands.until(call.answer_by());
+        let about = About::stream(&envelope.stream);
+        let reply = call.within(async { Ok(keys::carry_out(&commands, envelope).await?) }).await?;
+        self.note(about, reply.position);
+        Ok(reply)
+    }
+
+    /// Claims a command's key for it: for requests that do something else before.
+    pub(crate) async fn claimed(
+        &self,
+        call: &Call,
+        envelope: CommandEnvelope,
+    ) -> Result<CommandEnvelope, Failure> {
+        let commands = self.means.commands.until(call.answer_by());
+        call.within(async { Ok(keys::claimed(&commands, envelope).await?) }).await
+    }
+
+    /// The first answer to a request that was carried out before, which `recall` asks for: it wins over whatever the
+    /// state says now. `None` where it was not, and its key is free.
+    ///
+    /// # Errors
+    /// Its key was used for something else.
+    pub(crate) async fn recall(
+        &self,
+        call: &Call,
+        recall: CommandEnvelope,
+    ) -> Result<Option<Reply>, Failure> {
+        let commands = self.means.commands.until(call.answer_by());
+        call.read_within(async { Ok(keys::recall(&commands, recall).await?) }).await
+    }
+
+    /// As [`Shop::recall`], of one of several things that the request may have been about: whatever else its key was used
+    /// for is not looked at.
+    ///
+    /// # Errors
+    /// It was used there, for something else.
+    pub(crate) async fn recall_here(
+        &self,
+        call: &Call,
+        mut recall: CommandEnvelope,
+    ) -> Result<Option<Reply>, Failure> {
+        if let Some(request) = &mut recall.request {
+            request.key = None;
+        }
+        self.recall(call, recall).await
+    }
+
+    /// What comes before a refusal: the first answer to the same request, or that its key was used for something else.
+    ///
+    /// # Errors
+    /// That, or the refusal.
+    pub(crate) async fn recalled_or(
+        &self,
+        call: &Call,
+        recall: CommandEnvelope,
+        refused: Failure,
+    ) -> Result<Reply, Failure> {
+        self.recall(call, recall).await?.ok_or(refused)
+    }
+
     /// As [`Shop::submit`], for what an offer is made of.
     pub(crate) async fn submit_offer(
         &self,
@@ -204,23 +258,6 @@ impl Shop {
         let reply = self.submit(call, envelope).await?;
         self.offers.changed(&stream, reply.position);
         Ok(reply)
-    }
-
-    /// Carries several out side by side, and answers each in its place.
-    pub(crate) async fn submit_all(
-        &self,
-        call: &Call,
-        all: Vec<CommandEnvelope>,
-    ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
-        let commands = self.means.commands.until(call.answer_by());
-        let about: Vec<_> = all.iter().map(|envelope| About::stream(&envelope.stream)).collect();
-        let replies = call.within(async { Ok(commands.submit_all(all).await) }).await?;
-        let answered = replies.into_iter().zip(about).map(|(reply, about)| {
-            let reply = reply?;
-            self.note(about, reply.position);
-            Ok(reply)
-        });
-        Ok(answered.collect())
     }
 
     /// What came before `record` on its stream, from the journal.
@@ -234,12 +271,29 @@ impl Shop {
         Ok(history)
     }
 
-    /// Whether this command was carried out before, so that its stored answer is the one to give.
-    pub(crate) async fn done_before(&self, call: &Call, command: &CommandEnvelope) -> Result<bool, Failure> {
-        self.catch_up_on(call, Projection::Journal, &command.stream).await?;
-        let journal = &self.means.journal;
-        let found = async { Ok(journal.find(&command.stream, command.command_id).await?) };
-        Ok(call.read_within(found).await?.is_some())
+    /// Carries out several commands, each under a key that stands for it, and answers each in its place. Waits where a
+    /// queue is full.
+    pub(crate) async fn submit_claimed(
+        &self,
+        call: &Call,
+        all: Vec<CommandEnvelope>,
+    ) -> Vec<Result<Reply, Failure>> {
+        let commands = self.means.commands.until(call.answer_by());
+        let claimed = keys::all_claimed(&commands, all).await;
+        let mut refused = Vec::new();
+        let mut free = Vec::with_capacity(claimed.len());
+        for (index, claimed) in claimed.into_iter().enumerate() {
+            match claimed {
+                Ok(envelope) => free.push(envelope),
+                Err(error) => refused.push((index, error)),
+            }
+        }
+        let mut answers = commands.submit_all(free).await;
+        // In order, so that each is put where it belongs among those before it.
+        for (index, error) in refused {
+            answers.insert(index, Err(error));
+        }
+        answers.into_iter().map(|answer| answer.map_err(Failure::from)).collect()
     }
 
     /// The last event that this command led to, from the journal; `None` where it led to none.

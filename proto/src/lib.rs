@@ -26,7 +26,7 @@ mod tests;
 
 pub use descriptors::{Bound, bound_of, patterns};
 pub use prost_protovalidate::{Validate, ValidationError, Violation};
-pub use request::{AskedPage, Beginning, Command, Paged, Query, Resumable};
+pub use request::{AskedPage, Beginning, Command, Paged, Query, Resumable, Scope};
 pub use shopstream::{
     admin, catalog, event, inventory, node, order, payment, process, provider, returns, r#type,
 };

@@ -17,6 +17,12 @@ use crate::r#type::v1::Position;
 ///
 /// A command is asked for under an id of the caller's choice, and may be asked for again under the same id.
 pub trait Command: prost::Message + Validate {
+    /// The name of the message, which tells the methods apart: each has a request of its own.
+    const NAME: &'static str;
+
+    /// How far the caller's key counts.
+    const SCOPE: Scope;
+
     /// The caller's idempotency key. [`Validate`] has the rule that it is not empty.
     fn request_id(&self) -> &str;
 
@@ -26,6 +32,16 @@ pub trait Command: prost::Message + Validate {
     /// Takes the idempotency key out, so that what is left, encoded, is what the client meant: equal for a repeat, and
     /// different for another command under the same key.
     fn take_request_id(&mut self) -> String;
+}
+
+/// Where an idempotency key means one thing only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// In the whole tenant: with another method, target or body it is refused.
+    Tenant,
+    /// On the command's own stream: a stock item, or a price. There are so many of these commands that a record more for
+    /// each would be felt.
+    Target,
 }
 
 /// A request that only reads.
@@ -65,8 +81,11 @@ pub struct AskedPage {
 }
 
 macro_rules! commands {
-    ($($request:ident)*) => {$(
+    ($($scope:ident: $($request:ident)*;)*) => {$($(
         impl Command for $request {
+            const NAME: &'static str = stringify!($request);
+            const SCOPE: Scope = Scope::$scope;
+
             fn request_id(&self) -> &str {
                 &self.request_id
             }
@@ -79,7 +98,7 @@ macro_rules! commands {
                 std::mem::take(&mut self.request_id)
             }
         }
-    )*};
+    )*)*};
 }
 
 macro_rules! queries {
@@ -117,12 +136,17 @@ macro_rules! paged {
 }
 
 commands! {
-    CreateProductRequest UpdateProductRequest DeleteProductRequest SetPriceRequest
-    UpdateStockRequest ReserveStockRequest ReleaseStockRequest
+    Tenant:
+    CreateProductRequest UpdateProductRequest DeleteProductRequest
+    ReserveStockRequest ReleaseStockRequest
     CreateOrderRequest CancelOrderRequest UpdateOrderStatusRequest
     ProcessPaymentRequest CapturePaymentRequest RefundPaymentRequest RecordProviderSignalRequest
     CreateReturnRequest
-    ResumeProcessRequest SettleProcessRequest
+    ResumeProcessRequest SettleProcessRequest;
+
+    Target:
+    UpdateStockRequest
+    SetPriceRequest;
 }
 
 queries! {

@@ -103,6 +103,7 @@ impl Process {
             effective_at: None,
             origin: self.origin.clone(),
             command,
+            request: None,
         }
     }
 }

@@ -136,6 +136,9 @@ impl<A: Aggregate<Event: FromModel>> Known<A> {
     pub(crate) fn push(&mut self, record: &CommitRecord) -> Result<(), Obstacle> {
         for (version, data) in (record.commit.first_version..).zip(&record.commit.events) {
             let decoded = schema::decode(A::KIND, data).map_err(|error| error.to_string());
+            if let Ok(Event::Nothing(_)) = decoded {
+                continue;
+            }
             let event = decoded.and_then(|event| {
                 A::Event::from_model(event).ok_or_else(|| format!("{} is out of place", data.event_type))
             });

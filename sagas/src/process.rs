@@ -151,7 +151,8 @@ impl Processes {
             | StreamKind::Sku
             | StreamKind::Price
             | StreamKind::Stock
-            | StreamKind::Order => Ok(Rest::Ended),
+            | StreamKind::Order
+            | StreamKind::Request => Ok(Rest::Ended),
         };
         driven.unwrap_or_else(|stuck| {
             if let Stuck::Unreadable(obstacle) = stuck {

@@ -5,6 +5,7 @@
 
 use shopstream_domain::inventory::ReservationEvent;
 use shopstream_domain::model::Event;
+use shopstream_domain::requests::NothingChanged;
 use shopstream_domain::{OrderId, StreamId, StreamKind, Timestamp};
 use shopstream_eventlog::{CommitRecord, schema};
 
@@ -27,8 +28,14 @@ pub(crate) fn route(record: &CommitRecord) -> Vec<Call> {
     let has = |name: &str| commit.events.iter().any(|event| event.event_type == name);
     let stream = &commit.stream;
     match stream.kind() {
-        StreamKind::Product | StreamKind::Sku | StreamKind::Price | StreamKind::Stock => vec![],
+        StreamKind::Product
+        | StreamKind::Sku
+        | StreamKind::Price
+        | StreamKind::Stock
+        | StreamKind::Request => vec![],
         _ if is_own(&commit.actor) => vec![],
+        // A client's request that came to nothing, on a stream that may have nothing else.
+        _ if commit.events.iter().all(|event| event.event_type == NothingChanged::TYPE.0) => vec![],
         StreamKind::Order if has("OrderSubmitted") => {
             checkout_of(stream).map(Call::Begin).into_iter().collect()
         }

@@ -28,14 +28,12 @@ pub struct About {
     pub stream: String,
     /// Other streams on which it carries out a command each.
     pub further: Vec<String>,
-    /// It may find nothing to do.
-    pub may_be_idle: bool,
 }
 
 impl About {
-    /// A request with one command, which always leaves a record.
+    /// A request with one command.
     pub fn one(stream: String) -> Self {
-        Self { stream, further: Vec::new(), may_be_idle: false }
+        Self { stream, further: Vec::new() }
     }
 }
 
@@ -68,6 +66,8 @@ impl Recorder {
         let request_id = meant.take_request_id();
         // Said here once more, so that both sides have to mean the same by it.
         let id = |stream: &String| CommandId::derive(&["request", stream, &request_id, "0"]);
+        let body = meant.encode_to_vec();
+        let claim = CommandId::derive(&["claim", &about.stream, &request_id]);
         let called = self.now();
         let outcome = Outcome::of(call(client.shop(), with_actor(request)).await.map(|said| {
             let said = said.into_inner();
@@ -79,11 +79,10 @@ impl Recorder {
         self.history().commands.push(CommandCall {
             span,
             command_id: id(&about.stream),
-            further: about.further.iter().map(id).collect(),
+            further: about.further.iter().map(id).chain([claim]).collect(),
             stream: about.stream.clone(),
             expected_version: meant.expected_version().map(i64::unsigned_abs),
-            meant: xxh3_64(&meant.encode_to_vec()),
-            may_be_idle: about.may_be_idle,
+            meant: xxh3_64(&[Q::NAME.as_bytes(), &[0], &body].concat()),
             outcome: outcome.clone(),
             request_id,
         });

@@ -136,7 +136,6 @@ async fn open_shop(recorder: &Recorder, client: &Client) -> Result<()> {
         let about = About {
             stream: format!("default/product/prd_{sku}"),
             further: vec![format!("default/sku/{sku}"), format!("default/price/{sku}.{CURRENCY}")],
-            may_be_idle: false,
         };
         let made = recorder.command(
             client,
@@ -222,7 +221,7 @@ async fn place(recorder: &Recorder, client: &Client, wish: &CreateOrderRequest) 
 
 async fn call_off(recorder: &Recorder, client: &Client, id: &str) -> Result<WirePosition> {
     // What has ended by itself cannot be called off any more, and need not.
-    let about = About { may_be_idle: true, ..About::one(format!("default/order/{id}")) };
+    let about = About::one(format!("default/order/{id}"));
     for _ in 0..TRIES {
         let request = CancelOrderRequest {
             request_id: format!("off:{id}"),

@@ -247,7 +247,7 @@ async fn several(client: &Client) -> Result<()> {
     for process_id in stopped {
         let order_id = process_id.replacen("chk_", "ord_", 1);
         let resume = ResumeProcessRequest {
-            request_id: "seen to".into(),
+            request_id: format!("seen to:{process_id}"),
             expected_version: None,
             process_id,
             reason: "seen to".into(),
@@ -268,7 +268,7 @@ async fn buy(client: &Client, name: &str) -> Result<Order> {
 /// Answers the process that stopped.
 async fn stop_by_cancelling(client: &Client, bought: &Order) -> Result<String> {
     let cancel = CancelOrderRequest {
-        request_id: "cancel".into(),
+        request_id: format!("cancel:{}", bought.order_id),
         order_id: bought.order_id.clone(),
         reason: CancelReason::Customer.into(),
         ..CancelOrderRequest::default()

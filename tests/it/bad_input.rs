@@ -165,7 +165,7 @@ async fn an_unknown_order() {
     let get = GetOrderRequest { order_id: "ord_nobody-placed-this".into(), ..GetOrderRequest::default() };
     assert_eq!(refusal(client.shop().orders.get_order(get).await), unknown_order());
     let cancel = CancelOrderRequest {
-        request_id: "cancel".into(),
+        request_id: "cancel:nobody".into(),
         order_id: "ord_nobody-placed-this".into(),
         ..CancelOrderRequest::default()
     };

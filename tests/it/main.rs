@@ -6,6 +6,7 @@ mod bad_input;
 mod bounds;
 mod catalog;
 mod crash;
+mod idempotency;
 mod import;
 mod modes;
 mod nodes;

@@ -78,7 +78,7 @@ async fn a_draft_waits_until_it_is_placed_or_dropped() -> Result<()> {
         let drafted = client.shop().orders.create_order(draft).await?.into_inner();
         let position = if place_it {
             let submit = UpdateOrderStatusRequest {
-                request_id: "place".into(),
+                request_id: format!("place:{sku}"),
                 expected_version: Some(drafted.version),
                 order_id: drafted.order_id.clone(),
                 status: OrderStatus::Submitted.into(),
@@ -87,7 +87,7 @@ async fn a_draft_waits_until_it_is_placed_or_dropped() -> Result<()> {
             client.shop().orders.update_order_status(submit).await?.into_inner().position
         } else {
             let cancel = CancelOrderRequest {
-                request_id: "drop".into(),
+                request_id: format!("drop:{sku}"),
                 order_id: drafted.order_id.clone(),
                 reason: CancelReason::Customer.into(),
                 ..CancelOrderRequest::default()
@@ -110,7 +110,7 @@ async fn a_confirmed_order_can_be_cancelled_and_everything_comes_back() -> Resul
     let confirmed = place(&client, order(&longest("ord_", &sku), &sku, 3, "tok_back")).await?;
     ensure!(confirmed.status() == OrderStatus::Confirmed, "{confirmed:?}");
     let cancel = CancelOrderRequest {
-        request_id: "cancel".into(),
+        request_id: format!("cancel:{sku}"),
         order_id: confirmed.order_id.clone(),
         reason: CancelReason::Staff.into(),
         ..CancelOrderRequest::default()

@@ -19,7 +19,7 @@ async fn a_hold_takes_all_lines_or_none_and_gives_them_back() -> Result<()> {
         sell(&client, sku, 5).await?;
     }
     let reserve = |id: &str, quantities: [i64; 2]| ReserveStockRequest {
-        request_id: id.into(),
+        request_id: format!("{id}:{}", skus[0]),
         reservation_id: Some(format!("res_{id}-{}", skus[0])),
         lines: skus.iter().zip(quantities).map(|(sku, quantity)| wanted(sku, quantity)).collect(),
         hold_seconds: 600,
@@ -38,7 +38,7 @@ async fn a_hold_takes_all_lines_or_none_and_gives_them_back() -> Result<()> {
     buckets(&client, &skus[1], [3, 2]).await?;
 
     let release = ReleaseStockRequest {
-        request_id: "release".into(),
+        request_id: format!("release:{}", skus[0]),
         reservation_id: held.reservation_id,
         reason: ReleaseReason::Requested.into(),
         ..ReleaseStockRequest::default()

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::cache::Entry;
 use super::recall::{Recalled, recall};
-use super::{Answer, Job, LookedUp, Shard};
+use super::{Answer, Job, LookedUp, Shard, outcome};
 use crate::filter::GrowingFilter;
 use crate::{CommandError, Reply};
 
@@ -57,7 +57,11 @@ impl Shard {
 
     /// Sets a command aside until its aggregate is loaded.
     pub(super) fn park(&mut self, job: Job) {
-        let stream = job.envelope.stream.clone();
+        self.park_for(job.envelope.stream.clone(), job);
+    }
+
+    /// Sets a command aside until another aggregate, on which it depends, is loaded.
+    pub(super) fn park_for(&mut self, stream: StreamId, job: Job) {
         let waiting = self.parked.entry(stream.clone()).or_default();
         if waiting.is_empty() {
             self.to_load.push(stream);
@@ -156,10 +160,10 @@ impl Shard {
 
     fn answer_from(&mut self, job: Job, record: &CommitRecord) {
         let commit = &record.commit;
-        let answer = if commit.body_hash == job.envelope.body_hash {
-            let outcome = commit.events.last().and_then(|event| {
-                schema::decode(commit.stream.kind(), event).ok().map(|event| event.event_type())
-            });
+        let answer = if job.envelope.is_meant_by(commit.body_hash) {
+            let last =
+                commit.events.last().and_then(|event| schema::decode(commit.stream.kind(), event).ok());
+            let outcome = outcome(last.as_ref());
             let (version, position) = (commit.last_version(), record.position);
             Ok(Reply { version, position, outcome, repeated: true })
         } else {

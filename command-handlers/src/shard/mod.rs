@@ -21,7 +21,8 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use metrics::{counter, gauge, histogram};
-use shopstream_domain::model::Event;
+use shopstream_domain::model::{Event, State};
+use shopstream_domain::requests::NothingChanged;
 use shopstream_domain::text::{TextError, TextRule, forbidden_in_json};
 use shopstream_domain::{Partition, Refusal, StreamId, Timestamp, Version};
 use shopstream_eventlog::writer::{Fenced, SubmitError};
@@ -287,6 +288,11 @@ impl Shard {
             self.cache.insert(stream.clone(), Entry::empty(stream.kind()));
         }
         let now = self.clock.now();
+        let rivalry = match job.envelope.rival() {
+            Some(rival) => self.rivalry(rival, &job.envelope),
+            None => Rivalry::Not,
+        };
+        let stream = &job.envelope.stream;
         let Some(entry) = self.cache.get(stream) else { return Ok(()) };
         match entry.remembered.seen(job.envelope.command_id) {
             Seen::Done(done) => {
@@ -300,6 +306,14 @@ impl Shard {
                 return Ok(());
             }
             Seen::Perhaps | Seen::Never => {}
+        }
+        match rivalry {
+            Rivalry::Not => {}
+            Rivalry::Unknown(rival) => {
+                self.park_for(rival, job);
+                return Ok(());
+            }
+            Rivalry::Used { seq, error } => return self.answer(job, seq, Answer::Ready(Err(error))),
         }
         let decided = match Self::decide_on(entry, &job.envelope, now) {
             Ok(decided) => decided,
@@ -342,6 +356,29 @@ impl Shard {
         }
     }
 
+    /// Whether the other stream on which a key can have been used says that it was.
+    fn rivalry(&mut self, rival: &StreamId, envelope: &CommandEnvelope) -> Rivalry {
+        if self.quarantined.contains_key(rival) {
+            let error = CommandError::Quarantined { stream: rival.clone() };
+            return Rivalry::Used { seq: 0, error };
+        }
+        let Some(entry) = self.cache.get(rival) else {
+            let is_new = !self.parked.contains_key(rival) && self.is_new(rival);
+            return if is_new { Rivalry::Not } else { Rivalry::Unknown(rival.clone()) };
+        };
+        let used = match &entry.state {
+            State::Request(claim) => claim.target().filter(|target| **target != envelope.stream),
+            _ => (entry.version > 0).then_some(rival),
+        };
+        match used {
+            Some(stream) => {
+                let error = CommandError::RequestReused { stream: stream.clone() };
+                Rivalry::Used { seq: entry.last_seq, error }
+            }
+            None => Rivalry::Not,
+        }
+    }
+
     /// The commit that the command makes of the entry, `None` where it changes nothing.
     fn decide_on(
         entry: &Entry,
@@ -358,9 +395,14 @@ impl Shard {
         let now = now.max(entry.last_recorded_at);
         let decided = catch_unwind(AssertUnwindSafe(|| entry.state.decide(&envelope.command, now)));
         let events = match decided {
-            Ok(Ok(events)) if events.is_empty() => return Ok(None),
-            Ok(Ok(events)) => events,
-            Ok(Err(refused)) => return Err(Trouble::Refused(CommandError::Refused(refused))),
+            Ok(Ok(events)) if !events.is_empty() => events,
+            // A client that asks again, when something has happened since, must not change anything then.
+            Ok(Ok(_)) if envelope.is_memorable() => vec![Event::Nothing(NothingChanged {})],
+            Ok(Ok(_)) => return Ok(None),
+            Ok(Err(refused)) => {
+                let taken = taken_for(&entry.state).map(|stream| CommandError::RequestReused { stream });
+                return Err(Trouble::Refused(taken.unwrap_or(CommandError::Refused(refused))));
+            }
             Err(_) => return Err(Trouble::Panicked),
         };
         let stored: Vec<EventData> = events.iter().map(schema::encode).collect();
@@ -385,7 +427,7 @@ impl Shard {
     /// Moves the state on, ahead of the log, and lets the caller wait for the log.
     fn submitted(&mut self, job: Job, seq: u64, commit: Commit, events: &[Event]) {
         let version = commit.last_version();
-        let outcome = events.last().map(Event::event_type);
+        let outcome = outcome(events.last());
         self.seen.insert(commit.stream.as_str().as_bytes());
         let evolved = self.cache.update(&commit.stream, |entry| {
             entry.version = version;
@@ -608,9 +650,29 @@ enum Trouble {
     Panicked,
 }
 
+/// What the stream on which a key can have been used as well says.
+enum Rivalry {
+    /// It was not used there.
+    Not,
+    /// That stream has to be loaded first.
+    Unknown(StreamId),
+    /// It was, or nobody can tell; it is said when `seq` counts.
+    Used { seq: u64, error: CommandError },
+}
+
+/// What a key stands for: why a claim of it is refused.
+fn taken_for(state: &State) -> Option<StreamId> {
+    if let State::Request(claim) = state { claim.target().cloned() } else { None }
+}
+
+/// What the last event of a command says to whoever gave it.
+fn outcome(last: Option<&Event>) -> Option<&'static str> {
+    last.filter(|event| !matches!(event, Event::Nothing(_))).map(Event::event_type)
+}
+
 /// The answer to a command that was carried out before.
 fn answer_again(envelope: &CommandEnvelope, done: &Done, partition: Partition) -> Answer {
-    if done.body_hash != envelope.body_hash {
+    if !envelope.is_meant_by(done.body_hash) {
         return Answer::Ready(Err(CommandError::RequestReused { stream: envelope.stream.clone() }));
     }
     let Done { version, outcome, .. } = *done;

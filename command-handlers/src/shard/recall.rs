@@ -117,7 +117,7 @@ impl Entry {
         let mut outcome = None;
         for data in &commit.events {
             let event = schema::decode(commit.stream.kind(), data).map_err(|error| error.to_string())?;
-            outcome = Some(event.event_type());
+            outcome = super::outcome(Some(&event));
             catch_unwind(AssertUnwindSafe(|| self.state.evolve(&event))).map_err(|_| "evolve panicked")?;
         }
         let Position { offset, .. } = record.position;

@@ -1,5 +1,6 @@
 //! The shard over a simulated log: real claims, real appends, faults on command.
 
+mod requests;
 mod snapshots;
 
 use std::sync::Arc;
@@ -94,6 +95,7 @@ fn envelope(request: &str, command: StockCommand) -> CommandEnvelope {
         effective_at: None,
         origin,
         command: command.into(),
+        request: None,
     }
 }
 

@@ -187,6 +187,8 @@ impl Catalog {
         let envelope = CommandEnvelope {
             command_id,
             body_hash: body_hash(command_id.0.as_bytes()),
+            // Nobody's request: whoever gives it next means the same.
+            request: None,
             ..asked.further(call, stream.clone(), 0, command)
         };
         self.shop.submit(call, envelope).await.map(drop)

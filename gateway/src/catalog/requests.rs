@@ -79,6 +79,11 @@ impl NewProduct {
         self.asked.envelope(call, self.product_id.stream(&call.tenant), command)
     }
 
+    /// Asks what became of this product when it was asked for before.
+    pub(super) fn recall(&self, call: &Call) -> CommandEnvelope {
+        self.asked.recall(call, self.product_id.stream(&call.tenant))
+    }
+
     pub(super) fn prices(&self, call: &Call) -> Vec<CommandEnvelope> {
         let price = |variant: &NewVariant| {
             let (currency, amount_minor) = variant.price?;
@@ -176,11 +181,16 @@ impl Update {
             wanted.insert(0, ProductCommand::ChangeDetails { title, description });
         }
         let stream = self.product_id.stream(&call.tenant);
-        let envelope = |(step, command)| CommandEnvelope {
-            expected_version: self.asked.expected_version.filter(|_| step == 0),
-            ..self.asked.further(call, stream.clone(), step, command)
+        let envelope = |(step, command)| match step {
+            0 => self.asked.envelope(call, stream.clone(), command),
+            _ => self.asked.further(call, stream.clone(), step, command),
         };
         wanted.into_iter().enumerate().map(envelope).collect()
+    }
+
+    /// Asks what became of this update when it was asked for before.
+    pub(super) fn recall(&self, call: &Call) -> CommandEnvelope {
+        self.asked.recall(call, self.product_id.stream(&call.tenant))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use shopstream_command_handlers::{CommandEnvelope, Reply};
+use shopstream_command_handlers::{CommandEnvelope, CommandError, Reply};
 use shopstream_domain::{Partition, Sku};
 use shopstream_eventlog::{Offset, Position};
 use shopstream_proto::order::v1::{
@@ -64,18 +64,22 @@ impl Orders {
 
         let commands: Vec<CommandEnvelope> =
             outcomes.iter_mut().filter_map(|outcome| outcome.as_mut().ok().and_then(Option::take)).collect();
-        let replies = self.shop.means.commands.until(call.answer_by()).submit_all(commands).await;
-        let mut replies = replies.into_iter();
+        let mut replies = self.shop.submit_claimed(call, commands).await.into_iter();
         let mut done = Vec::with_capacity(request_ids.len());
         for ((request_id, outcome), wanted) in request_ids.into_iter().zip(outcomes).zip(&wanted) {
+            let outcome = match outcome {
+                Ok(_submitted) => replies
+                    .next()
+                    .unwrap_or_else(|| Err(Failure::Internal("fewer replies than commands".to_owned()))),
+                Err(failure) => Err(failure),
+            };
             let outcome = match (outcome, wanted) {
-                (Ok(_submitted), _) => match replies.next() {
-                    Some(reply) => reply.map_err(Failure::from),
-                    None => Err(Failure::Internal("fewer replies than commands".to_owned())),
-                },
-                // The slow way, which looks twice before it refuses.
-                (Err(Failure::Refused(_)), Ok(wanted)) => self.submit(call, wanted).await,
-                (Err(failure), _) => Err(failure),
+                // The slow way, which looks twice before it refuses, and whether the key was used for anything.
+                (
+                    Err(Failure::Refused(_) | Failure::Command(CommandError::RequestReused { .. })),
+                    Ok(wanted),
+                ) => self.submit(call, wanted).await,
+                (outcome, _) => outcome,
             };
             done.push(Done { request_id, outcome });
         }

@@ -164,33 +164,27 @@ impl Orders {
 
     async fn submit(&self, call: &Call, wanted: &Wanted) -> Result<Reply, Failure> {
         let skus: Vec<_> = wanted.skus().cloned().collect();
-        let command = match wanted.command(&self.shop.offers(call, &skus).await?) {
+        let command = match self.command(call, wanted, &skus).await {
             Ok(command) => command,
-            Err(Failure::Refused(_)) => self.look_again(call, wanted, &skus).await?,
-            Err(other) => return Err(other),
+            // A repeat of what once succeeded is answered as it was then, whatever is for sale now.
+            Err(refused) => return self.shop.recalled_or(call, wanted.recall(call), refused).await,
         };
         let reply = self.shop.submit(call, wanted.envelope(call, command)).await?;
         self.shop.note(queries::orders_of(call, wanted.customer()), reply.position);
         Ok(reply)
     }
 
-    /// Before an order is refused: the catalogue may have been behind, and a repeat of what once succeeded is
-    /// answered as it was then, whatever is for sale now (`rulings.md` 7).
-    async fn look_again(
+    /// Looks twice before an order is refused: the catalogue may have been behind.
+    async fn command(
         &self,
         call: &Call,
         wanted: &Wanted,
         skus: &[shopstream_domain::Sku],
     ) -> Result<Command, Failure> {
-        let refused = match wanted.command(&self.shop.offers_now(call, skus).await?) {
-            Ok(command) => return Ok(command),
-            Err(refused) => refused,
-        };
-        let repeat = wanted.command_for_existing()?;
-        if self.shop.done_before(call, &wanted.envelope(call, repeat.clone())).await? {
-            return Ok(repeat);
+        match wanted.command(&self.shop.offers(call, skus).await?) {
+            Err(Failure::Refused(_)) => wanted.command(&self.shop.offers_now(call, skus).await?),
+            settled => settled,
         }
-        Err(refused)
     }
 }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use shopstream_command_handlers::CommandEnvelope;
-use shopstream_domain::order::{self, Command, OrderLine, Placement, PriceSource};
-use shopstream_domain::{Currency, CustomerId, LocationId, OrderId, Quantity, Sku, Timestamp};
+use shopstream_domain::order::{self, Command, OrderLine, Placement};
+use shopstream_domain::{Currency, CustomerId, OrderId, Quantity, Sku, Timestamp};
 use shopstream_proto::order::v1::{CreateOrderRequest, NewOrderLine};
 
 use crate::call::Call;
-use crate::command::{Asked, effective_time};
+use crate::command::{Asked, UNNAMED_ORDER, effective_time};
 use crate::failure::Failure;
 use crate::offers::Offer;
 use crate::wire::{amount_in, id};
@@ -42,7 +42,7 @@ impl Wanted {
     pub(crate) fn of(mut request: CreateOrderRequest, call: &Call, now: Timestamp) -> Result<Self, Failure> {
         let asked = Asked::of(&mut request)?;
         let currency = id(Currency::new(&request.currency_code), "currency_code")?;
-        let order_id = request.order_id.unwrap_or_else(|| asked.derived_id(call, "CreateOrder", "ord_"));
+        let order_id = request.order_id.unwrap_or_else(|| asked.derived_id(call, UNNAMED_ORDER, "ord_"));
         let token = Some(request.payment_method_token).filter(|token| !token.is_empty());
         if token.is_none() && !request.draft {
             return Err(Failure::invalid("payment_method_token", "required unless the order is a draft"));
@@ -80,18 +80,9 @@ impl Wanted {
         self.placed(lines.collect::<Result<_, _>>()?)
     }
 
-    /// The command for an order that exists already, so that its prices no longer matter: either it repeats what made
-    /// the order and the stored answer wins, or the order is refused as taken.
-    ///
-    /// # Errors
-    /// Sums beyond 2⁶³.
-    pub(crate) fn command_for_existing(&self) -> Result<Command, Failure> {
-        self.placed(
-            self.lines
-                .iter()
-                .map(|line| line.at(line.unit_price.unwrap_or(0), PriceSource::Override))
-                .collect(),
-        )
+    /// Asks what became of this order when it was asked for before.
+    pub(crate) fn recall(&self, call: &Call) -> CommandEnvelope {
+        self.asked.recall(call, self.order_id.stream(&call.tenant))
     }
 
     /// `command` on its way.
@@ -119,18 +110,6 @@ impl WantedLine {
         let wanted = order::WantedLine { index, sku, quantity: *quantity, unit_price_minor: *unit_price };
         let offer = offer.map(|offer| offer.for_line(sku, currency));
         wanted.at(offer.as_ref()).map_err(|refusal| Failure::refused(&refusal))
-    }
-
-    fn at(&self, unit_price_minor: i64, price_source: PriceSource) -> OrderLine {
-        OrderLine {
-            sku: self.sku.clone(),
-            product_id: None,
-            location: LocationId::main(),
-            quantity: self.quantity,
-            unit_price_minor,
-            price_source,
-            price_version: None,
-        }
     }
 }
 

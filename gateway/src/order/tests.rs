@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use shopstream_domain::order::{CancelReason, Command, Placement, PriceSource};
-use shopstream_domain::{Currency, ProductId, Sku, model};
+use shopstream_domain::{Currency, ProductId, Sku, StreamKind, model};
 use shopstream_proto::order::v1::{
     CancelOrderRequest, CreateOrderRequest, NewOrderLine, OrderStatus, UpdateOrderStatusRequest,
 };
+use shopstream_proto::payment::v1::{CapturePaymentRequest, RefundPaymentRequest};
 use shopstream_proto::r#type::v1::Money;
 use tonic::Code;
 
@@ -77,15 +79,44 @@ fn an_order_without_an_id_meets_the_same_stream_again() {
 fn a_repeat_has_the_same_command_id_and_hash_whatever_the_price_is_now() {
     let wanted = wanted(request(vec![line("A1", 1, None)])).expect("valid");
     let now = wanted.envelope(&call(), wanted.command(&[offer(true)]).expect("on sale"));
-    let later = wanted.envelope(&call(), wanted.command_for_existing().expect("small"));
-    assert_eq!((now.command_id, now.body_hash), (later.command_id, later.body_hash));
-    assert_ne!(now.command, later.command);
+    let asked = wanted.recall(&call());
+    assert_eq!(
+        (now.command_id, now.body_hash, &now.request),
+        (asked.command_id, asked.body_hash, &asked.request)
+    );
 }
 
 #[test]
-fn another_body_under_the_same_request_id_hashes_differently() {
+fn another_body_or_method_under_the_same_request_id_hashes_differently() {
     let hash = |quantity| wanted(request(vec![line("A1", quantity, None)])).expect("valid").asked.body_hash;
     assert_ne!(hash(1), hash(2));
+    // The same bytes.
+    let mut capture = CapturePaymentRequest {
+        request_id: "r".to_owned(),
+        payment_id: "pay_1.1".to_owned(),
+        amount: Some(money("GBP", 300)),
+        ..CapturePaymentRequest::default()
+    };
+    let mut refund = RefundPaymentRequest {
+        request_id: "r".to_owned(),
+        payment_id: "pay_1.1".to_owned(),
+        amount: Some(money("GBP", 300)),
+        ..RefundPaymentRequest::default()
+    };
+    assert_eq!(capture.encode_to_vec(), refund.encode_to_vec());
+    let (capture, refund) = (Asked::of(&mut capture).expect("valid"), Asked::of(&mut refund).expect("valid"));
+    assert_ne!(capture.body_hash, refund.body_hash);
+}
+
+#[test]
+fn the_key_of_an_unnamed_order_is_on_its_own_shard() {
+    let mut unnamed = request(vec![line("A1", 1, None)]);
+    unnamed.order_id = None;
+    let wanted = wanted(unnamed).expect("valid");
+    let asked = wanted.recall(&call());
+    let key = asked.request.and_then(|request| request.key).expect("a key");
+    assert!(key.stream.shares_root(&wanted.order_id.stream(&call().tenant)));
+    assert_eq!((&*key.id, key.stream.kind()), ("r1", StreamKind::Request));
 }
 
 #[test]

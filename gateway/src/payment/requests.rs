@@ -73,7 +73,13 @@ impl Attempt {
             method_token: self.method_token.clone(),
         };
         // The version that the caller knows is the order's, not the payment's.
-        self.asked.further(call, payment_id.stream(&call.tenant), 0, command)
+        let stream = payment_id.stream(&call.tenant);
+        CommandEnvelope { expected_version: None, ..self.asked.envelope(call, stream, command) }
+    }
+
+    /// Asks whether this request began that payment.
+    pub(super) fn recall(&self, call: &Call, payment_id: &PaymentId) -> CommandEnvelope {
+        self.asked.recall(call, payment_id.stream(&call.tenant))
     }
 }
 
@@ -137,6 +143,11 @@ impl Signal {
             sequence: self.at.map_or(0, |at| at.micros().max(0).unsigned_abs()),
         };
         Ok(self.asked.envelope(call, self.payment_id.stream(&call.tenant), command))
+    }
+
+    /// Asks what became of this report when it came before.
+    pub(super) fn recall(&self, call: &Call) -> CommandEnvelope {
+        self.asked.recall(call, self.payment_id.stream(&call.tenant))
     }
 
     fn answer(&self, payment: Option<&PaymentView>) -> Result<(ProviderOperation, Answer), Failure> {

@@ -2,7 +2,7 @@
 
 use shopstream_domain::payment::{Answer, PaymentStatus};
 use shopstream_domain::{Timestamp, model};
-use shopstream_projections::order::OrderStatus;
+use shopstream_projections::order::{OrderDetail, OrderStatus};
 use shopstream_proto::payment::v1 as wire;
 use shopstream_proto::payment::v1::ProviderSignalKind;
 use shopstream_proto::r#type::v1::Money;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod bounds;
 mod claims;
+mod idempotency;
 mod orders;
 mod reads;
 mod reflection;

@@ -261,6 +261,7 @@ fn envelope(stream: StreamId, command: Command, origin: Origin) -> CommandEnvelo
         command,
         stream,
         origin,
+        request: None,
     }
 }
 

@@ -147,7 +147,7 @@ impl Entity for ProductView {
     }
 
     fn begins(event: &Event) -> bool {
-        matches!(event, Event::Product(ProductEvent::Drafted(_)))
+        matches!(event, Event::Nothing(_) | Event::Product(ProductEvent::Drafted(_)))
     }
 
     fn next(&mut self, fact: &Fact<'_>) -> Result<(), Poison> {
@@ -203,6 +203,10 @@ impl Entity for ListPrice {
             partition,
             offset,
         })
+    }
+
+    fn begins(event: &Event) -> bool {
+        matches!(event, Event::Nothing(_) | Event::Price(PriceEvent::Set(_)))
     }
 
     fn next(&mut self, fact: &Fact<'_>) -> Result<(), Poison> {

@@ -92,6 +92,11 @@ impl Entity for ReservationView {
         Ok(reservation)
     }
 
+    fn begins(event: &Event) -> bool {
+        let Event::Reservation(event) = event else { return matches!(event, Event::Nothing(_)) };
+        matches!(event, ReservationEvent::Requested(_) | ReservationEvent::Released(_))
+    }
+
     fn next(&mut self, fact: &Fact<'_>) -> Result<(), Poison> {
         let Event::Reservation(event) = fact.event else { return Err(Poison::foreign(fact.event)) };
         match event {

@@ -81,6 +81,15 @@ impl Entity for StockLevel {
         Ok(level)
     }
 
+    fn begins(_event: &Event) -> bool {
+        false
+    }
+
+    /// There is none of it, as far as anybody has found.
+    fn nothing(fact: &Fact<'_>) -> Result<Option<Self>, Poison> {
+        Self::empty(fact).map(Some)
+    }
+
     fn next(&mut self, fact: &Fact<'_>) -> Result<(), Poison> {
         let Event::Stock(event) = fact.event else { return Err(Poison::foreign(fact.event)) };
         let moved = match event {

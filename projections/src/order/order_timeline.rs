@@ -118,7 +118,8 @@ pub fn order_of(stream: &StreamId) -> Option<OrderId> {
         | StreamKind::Sku
         | StreamKind::Price
         | StreamKind::Stock
-        | StreamKind::Return => None,
+        | StreamKind::Return
+        | StreamKind::Request => None,
     }
 }
 
@@ -129,9 +130,13 @@ pub fn summary(event: &Event) -> String {
         Event::Checkout(event) => of_checkout(event),
         Event::Reservation(event) => of_reservation(event),
         Event::Payment(event) => of_payment(event),
-        Event::Product(_) | Event::Sku(_) | Event::Price(_) | Event::Stock(_) | Event::Return(_) => {
-            event.event_type().to_owned()
-        }
+        Event::Product(_)
+        | Event::Sku(_)
+        | Event::Price(_)
+        | Event::Stock(_)
+        | Event::Return(_)
+        | Event::Request(_)
+        | Event::Nothing(_) => event.event_type().to_owned(),
     }
 }
 

@@ -122,6 +122,11 @@ impl Entity for OrderSummary {
         Ok(summary)
     }
 
+    fn begins(event: &Event) -> bool {
+        matches!(event, Event::Nothing(_))
+            || matches!(event, Event::Order(event) if placement(event).is_some())
+    }
+
     fn next(&mut self, fact: &Fact<'_>) -> Result<(), Poison> {
         let Event::Order(event) = fact.event else { return Err(Poison::foreign(fact.event)) };
         if let Some(placed) = placement(event) {

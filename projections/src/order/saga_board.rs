@@ -127,6 +127,10 @@ impl Entity for CheckoutStatus {
         Ok(status)
     }
 
+    fn begins(event: &Event) -> bool {
+        matches!(event, Event::Nothing(_) | Event::Checkout(CheckoutEvent::Started(_)))
+    }
+
     fn next(&mut self, fact: &Fact<'_>) -> Result<(), Poison> {
         let Event::Checkout(event) = fact.event else { return Err(Poison::foreign(fact.event)) };
         self.fold(event);

@@ -131,6 +131,10 @@ impl Entity for PaymentView {
         Ok(view)
     }
 
+    fn begins(event: &Event) -> bool {
+        matches!(event, Event::Nothing(_) | Event::Payment(payment::Event::Initiated(_)))
+    }
+
     fn next(&mut self, fact: &Fact<'_>) -> Result<(), Poison> {
         let Event::Payment(event) = fact.event else { return Err(Poison::foreign(fact.event)) };
         self.fold(event);

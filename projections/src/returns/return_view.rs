@@ -112,6 +112,10 @@ impl Entity for ReturnView {
         })
     }
 
+    fn begins(event: &Event) -> bool {
+        matches!(event, Event::Nothing(_) | Event::Return(returns::Event::Requested(_)))
+    }
+
     fn next(&mut self, fact: &Fact<'_>) -> Result<(), Poison> {
         let Event::Return(event) = fact.event else { return Err(Poison::foreign(fact.event)) };
         match event {

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use deadpool_postgres::Transaction;
 use rustc_hash::FxHashMap;
 use shopstream_domain::StreamKind;
+use shopstream_domain::model::Event;
 
 use super::{Fact, Part, Poison};
 use crate::DatabaseError;
@@ -63,6 +64,9 @@ impl<D: Derived> Part for DerivedRows<D> {
     }
 
     fn fold(&mut self, fact: &Fact<'_>) -> Result<(), Poison> {
+        if matches!(fact.event, Event::Nothing(_)) {
+            return Ok(());
+        }
         D::derive(fact, |row| {
             self.rows.insert(row.key(), row);
         })

@@ -27,13 +27,16 @@ pub(crate) trait Entity: Row {
         false
     }
 
-    /// Whether this event makes the row, whatever came before it that left none.
-    fn begins(_event: &Event) -> bool {
-        false
-    }
-
     /// Folds a later event. On an error nothing has changed.
     fn next(&mut self, fact: &Fact<'_>) -> Result<(), Poison>;
+
+    /// Whether this event makes the row, whatever came before it that left none.
+    fn begins(event: &Event) -> bool;
+
+    /// The row that such a memory makes of a stream that has none.
+    fn nothing(_fact: &Fact<'_>) -> Result<Option<Self>, Poison> {
+        Ok(None)
+    }
 
     /// The version of the last event that is in the row.
     fn version(&self) -> Version;
@@ -53,12 +56,15 @@ pub(crate) trait Entity: Row {
         if !fact.joins(known) && (row.is_some() || !Self::begins(fact.event)) {
             return Err(Poison::Gap { known, found });
         }
-        match row {
-            Some(row) => {
-                row.next(fact)?;
+        match (row, fact.event) {
+            (Some(row), event) => {
+                if !matches!(event, Event::Nothing(_)) {
+                    row.next(fact)?;
+                }
                 row.mark(Mark::of(fact));
             }
-            None => *row = Some(Self::first(fact)?),
+            (row, Event::Nothing(_)) => *row = Self::nothing(fact)?,
+            (row, _) => *row = Some(Self::first(fact)?),
         }
         Ok(())
     }

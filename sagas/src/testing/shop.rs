@@ -305,6 +305,7 @@ impl Shop {
             effective_at: None,
             origin: client(),
             command: command.into(),
+            request: None,
         };
         for _ in 0..1_000 {
             match self.commands().submit(envelope.clone()).await {

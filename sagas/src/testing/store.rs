@@ -149,7 +149,12 @@ pub fn note_unfinished(stream: &StreamId, state: &State, unfinished: &mut Unfini
             let ended = goods.status().is_some_and(ReturnStatus::is_terminal);
             unfinished.returns.extend((!ended).then_some(stream));
         }
-        State::Product(_) | State::Sku(_) | State::Price(_) | State::Stock(_) | State::Order(_) => {}
+        State::Product(_)
+        | State::Sku(_)
+        | State::Price(_)
+        | State::Stock(_)
+        | State::Order(_)
+        | State::Request(_) => {}
     }
 }
 

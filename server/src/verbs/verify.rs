@@ -121,7 +121,7 @@ fn report(
         say!("unfinished  {stream}")?;
     }
     say!(
-        "{} events, {} provider calls: laws 1 to 6 and 9 {}; {} unfinished",
+        "{} events, {} provider calls: laws 1 to 6, 9, 11, 12 and 14 {}; {} unfinished",
         folded.events,
         calls.map_or_else(|| "no".into(), |calls| calls.len().to_string()),
         if findings.violations.is_empty() { "hold" } else { "are BROKEN" },

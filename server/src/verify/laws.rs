@@ -10,6 +10,7 @@ use shopstream_domain::model::Event;
 use shopstream_eventlog::Position;
 
 use super::account::Returns;
+use super::keys::Keys;
 use super::money::Money;
 use super::skus::Skus;
 use super::stock::Stock;
@@ -64,6 +65,7 @@ pub struct Laws {
     stock: Stock,
     skus: Skus,
     money: Money,
+    keys: Keys,
     returns: Returns,
 }
 
@@ -82,6 +84,7 @@ impl Laws {
     /// # Errors
     /// The first law that the event breaks.
     pub fn see(&mut self, seen: &Seen) -> Result<(), Violation> {
+        self.keys.see(&seen.stream, &seen.event);
         let checked = match &seen.event {
             Event::Stock(event) => self.stock.item(&seen.stream, event),
             Event::Reservation(event) => self.stock.reservation(&seen.stream, event),
@@ -106,7 +109,7 @@ impl Laws {
                 self.skus.claim(&seen.stream, event);
                 Ok(())
             }
-            Event::Price(_) => Ok(()),
+            Event::Price(_) | Event::Request(_) | Event::Nothing(_) => Ok(()),
         };
         checked.map_err(|Broken { law, detail }| Violation {
             law,
@@ -122,6 +125,7 @@ impl Laws {
         self.stock.conclude(&mut findings);
         self.skus.conclude(&mut findings);
         self.money.conclude(&self.stock, &mut findings);
+        self.keys.conclude(&mut findings);
         if let Some(calls) = calls {
             self.money.compare(calls, &mut findings);
         }

@@ -1,6 +1,7 @@
 //! Whether a shop's books are right: the conservation laws over the whole log.
 
 mod account;
+mod keys;
 mod laws;
 mod money;
 mod skus;

@@ -16,6 +16,7 @@ use shopstream_domain::payment::{
     PaymentSettled, PaymentSucceededLate, PaymentVoided, ProviderOperation, ProviderOperationStarted,
     RefundReserved, RefundSettled, RefundSucceeded,
 };
+use shopstream_domain::requests::{ClaimEvent, NothingChanged, RequestClaimed};
 use shopstream_domain::returns::{
     Event as ReturnEvent, ReturnNeedsAttention, ReturnRefused, ReturnRequest, ReturnRequested,
     ReturnResolved, ReturnResumed, ReturnSettled,
@@ -545,4 +546,22 @@ fn law_14_a_sku_is_one_products_and_the_one_that_claimed_it() {
     breaks_at_the_end(14, twice, None);
     // Claimed for a product that never came to be.
     assert_eq!(found(vec![claim("prd_1")]).skipped, ["default/sku/A1"]);
+}
+
+fn claimed(target: &str) -> (&'static str, Event) {
+    let target = format!("default/{target}").parse().unwrap();
+    ("request/req_1", Event::Request(ClaimEvent::Claimed(RequestClaimed { target })))
+}
+
+#[test]
+fn law_11_a_key_has_one_effect() {
+    let used_up = ("payment/pay_9.1", Event::Nothing(NothingChanged {}));
+    let violations = |events: &[(&'static str, Event)]| {
+        let found = history(events.iter().cloned()).unwrap().conclude(None).violations;
+        found.iter().filter(|violation| violation.law == 11).count()
+    };
+    assert_eq!(violations(&[claimed("payment/pay_9.1"), used_up, claimed("return/ret_1")]), 0);
+    assert_eq!(violations(&[claimed("payment/pay_9.1"), claimed("return/ret_1")]), 1, "a late copy may come");
+    assert_eq!(violations(&[submitted(TOTAL), claimed("order/ord_1")]), 0, "the order that it names");
+    assert_eq!(violations(&[submitted(TOTAL), claimed("return/ret_1")]), 1, "two things under one key");
 }

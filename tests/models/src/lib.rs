@@ -7,5 +7,6 @@
 
 pub mod explore;
 pub mod idempotency;
+pub mod keys;
 pub mod ownership;
 pub mod projection;

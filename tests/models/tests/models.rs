@@ -2,6 +2,7 @@
 
 use shopstream_models::explore::{Explored, explore};
 use shopstream_models::idempotency::{self, Idempotency};
+use shopstream_models::keys::{self, Keys};
 use shopstream_models::ownership::{self, Ownership};
 use shopstream_models::projection::{self, Projection};
 
@@ -101,6 +102,20 @@ fn idempotency_needs_every_rule() {
     for (flaw, bounds, promise) in flaws {
         let explored = explore(Idempotency { bounds, flaw: Some(flaw) }, STEPS_MAX);
         breaks(&format!("{flaw:?}"), &explored, promise);
+    }
+}
+
+#[test]
+fn keys_hold() {
+    holds("keys", &explore(Keys::default(), STEPS_MAX));
+}
+
+#[test]
+fn keys_need_every_rule() {
+    use keys::Flaw;
+    for flaw in [Flaw::NotUsedUp, Flaw::NotCompared, Flaw::OrderIgnored, Flaw::ClaimIgnored] {
+        let explored = explore(Keys { flaw: Some(flaw) }, STEPS_MAX);
+        breaks(&format!("{flaw:?}"), &explored, "a key has one effect");
     }
 }
 

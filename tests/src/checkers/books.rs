@@ -67,7 +67,11 @@ impl Books {
             StreamKind::Stock | StreamKind::Reservation => stock.checked += 1,
             StreamKind::Order | StreamKind::Payment => money.checked += 1,
             StreamKind::Checkout => checkouts.checked += 1,
-            StreamKind::Product | StreamKind::Sku | StreamKind::Price | StreamKind::Return => {}
+            StreamKind::Product
+            | StreamKind::Sku
+            | StreamKind::Price
+            | StreamKind::Return
+            | StreamKind::Request => {}
         }
         if let Err(violation) = self.laws.see(seen) {
             self.file(&violation);
@@ -184,7 +188,8 @@ fn root_of(kind: StreamKind, id: &str) -> Option<String> {
         | StreamKind::Sku
         | StreamKind::Price
         | StreamKind::Stock
-        | StreamKind::Return => None,
+        | StreamKind::Return
+        | StreamKind::Request => None,
     };
     root.map(str::to_owned)
 }

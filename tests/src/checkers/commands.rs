@@ -17,21 +17,13 @@ const PROCESSES: [&str; 2] = ["process:", "effect:"];
 /// finds the same.
 pub fn acknowledged(history: &History, log: &LogImage, second: &[Vec<Bytes>]) -> Verdict {
     let mut verdict = Verdict::new(Invariant::I1);
-    let by_command = log.by_command();
     for (call, answer) in answered(history) {
         let name = name(call);
-        let recorded = by_command.get(&(call.stream.as_str(), call.command_id));
         let found = log.at(answer.position).and_then(|entry| entry.counted());
         let Some(commit) = found.filter(|commit| commit.stream.as_str() == call.stream) else {
             verdict.check(false, || format!("{name}: nothing of its stream counts at {}", answer.position));
             continue;
         };
-        if recorded.is_none() && call.may_be_idle {
-            verdict.check(commit.last_version() == answer.version, || {
-                format!("{name}: answered {} at a commit of {}", answer.version, commit.last_version())
-            });
-            continue;
-        }
         let same = (commit.command_id, commit.body_hash, commit.last_version())
             == (call.command_id, call.meant, answer.version);
         verdict.check(same, || format!("{name}: another commit stands at {}", answer.position));

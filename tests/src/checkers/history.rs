@@ -94,18 +94,16 @@ pub struct CommandCall {
     pub span: Span,
     /// The stream that it is about, in full.
     pub stream: String,
-    /// The client's own key; it counts per stream.
+    /// The client's own key.
     pub request_id: String,
     /// The id of the command on that stream.
     pub command_id: CommandId,
-    /// Ids of the other commands that the same request may carry out.
+    /// Ids of the other commands that the same request may carry out, the claim of its key among them.
     pub further: Vec<CommandId>,
-    /// Hash of the request without its key.
+    /// Hash of the method and of the request without its key.
     pub meant: u64,
     /// Refuse unless the stream is at this version.
     pub expected_version: Option<Version>,
-    /// The command may find that there is nothing to do; then it leaves no record.
-    pub may_be_idle: bool,
     /// How it ended.
     pub outcome: Outcome<Answer>,
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use shopstream_domain::StreamKind;
 use shopstream_domain::model::Event;
+use shopstream_domain::requests::NothingChanged;
 use shopstream_eventlog::{EventData, schema};
 
 use super::log::LogImage;
@@ -86,5 +87,9 @@ fn judge(kind: StreamKind, data: &EventData, place: impl Fn() -> String, verdict
 
 /// The kind of stream that has events of this name.
 fn home(event_type: &str) -> Option<StreamKind> {
+    if event_type == NothingChanged::TYPE.0 {
+        // Any has.
+        return Some(StreamKind::Request);
+    }
     StreamKind::ALL.into_iter().find(|kind| Event::types(*kind).iter().any(|(name, _)| *name == event_type))
 }

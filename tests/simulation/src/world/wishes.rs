@@ -2,7 +2,7 @@
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
-use shopstream_command_handlers::{CommandEnvelope, Origin, body_hash};
+use shopstream_command_handlers::{CommandEnvelope, Origin, Request, body_hash};
 use shopstream_domain::inventory::{ReleaseReason, StockCommand, StockKey};
 use shopstream_domain::model::{Command, State};
 use shopstream_domain::order::{
@@ -67,6 +67,7 @@ impl World {
             effective_at: None,
             origin: origin(CLIENT),
             command,
+            request: Some(Request { old_body_hash: body_hash(command_id.0.as_bytes()), key: None }),
         };
         let seed = self.random.random();
         self.clients.ask(envelope.clone(), seed);
