@@ -173,7 +173,7 @@ pub async fn settle(config: &Config, options: &SettleOptions) -> anyhow::Result<
     let settled = connected.client.call(request, call).await;
     connected.close().await?;
     let position = settled?.position.context("an answer without a position")?;
-    println!("{process} goes on, recorded at {}@{}", position.partition, position.offset);
+    say!("{process} goes on, recorded at {}@{}", position.partition, position.offset)?;
     Ok(())
 }
 
