@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::hash::Hash;
 
 use rustc_hash::FxHashMap;
+use shopstream_domain::model::Event;
 use shopstream_domain::{StreamId, StreamKind};
 use shopstream_eventlog::{CommitRecord, schema};
 
@@ -147,6 +148,9 @@ where
     }
 
     fn fold(&mut self, fact: &Fact<'_>) -> Result<(), Poison> {
+        if matches!(fact.event, Event::Nothing(_)) {
+            return Ok(());
+        }
         D::derive(fact, |row| {
             self.0.insert(row.key(), row);
         })

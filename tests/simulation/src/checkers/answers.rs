@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use shopstream_domain::StreamKind;
-use shopstream_eventlog::CommitRecord;
+use shopstream_eventlog::{CommitRecord, EventData};
 use tonic::Code;
 
 use super::Found;
@@ -58,7 +58,7 @@ pub(super) fn effects(evidence: &Evidence, found: &mut Found) {
                 format!("{} was answered OK and is not on the log", told(operation))
             });
         } else if evidence.at_rest && !operation.heard.iter().any(Heard::is_in_doubt) {
-            let left = commits.iter().find(|record| !is_claim(record.commit.stream.kind()));
+            let left = commits.iter().find(|record| !is_claim(record));
             found.require(left.is_none(), "EFFECT", || {
                 let heard = &operation.heard;
                 format!("{} was refused, {heard:?}, and left {left:?}", told(operation))
@@ -81,9 +81,13 @@ pub(super) fn in_words(evidence: &Evidence, found: &mut Found) {
     }
 }
 
-/// A claim on a name is made before the thing itself, and given back where nothing comes of it.
-fn is_claim(kind: StreamKind) -> bool {
-    matches!(kind, StreamKind::Sku | StreamKind::Request)
+/// Claims on names and keys are made before the thing itself. Where nothing comes of it they are given back: the product does
+/// without the SKU, and what the key was claimed for will never be done by a late copy.
+fn is_claim(record: &CommitRecord) -> bool {
+    let commit = &record.commit;
+    let gives_back = |event: &EventData| matches!(&*event.event_type, "SkuForgone" | "NothingChanged");
+    matches!(commit.stream.kind(), StreamKind::Sku | StreamKind::Request)
+        || commit.events.iter().all(gives_back)
 }
 
 fn commands(evidence: &Evidence) -> impl Iterator<Item = &Operation> {

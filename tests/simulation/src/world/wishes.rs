@@ -74,7 +74,9 @@ impl World {
         // Somebody uses an id for something else as well.
         if self.random.random_bool(0.02) {
             let seed = self.random.random();
-            self.clients.ask(CommandEnvelope { body_hash: envelope.body_hash ^ 1, ..envelope }, seed);
+            let other = envelope.body_hash ^ 1;
+            let request = Some(Request { old_body_hash: other, key: None });
+            self.clients.ask(CommandEnvelope { body_hash: other, request, ..envelope }, seed);
         }
     }
 
