@@ -142,6 +142,7 @@ impl Database {
             })?;
         let mut watching = JoinSet::new();
         watching.spawn(server.clone().watch(limited(&config, limits.read, limits)));
+        reader.opened(CREATE_TIMEOUT).await;
         info!("connected to Postgres at {target}");
         let config = Arc::new(config);
         Ok(Self { pool, reader, config, target, limits, server, _watching: Arc::new(watching) })

@@ -214,7 +214,7 @@ fn a_draft_is_sold_at_the_price_of_its_submission() {
     for (second, refusal) in [
         (None, Error::SkuUnknown { index: 1, sku: sku.clone() }),
         (Some(gone), Error::NotOnSale { index: 1, sku: sku.clone() }),
-        (Some(offer("71053", None)), Error::PriceMissing { index: 1, sku: sku.clone() }),
+        (Some(offer("71053", None)), Error::PriceMissing { index: 1, sku }),
     ] {
         let offers = [offer("85123A", Some(300))].into_iter().chain(second).collect();
         assert_eq!(refusal.field().as_deref(), Some("lines[1].sku"));

@@ -75,7 +75,7 @@ impl PaymentIntent {
         }
         let asked = self.refund(refund_id).filter(|known| known.state != OperationState::Failed);
         let known = self.set_aside(Some(refund_id)).map(|reserved| reserved.amount_minor);
-        if let Some(known) = known.or(asked.map(|known| known.amount_minor)) {
+        if let Some(known) = known.or_else(|| asked.map(|known| known.amount_minor)) {
             let reused = || Error::RefundIdReused { refund_id: refund_id.to_owned(), amount_minor: known };
             return if known == amount_minor { Ok(vec![]) } else { Err(reused()) };
         }

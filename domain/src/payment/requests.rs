@@ -85,7 +85,7 @@ impl PaymentIntent {
         }
         let reserved = self.set_aside(Some(refund_id)).map(|reserved| reserved.amount_minor);
         let known = self.refund(refund_id);
-        if let Some(amount) = reserved.or(known.map(|known| known.amount_minor))
+        if let Some(amount) = reserved.or_else(|| known.map(|known| known.amount_minor))
             && amount_minor.is_some_and(|asked| asked != amount)
         {
             let refund_id = refund_id.to_owned();

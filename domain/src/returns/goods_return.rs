@@ -263,8 +263,8 @@ impl Aggregate for Return {
             Event::Settled(settled) => {
                 self.stopped = false;
                 let because = |it: bool| it.then(|| settled.reason.clone());
-                self.money_settled = because(settled.money).or(self.money_settled.take());
-                self.stock_settled = because(settled.stock).or(self.stock_settled.take());
+                self.money_settled = because(settled.money).or_else(|| self.money_settled.take());
+                self.stock_settled = because(settled.stock).or_else(|| self.stock_settled.take());
             }
         }
     }

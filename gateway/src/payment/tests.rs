@@ -208,7 +208,7 @@ fn a_payment_is_shown_with_its_refunds() {
             refund_id: Some(refund_id()),
         }),
         PaymentEvent::RefundFailed(RefundFailed {
-            key: key.clone(),
+            key,
             refund_id: refund_id(),
             code: "account_closed".to_owned(),
             amount_minor: Some(amount_minor),

@@ -160,6 +160,15 @@ impl Reader {
         let connected = timeout(PATIENCE, wait).await.map_err(|_| away())?.map_err(|_| away())?;
         connected.clone().ok_or_else(away)
     }
+
+    /// Waits until there is a connection, or for so long: the first query has less patience than the making of a
+    /// connection takes beside many others.
+    pub(super) async fn opened(&self, patience: Duration) {
+        if let Some(mut way) = self.0.ways.first().cloned() {
+            // Where there is still none, the first query says so.
+            drop(timeout(patience, way.wait_for(Option::is_some)).await);
+        }
+    }
 }
 
 /// Where a query of this text goes, and how many wait there if that way is stuck.

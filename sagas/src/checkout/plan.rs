@@ -151,7 +151,7 @@ impl Plan<'_> {
         if memory.money_settled().is_some() && self.view.payment.holds_money() {
             return Some(Move::Settle(Which::This));
         }
-        let seen_to = memory.money_settled().or(memory.stock_settled());
+        let seen_to = memory.money_settled().or_else(|| memory.stock_settled());
         seen_to.map(|_| Move::Undo(self.cancellation().unwrap_or(CancelReason::Staff)))
     }
 

@@ -273,7 +273,7 @@ fn a_person_sees_to_a_capture_or_to_all_of_it() {
     assert_eq!((back.status(), back.refund_pending_minor()), (Some(PaymentStatus::Refunded), 0));
     let voiding =
         with(authorizing(), [authorized(), void_requested(), started(Void, 1, TOTAL), unknown(Void)]);
-    let gone = given::<PaymentIntent>(voiding.clone()).when(settle()).then([settled(0)]);
+    let gone = given::<PaymentIntent>(voiding).when(settle()).then([settled(0)]);
     assert_eq!((gone.status(), gone.open_operation()), (Some(PaymentStatus::Voided), None));
     // What the provider says after that is judged as ever.
     let asked = with(
