@@ -287,7 +287,10 @@ impl Returns {
             }
             None | Some(OperationState::Failed) => {
                 let step = format!("refund:{refund_id}");
-                let step = Step::new(&step, payment.attempt());
+                // Not the payment's version: what was set aside for this refund may not be seen here yet, and the same
+                // call must have the same id either way.
+                let calls = payment.state().refund_calls(refund_id);
+                let step = Step::new(&step, u32::try_from(calls).unwrap_or(u32::MAX));
                 let amount_minor = Some(amount_minor);
                 let command = PaymentCommand::RequestRefund { refund_id: refund_id.to_owned(), amount_minor };
                 let asked = self.means.tell(&process, step, &mut payment, command).await;

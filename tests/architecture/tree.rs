@@ -15,7 +15,11 @@ pub(crate) fn files() -> Vec<PathBuf> {
         for entry in std::fs::read_dir(&folder).expect("a folder") {
             let path = entry.expect("an entry").path();
             let name = path.file_name().unwrap_or_default();
-            if path.is_dir() && !SKIPPED.iter().any(|skipped| name == *skipped) {
+            if SKIPPED.iter().any(|skipped| name == *skipped) {
+                // In a worktree of git, `.git` is a file that names the repository's place.
+                continue;
+            }
+            if path.is_dir() {
                 folders.push(path);
             } else if path.is_file() {
                 files.push(path.strip_prefix(repository()).expect("inside").to_owned());

@@ -130,6 +130,11 @@ impl PaymentIntent {
         self.operations.iter().rfind(|operation| operation.refund_id.as_deref() == Some(refund_id))
     }
 
+    /// How many calls were made for this refund.
+    pub fn refund_calls(&self, refund_id: &str) -> usize {
+        self.operations.iter().filter(|operation| operation.refund_id.as_deref() == Some(refund_id)).count()
+    }
+
     pub(super) fn has_captured(&self) -> bool {
         let captured = |op: &Operation| {
             op.operation == ProviderOperation::Capture && op.state == OperationState::Succeeded

@@ -1,5 +1,6 @@
 //! Whether a node does all of its work, and where not, why. What another node does is no complaint here.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use shopstream_sagas::Status;
 use tokio::sync::watch;
 
 use super::duty::{Driving, Processing, Projecting, Reading};
+use crate::config::Role;
 
 /// Looks at every part of a node. Cheap to clone.
 #[derive(Clone)]
@@ -21,6 +23,7 @@ pub(super) struct Health {
     reachable: Arc<AtomicBool>,
     processes: watch::Receiver<Processing>,
     senses: Senses,
+    roles: BTreeSet<Role>,
 }
 
 /// What is found out about the parts that a node stands on. Each is looked at for itself: who has nothing to ask of a
@@ -50,9 +53,15 @@ impl Senses {
 }
 
 impl Health {
-    pub(super) fn new(commands: Commands, reading: &Reading, driving: &Driving, senses: Senses) -> Self {
+    pub(super) fn new(
+        commands: Commands,
+        reading: &Reading,
+        driving: &Driving,
+        senses: Senses,
+        roles: BTreeSet<Role>,
+    ) -> Self {
         let (projections, reachable) = (reading.states(), reading.reachable());
-        Self { commands, projections, reachable, processes: driving.status(), senses }
+        Self { commands, projections, reachable, processes: driving.status(), senses, roles }
     }
 
     /// Whether the read side and the log do their work, as far as this node can see.
@@ -66,12 +75,24 @@ impl Health {
 
     /// A line for every part that does not do its work; none where all is well.
     pub(super) fn complaints(&self) -> Vec<String> {
+        self.complaints_as(&Role::ALL.into())
+    }
+
+    /// The same without what is only for others to take up: of nodes with roles apart, one has to be the first.
+    pub(super) fn own_complaints(&self) -> Vec<String> {
+        self.complaints_as(&self.roles)
+    }
+
+    /// Of a node with these roles.
+    fn complaints_as(&self, roles: &BTreeSet<Role>) -> Vec<String> {
         let mut complaints = self.senses.complaints();
         let mut add = |part: fmt::Arguments<'_>, state: &dyn fmt::Display| {
             complaints.push(format!("{part}: {state}"));
         };
         for partition in self.commands.status() {
-            if !self.is_served(&partition) {
+            let is_for_others =
+                partition.state == PartitionState::Elsewhere && !roles.contains(&Role::Commands);
+            if !is_for_others && !self.is_served(&partition) {
                 add(format_args!("partition {}", partition.partition), &partition.state);
             }
         }
@@ -87,7 +108,9 @@ impl Health {
             None if !self.reachable.load(Ordering::Relaxed) => {
                 add(format_args!("projections"), &"how far they are is not known");
             }
-            None if self.is_idle(Duty::Projections) => add(format_args!("projections"), &"nobody keeps them"),
+            None if roles.contains(&Role::Projections) && self.is_idle(Duty::Projections) => {
+                add(format_args!("projections"), &"nobody keeps them");
+            }
             None => {}
         }
         match self.processes.borrow().as_ref().map(|status| status.borrow().clone()) {
@@ -95,7 +118,9 @@ impl Health {
             Some(status @ (Status::Retrying { .. } | Status::Halted { .. })) => {
                 add(format_args!("processes"), &status);
             }
-            None if self.is_idle(Duty::Sagas) => add(format_args!("processes"), &"nobody drives them"),
+            None if roles.contains(&Role::Sagas) && self.is_idle(Duty::Sagas) => {
+                add(format_args!("processes"), &"nobody drives them");
+            }
             None => {}
         }
         complaints

@@ -223,7 +223,7 @@ impl Node {
             behind,
             provider: provider.away(),
         };
-        let health = Health::new(shards.commands(), &reading, &driving, senses);
+        let health = Health::new(shards.commands(), &reading, &driving, senses, config.roles.clone());
         let looked = lag::Looked {
             log: log.clone(),
             processing: driving.status(),
@@ -307,7 +307,7 @@ impl Node {
     async fn ready(&self) {
         let mut told = Instant::now();
         loop {
-            let complaints = self.health.complaints();
+            let complaints = self.health.own_complaints();
             if complaints.is_empty() {
                 return;
             }
