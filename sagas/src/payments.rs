@@ -91,7 +91,7 @@ impl Payments {
                 self.record(process, payment, operation.key, Answer::Failed { code }).await
             }
             Outcome::Unknown { detail } => {
-                warn!(payment.key = %operation.key, detail, "the outcome of {} is not known", operation.key);
+                warn!(payment.key = %call.key, detail, "the outcome of {} is not known", call.key);
                 if !operation.is_unknown() {
                     let step = format!("unknown:{}", operation.key);
                     let command = Command::MarkOutcomeUnknown { key: operation.key };

@@ -388,3 +388,22 @@ async fn send_signals(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_names_the_payment_as_its_tenant_does() {
+        for (tenant, names) in [("default", ""), ("acme", "acme/")] {
+            let signal = authorized(&wire::AuthorizeRequest {
+                key: format!("{names}pay_1.1:authorize:1"),
+                payment_id: format!("{names}pay_1.1"),
+                tenant: tenant.to_owned(),
+                ..wire::AuthorizeRequest::default()
+            });
+            assert_eq!((&*signal.payment_id, &*signal.provider_key), ("pay_1.1", "pay_1.1:authorize:1"));
+            assert_eq!(signal.provider_event_id, "evt:pay_1.1:authorize:1");
+        }
+    }
+}
