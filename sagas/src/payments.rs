@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::counter;
 use rustc_hash::FxHashSet;
-use shopstream_domain::payment::{Answer, Command, Operation, PaymentIntent, ProviderOperation};
+use shopstream_domain::payment::{Answer, Command, Operation, PaymentIntent, ProviderOperation, at_provider};
 use shopstream_domain::{StreamId, TenantId};
 use tracing::warn;
 
@@ -91,7 +91,7 @@ impl Payments {
                 self.record(process, payment, operation.key, Answer::Failed { code }).await
             }
             Outcome::Unknown { detail } => {
-                warn!(payment.key = %operation.key, detail, "the outcome of {} is not known", operation.key);
+                warn!(payment.key = %call.key, detail, "the outcome of {} is not known", call.key);
                 if !operation.is_unknown() {
                     let step = format!("unknown:{}", operation.key);
                     let command = Command::MarkOutcomeUnknown { key: operation.key };
@@ -144,7 +144,7 @@ impl Payments {
     /// What became of a call; `None` where the provider has never heard of it.
     async fn ask(&self, call: &ProviderCall) -> Option<Outcome> {
         let limit = self.means.settings.provider_timeout;
-        Some(match tokio::time::timeout(limit, self.provider.get(&call.tenant, &call.key)).await {
+        Some(match tokio::time::timeout(limit, self.provider.get(&call.key)).await {
             Ok(Lookup::NotFound) => return None,
             Ok(Lookup::Answer(answer)) => Outcome::Answer(answer),
             Ok(Lookup::Pending) => Outcome::Unknown { detail: "the provider is at work on it".to_owned() },
@@ -196,8 +196,8 @@ pub(crate) fn process(stream: &StreamId) -> Process {
 fn call(tenant: &TenantId, payment: &PaymentIntent, operation: &Operation) -> Option<ProviderCall> {
     Some(ProviderCall {
         tenant: tenant.clone(),
-        key: operation.key.clone(),
-        payment_id: payment.payment_id()?.clone(),
+        key: at_provider(tenant, &operation.key),
+        payment: at_provider(tenant, payment.payment_id()?.as_str()),
         amount_minor: operation.amount_minor,
         currency: payment.currency()?,
         method_token: payment.method_token()?.to_owned(),

@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 use shopstream_domain::payment::Answer;
-use shopstream_domain::{Currency, PaymentId, StreamId, TenantId, Timestamp, Version, order};
+use shopstream_domain::{Currency, StreamId, TenantId, Timestamp, Version, order};
 use shopstream_eventlog::{Cursor, Position};
 use tokio::sync::watch;
 
@@ -129,7 +129,8 @@ pub enum StoreError {
 }
 
 /// Moves money. Every operation has a key, and the provider carries out each key at most once, however often it is
-/// asked; so asking again after an unknown outcome is always safe with the same key, and never with another.
+/// asked; so asking again after an unknown outcome is always safe with the same key, and never with another. One provider
+/// serves all tenants: what it is told are the names of [`at_provider`](shopstream_domain::payment::at_provider).
 #[async_trait]
 pub trait PaymentProvider: Send + Sync + 'static {
     /// Promises the amount.
@@ -140,8 +141,8 @@ pub trait PaymentProvider: Send + Sync + 'static {
     async fn void(&self, call: &ProviderCall) -> Outcome;
     /// Gives back what was taken.
     async fn refund(&self, call: &ProviderCall) -> Outcome;
-    /// What became of the operation with this key.
-    async fn get(&self, tenant: &TenantId, key: &str) -> Lookup;
+    /// What became of the operation with this key of a [`ProviderCall`].
+    async fn get(&self, key: &str) -> Lookup;
 }
 
 /// An operation at the provider.
@@ -149,10 +150,11 @@ pub trait PaymentProvider: Send + Sync + 'static {
 pub struct ProviderCall {
     /// Whose shop.
     pub tenant: TenantId,
-    /// `{payment_id}:{operation}:{n}`.
+    /// What the provider knows the operation by: the log's `{payment_id}:{operation}:{n}` with the tenant, so that no two
+    /// tenants have the same.
     pub key: String,
-    /// The payment it belongs to.
-    pub payment_id: PaymentId,
+    /// What the provider knows the payment by: the log's id with the tenant, likewise.
+    pub payment: String,
     /// How much.
     pub amount_minor: i64,
     /// In which currency.
@@ -164,8 +166,8 @@ pub struct ProviderCall {
 // The token pays: it is never printed.
 impl std::fmt::Debug for ProviderCall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { tenant, key, amount_minor, currency, .. } = self;
-        write!(f, "{tenant} {key} {amount_minor} {currency}")
+        let Self { key, amount_minor, currency, .. } = self;
+        write!(f, "{key} {amount_minor} {currency}")
     }
 }
 

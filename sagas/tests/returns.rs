@@ -5,7 +5,7 @@ use std::time::Duration;
 use shopstream_domain::inventory::{ReleaseReason, ReservationStatus};
 use shopstream_domain::order::Stage;
 use shopstream_domain::returns::ReturnStatus;
-use shopstream_domain::{OrderId, ReturnId, StreamId, payment};
+use shopstream_domain::{OrderId, ReturnId, StreamId, TenantId, payment};
 use shopstream_sagas::Settings;
 use shopstream_sagas::testing::Shop;
 
@@ -58,6 +58,32 @@ async fn two_returns_of_one_order_do_not_meet_at_the_provider() {
     assert_eq!(shop.payment(&order, 1).refunded_minor(), 300);
     assert_eq!(shop.provider.carried_out("refunded").len(), 2);
     assert_eq!(shop.stock("MUG").available(), 10);
+}
+
+/// Order ids are the tenants' own choice: at the one provider of all of them, the same order of two is two payments.
+#[tokio::test(start_paused = true)]
+async fn the_same_order_of_two_tenants_is_paid_and_given_back_apart() {
+    let (mut shop, order) = sold().await;
+    let default = std::mem::replace(&mut shop.tenant, TenantId::new("acme").expect("a tenant"));
+    shop.receive("MUG", 10).await;
+    shop.receive("PEN", 10).await;
+    let same = shop.order(order.as_str(), &[("MUG", 1), ("PEN", 2)], "tok_approve").await;
+    shop.until("done", |shop| (shop.checkout(&same).stage() == Some(Stage::Done)).then_some(())).await;
+    let (own, other) = ("pay_1.1", "acme/pay_1.1");
+    let each = |operation| [other, own].map(|payment| format!("{payment}:{operation}:1"));
+    assert_eq!(shop.provider.carried_out("authorized"), each("authorize"), "each is promised its money");
+    assert_eq!(shop.provider.carried_out("captured"), each("capture"), "and charged");
+
+    let goods = shop.give_back(&same, "ret_1", &[(0, "MUG", 1)]).await;
+    ends(&shop, &goods, ReturnStatus::Resolved).await;
+    assert_eq!(shop.payment(&same, 1).refunded_minor(), 100);
+    assert_eq!(shop.provider.carried_out("refunded"), [format!("{other}:refund:1")]);
+    shop.tenant = default;
+    assert_eq!(shop.payment(&order, 1).refunded_minor(), 0);
+    let goods = shop.give_back(&order, "ret_1", &[(0, "MUG", 1)]).await;
+    ends(&shop, &goods, ReturnStatus::Resolved).await;
+    assert_eq!(shop.provider.carried_out("refunded"), each("refund"));
+    shop.assert_conserved();
 }
 
 #[tokio::test(start_paused = true)]

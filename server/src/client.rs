@@ -15,6 +15,7 @@ use shopstream_proto::process::v1::process_service_client::ProcessServiceClient;
 use shopstream_proto::returns::v1::return_service_client::ReturnServiceClient;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt;
@@ -29,6 +30,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub struct Client {
     shops: Arc<[Shop]>,
     next: Arc<AtomicUsize>,
+    /// Whose shop every [`Client::call`] is about; `None`: the default tenant's.
+    tenant: Option<MetadataValue<Ascii>>,
 }
 
 /// The services over one connection.
@@ -81,7 +84,12 @@ impl Client {
                 admin: AdminServiceClient::new(channel),
             });
         }
-        Ok(Self { shops: shops.into(), next: Arc::default() })
+        Ok(Self { shops: shops.into(), next: Arc::default(), tenant: None })
+    }
+
+    /// The same client, where every [`Client::call`] is about this tenant's shop.
+    pub fn of_tenant(&self, tenant: MetadataValue<Ascii>) -> Self {
+        Self { tenant: Some(tenant), ..self.clone() }
     }
 
     /// The services, over the next connection in turn.
@@ -108,6 +116,9 @@ impl Client {
         let attempt = || async {
             let mut request = Request::new(request.clone());
             request.set_timeout(DEADLINE);
+            if let Some(tenant) = &self.tenant {
+                request.metadata_mut().insert("shopstream-tenant", tenant.clone());
+            }
             call(self.shop(), request).await
         };
         let answer = attempt.retry(patience).when(is_temporary).await;

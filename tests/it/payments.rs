@@ -9,7 +9,7 @@ use shopstream_proto::payment::v1::{
     ProviderSignalKind, RecordProviderSignalRequest, RecordProviderSignalResponse, RefundPaymentRequest,
     RefundStatus, SignalOutcome,
 };
-use shopstream_server::client::{Client, until};
+use shopstream_server::client::{Client, Shop, until};
 use shopstream_tests::requests::{ended, money, order, place, sell};
 use shopstream_tests::{Refusal, Setup, Shared, TestShop, calls, refusal, unique};
 use tonic::Code;
@@ -482,6 +482,56 @@ async fn a_cancellation_gives_back_what_is_left_by_then() -> Result<()> {
     let capture = CapturePaymentRequest { request_id: "again".into(), payment_id, ..Default::default() };
     let refused = refusal(client.shop().payments.capture_payment(capture).await);
     ensure!(refused == Refusal::new(Code::FailedPrecondition, "PAYMENT_GIVEN_UP", ""), "{refused:?}");
+    Ok(())
+}
+
+/// Order ids are the tenants' own choice: at the one provider of all of them, the same order of two is two payments.
+#[tokio::test]
+async fn the_same_order_of_two_tenants_is_charged_and_refunded_apart() -> Result<()> {
+    let shop = TestShop::start();
+    let client = shop.client().await;
+    let order_id = "ord_SAME";
+    let shops = ["default", "acme"].map(|tenant| {
+        let names = if tenant == "default" { String::new() } else { format!("{tenant}/") };
+        (client.of_tenant(tenant.parse().expect("ASCII")), names)
+    });
+    let effects = |shop: &TestShop| -> Vec<String> {
+        let calls = calls(shop.data()).into_iter().filter(|call| call.effective);
+        calls.map(|call| call.key).collect()
+    };
+    let mut expected = vec![];
+    for (client, names) in &shops {
+        sell(client, "SAME", 2).await?;
+        // Its provider reports the authorisation by itself as well, twice.
+        let sold = place(client, order(order_id, "SAME", 2, "tok_answer_twice")).await?;
+        ensure!(sold.status() == OrderStatus::Confirmed, "{sold:?}");
+        expected.extend(["authorize", "capture"].map(|what| format!("{names}pay_SAME.1:{what}:1")));
+        ensure!(effects(&shop) == expected, "each is charged once: {:?}", effects(&shop));
+    }
+    let payment = async |client: &Client, is: &dyn Fn(&Payment) -> bool| {
+        let asked = GetPaymentRequest { payment_id: "pay_SAME.1".into(), ..GetPaymentRequest::default() };
+        until(async || {
+            let get = async |mut shop: Shop, request| shop.payments.get_payment(request).await;
+            let seen = client.call(asked.clone(), get).await?.payment;
+            Ok(seen.filter(|payment| is(payment)))
+        })
+        .await
+    };
+    let [(default, _), (acme, _)] = &shops;
+    let wanted = refund("pay_SAME.1", "some", Some(400));
+    acme.call(wanted, async |mut shop, request| shop.payments.refund_payment(request).await).await?;
+    payment(acme, &|payment| payment.refunded == Some(money(400))).await?;
+    expected.push("acme/pay_SAME.1:refund:1".to_owned());
+    ensure!(effects(&shop) == expected, "{:?}", effects(&shop));
+    let kept = payment(default, &|payment| payment.captured == Some(money(TOTAL))).await?;
+    ensure!(kept.refunded == Some(money(0)), "{kept:?}");
+    // All that is left there is still to be had, and no more.
+    let wanted = refund("pay_SAME.1", "all", None);
+    default.call(wanted, async |mut shop, request| shop.payments.refund_payment(request).await).await?;
+    payment(default, &|payment| payment.refunded == Some(money(TOTAL))).await?;
+    expected.push("pay_SAME.1:refund:1".to_owned());
+    ensure!(effects(&shop) == expected, "{:?}", effects(&shop));
+    shop.finish();
     Ok(())
 }
 

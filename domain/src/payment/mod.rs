@@ -29,7 +29,7 @@ pub use events::{
     RefundSettled, RefundSucceeded,
 };
 pub use intent::PaymentIntent;
-pub use operation::{Operation, OperationState, ProviderOperation, provider_key};
+pub use operation::{Operation, OperationState, ProviderOperation, at_provider, from_provider, provider_key};
 pub use signal::Verdict;
 pub use status::PaymentStatus;
 pub use token::{METHOD_TOKEN_MAX, is_method_token};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::PaymentId;
+use crate::{PaymentId, TenantId};
 
 /// What the provider is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -30,9 +30,28 @@ impl ProviderOperation {
     }
 }
 
-/// The provider's idempotency key of the `n`-th operation of its kind, counted from 1.
+/// The idempotency key of the payment's `n`-th operation of its kind, counted from 1, as the log has it.
 pub fn provider_key(payment_id: &PaymentId, operation: ProviderOperation, n: u32) -> String {
     format!("{payment_id}:{}:{n}", operation.name())
+}
+
+/// What stands between a tenant and the name of something of its own; no tenant id has one.
+const OF_TENANT: char = '/';
+
+/// What the provider is told for the name that the log has of a payment or of an operation. Tenants choose the ids of
+/// their orders, and so two may have the same payment; at the provider they meet, and there each has names of its own.
+/// Those of the default tenant are the log's.
+pub fn at_provider(tenant: &TenantId, name: &str) -> String {
+    if *tenant == TenantId::default_tenant() { name.to_owned() } else { format!("{tenant}{OF_TENANT}{name}") }
+}
+
+/// The tenant, and the name on the log, of what the provider calls so: [`at_provider`] backwards. `None`: no tenant of
+/// ours gave that name.
+pub fn from_provider(name: &str) -> Option<(TenantId, &str)> {
+    match name.split_once(OF_TENANT) {
+        None => Some((TenantId::default_tenant(), name)),
+        Some((tenant, name)) => Some((TenantId::new(tenant).ok()?, name)),
+    }
 }
 
 /// One call to the provider.
@@ -40,7 +59,8 @@ pub fn provider_key(payment_id: &PaymentId, operation: ProviderOperation, n: u32
 pub struct Operation {
     /// Which call.
     pub operation: ProviderOperation,
-    /// Its idempotency key.
+    /// Its idempotency key, which no other operation of its tenant has; the provider is told it with the tenant
+    /// ([`at_provider`]).
     pub key: String,
     /// How much.
     pub amount_minor: i64,
@@ -102,5 +122,27 @@ impl Operation {
             | OperationState::Failed
             | OperationState::Settled => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_tenants_have_one_name_at_the_provider() {
+        let tenant = |id| TenantId::new(id).unwrap();
+        let key = "pay_1.1:authorize:1";
+        assert_eq!(
+            at_provider(&tenant("default"), key),
+            key,
+            "what is open while a shop is upgraded is found"
+        );
+        let named = ["default", "acme", "acme.pay_1.1", "Default"].map(|id| at_provider(&tenant(id), key));
+        assert_eq!(named.iter().collect::<std::collections::BTreeSet<_>>().len(), named.len(), "{named:?}");
+        for (id, name) in ["default", "acme", "acme.pay_1.1", "Default"].into_iter().zip(&named) {
+            assert_eq!(from_provider(name), Some((tenant(id), key)));
+        }
+        assert_eq!(from_provider("not a tenant/pay_1.1"), None);
     }
 }

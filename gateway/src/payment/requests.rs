@@ -1,9 +1,9 @@
 //! What the requests about payments mean.
 
 use shopstream_command_handlers::CommandEnvelope;
-use shopstream_domain::payment::{Answer, Command, ProviderOperation};
+use shopstream_domain::payment::{Answer, Command, ProviderOperation, from_provider};
 use shopstream_domain::text::LABEL;
-use shopstream_domain::{Duration, OrderId, PaymentId, Timestamp};
+use shopstream_domain::{Duration, OrderId, PaymentId, TenantId, Timestamp};
 use shopstream_projections::order::{OrderDetail, OrderStatus};
 use shopstream_projections::payment::PaymentView;
 use shopstream_proto::payment::v1::{ProcessPaymentRequest, ProviderSignalKind, RecordProviderSignalRequest};
@@ -83,6 +83,20 @@ impl Attempt {
     }
 }
 
+/// The log's name for the operation that a report is about: of a call of ours, the provider may say what it was told, which
+/// has the tenant ([`at_provider`](shopstream_domain::payment::at_provider)). Keys of the provider's own stay as they are.
+fn own_key<'a>(tenant: &TenantId, key: &'a str) -> Result<&'a str, Failure> {
+    let of_a_call = |name: &str| name.split_once(':').is_some_and(|(id, _)| PaymentId::new(id).is_ok());
+    match from_provider(key) {
+        Some((of, name)) if of_a_call(name) && of == *tenant => Ok(name),
+        // Without a tenant it is the log's name already.
+        Some((_, name)) if of_a_call(name) && name != key => {
+            Err(Failure::invalid("provider_key", format!("an operation of another tenant than {tenant}")))
+        }
+        _ => Ok(key),
+    }
+}
+
 /// What a provider reported, as a request says it.
 #[derive(Debug)]
 pub(super) struct Signal {
@@ -136,7 +150,7 @@ impl Signal {
         }
         let command = Command::RecordSignal {
             provider_event_id: self.provider_event_id.clone(),
-            key: self.key.clone().unwrap_or_default(),
+            key: own_key(&call.tenant, self.key.as_deref().unwrap_or_default())?.to_owned(),
             operation: Some(operation),
             answer,
             // In the order in which it happened, where the provider says so.

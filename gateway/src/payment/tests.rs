@@ -1,7 +1,7 @@
 //! From requests to commands for payments.
 
 use shopstream_domain::payment::{Answer, PaymentStatus};
-use shopstream_domain::{Timestamp, model};
+use shopstream_domain::{TenantId, Timestamp, model};
 use shopstream_projections::order::{OrderDetail, OrderStatus};
 use shopstream_proto::payment::v1 as wire;
 use shopstream_proto::payment::v1::ProviderSignalKind;
@@ -25,7 +25,13 @@ fn signal(kind: ProviderSignalKind) -> RecordProviderSignalRequest {
 }
 
 fn recorded(request: RecordProviderSignalRequest) -> Result<(String, Answer, u64), Failure> {
-    let envelope = Signal::of(request)?.command(&call(), None, NOW)?;
+    recorded_of("default", request)
+}
+
+fn recorded_of(tenant: &str, request: RecordProviderSignalRequest) -> Result<(String, Answer, u64), Failure> {
+    let mut call = call();
+    call.tenant = TenantId::new(tenant).expect("valid");
+    let envelope = Signal::of(request)?.command(&call, None, NOW)?;
     match envelope.command {
         model::Command::Payment(Command::RecordSignal { key, answer, sequence, .. }) => {
             Ok((key, answer, sequence))
@@ -52,6 +58,28 @@ fn record_provider_signal_says_what_the_provider_said() {
     let failed = Answer::Failed { code: "insufficient_funds".to_owned() };
     assert_eq!(recorded(request), Ok(("pay_1.2:refund:3".to_owned(), failed, 5_000_000)));
     assert!(matches!(recorded(signal(ProviderSignalKind::Voided)), Ok((_, Answer::Voided, _))));
+}
+
+/// The provider may name a call as it was told it, which is the tenant's own name for it, or as the log has it.
+#[test]
+fn a_signal_names_a_call_of_its_own_tenant() {
+    let about = |tenant, key: &str| {
+        let provider_key = key.to_owned();
+        let request =
+            RecordProviderSignalRequest { provider_key, ..signal(ProviderSignalKind::RefundFailed) };
+        recorded_of(tenant, request).map(|(key, _, _)| key)
+    };
+    let own = "pay_1.2:refund:1";
+    for (tenant, key) in [("default", own), ("acme", own), ("acme", "acme/pay_1.2:refund:1")] {
+        assert_eq!(about(tenant, key).as_deref(), Ok(own), "{tenant} {key}");
+    }
+    for theirs in ["re_7", "acme/re_7", "re/7:1"] {
+        assert_eq!(about("acme", theirs).as_deref(), Ok(theirs), "the provider's own");
+    }
+    for tenant in ["default", "umbrella"] {
+        let refused = refusal(about(tenant, "acme/pay_1.2:refund:1"));
+        assert_eq!(refused, (Code::InvalidArgument, "provider_key".to_owned()), "{tenant}");
+    }
 }
 
 #[test]

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use shopstream_domain::TenantId;
 use shopstream_domain::payment::Answer;
 
 use crate::ports::{Lookup, Outcome, PaymentProvider, ProviderCall};
 
-/// Carries out each key once and remembers every call.
+/// Carries out each key once and remembers every call. Keys are those it is called with, which have the tenant.
 ///
 /// Tokens: `tok_approve`; `tok_decline`, `tok_decline_retryable`; `tok_timeout_after_charge` (holds the money and
 /// does not say so); `tok_unknown` (no answer, ever, to its authorisation); `tok_unknown_void` (nor to its void);
@@ -143,7 +142,7 @@ impl PaymentProvider for ScriptedProvider {
             (None, "tok_overtaken") if call.key.ends_with(":1") => {
                 let voided = self.carry_out(call, Answer::Voided);
                 let authorized = Answer::Authorized { amount_minor: call.amount_minor, capture_before: None };
-                self.settle(&format!("{}:authorize:1", call.payment_id), authorized);
+                self.settle(&format!("{}:authorize:1", call.payment), authorized);
                 tokio::time::sleep(std::time::Duration::from_secs(20)).await;
                 voided
             }
@@ -161,7 +160,7 @@ impl PaymentProvider for ScriptedProvider {
         }
     }
 
-    async fn get(&self, _tenant: &TenantId, key: &str) -> Lookup {
+    async fn get(&self, key: &str) -> Lookup {
         let kept = self.kept();
         let seen = kept.calls.iter().any(|(_, called)| called == key);
         match kept.outcomes.get(key) {

@@ -8,7 +8,7 @@ use shopstream_command_handlers::{
 };
 use shopstream_domain::inventory::{Reservation, ReservationStatus, StockCommand, StockItem};
 use shopstream_domain::order::{Checkout, CheckoutCommand, Order, OrderLine, Placement, PriceSource};
-use shopstream_domain::payment::PaymentIntent;
+use shopstream_domain::payment::{PaymentIntent, from_provider};
 use shopstream_domain::returns::{self, Return, ReturnLine, ReturnRequest};
 use shopstream_domain::{
     Aggregate, Currency, CustomerId, LocationId, OrderId, Quantity, ReturnId, Sku, StreamId, TenantId,
@@ -562,7 +562,8 @@ impl Shop {
                 _ => {}
             }
         }
-        for key in self.provider.calls().into_iter().map(|(_, key)| key) {
+        for name in self.provider.calls().into_iter().map(|(_, key)| key) {
+            let (tenant, key) = from_provider(&name).expect("a name that we gave");
             let started = |record: &shopstream_eventlog::CommitRecord| {
                 let payload = |event: &shopstream_eventlog::EventData| {
                     event.event_type == "ProviderOperationStarted"
@@ -570,8 +571,10 @@ impl Shop {
                 };
                 record.commit.events.iter().any(payload)
             };
-            let count = self.journal.all().values().flatten().filter(|record| started(record)).count();
-            assert_eq!(count, 1, "{key} was started {count} times");
+            let histories = self.journal.all();
+            let own = histories.iter().filter(|(stream, _)| stream.tenant() == tenant);
+            let count = own.flat_map(|(_, records)| records).filter(|record| started(record)).count();
+            assert_eq!(count, 1, "{name} was started {count} times");
         }
     }
 }

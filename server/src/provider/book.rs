@@ -267,6 +267,28 @@ mod tests {
     }
 
     #[test]
+    fn a_book_from_before_names_had_tenants_reads_and_is_the_default_tenants() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("calls.jsonl");
+        let line = "{\"operation\":\"authorize\",\"key\":\"pay_1.1:authorize:1\",\"payment_id\":\"pay_1.1\",\
+                    \"amount_minor\":100,\"effective\":true,\"outcome\":{\"success\":{\"amount_minor\":100}}}\n";
+        std::fs::write(&path, line).unwrap();
+        let mut book = Book::open(&path).unwrap();
+        assert_eq!(book.get("pay_1.1:authorize:1").unwrap(), Some(approve(100)));
+        let acme = |operation: Operation| Call {
+            payment_id: "acme/pay_1.1".to_owned(),
+            ..call(operation, &format!("acme/pay_1.1:{}:1", operation.name()), 30)
+        };
+        let unknown = Outcome::Decline { code: "unknown_payment".into(), retryable: false };
+        assert_eq!(book.operate(acme(Operation::Void), || approve(30)).unwrap(), unknown);
+        assert_eq!(book.operate(acme(Operation::Authorize), || approve(30)).unwrap(), approve(30));
+        assert_eq!(book.operate(acme(Operation::Capture), || approve(30)).unwrap(), approve(30));
+        let own = |operation: Operation| call(operation, &format!("pay_1.1:{}:1", operation.name()), 100);
+        assert_eq!(book.operate(own(Operation::Capture), || approve(100)).unwrap(), approve(100));
+        assert_eq!(book.operate(own(Operation::Refund), || approve(100)).unwrap(), approve(100));
+    }
+
+    #[test]
     fn no_more_is_captured_than_authorized_nor_refunded_than_captured() {
         let folder = tempfile::tempdir().unwrap();
         let mut book = Book::open(&folder.path().join("calls.jsonl")).unwrap();

@@ -4,8 +4,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use shopstream_domain::Timestamp;
 use shopstream_domain::payment::Answer;
-use shopstream_domain::{TenantId, Timestamp};
 use shopstream_proto::provider::v1 as wire;
 use shopstream_proto::provider::v1::provider_service_client::ProviderServiceClient;
 use shopstream_sagas::ports::{Lookup, Outcome, PaymentProvider, ProviderCall};
@@ -63,7 +63,7 @@ impl PaymentProvider for RemoteProvider {
     async fn authorize(&self, call: &ProviderCall) -> Outcome {
         let request = wire::AuthorizeRequest {
             key: call.key.clone(),
-            payment_id: call.payment_id.to_string(),
+            payment_id: call.payment.clone(),
             tenant: call.tenant.to_string(),
             amount_minor: call.amount_minor,
             currency_code: call.currency.code().to_owned(),
@@ -74,26 +74,26 @@ impl PaymentProvider for RemoteProvider {
     }
 
     async fn capture(&self, call: &ProviderCall) -> Outcome {
-        let (key, payment_id) = (call.key.clone(), call.payment_id.to_string());
+        let (key, payment_id) = (call.key.clone(), call.payment.clone());
         let request = wire::CaptureRequest { key, payment_id, amount_minor: call.amount_minor };
         let answer = self.client().capture(timed(request)).await;
         outcome(answer.map(|response| response.into_inner().outcome), &call.key)
     }
 
     async fn void(&self, call: &ProviderCall) -> Outcome {
-        let request = wire::VoidRequest { key: call.key.clone(), payment_id: call.payment_id.to_string() };
+        let request = wire::VoidRequest { key: call.key.clone(), payment_id: call.payment.clone() };
         let answer = self.client().void(timed(request)).await;
         outcome(answer.map(|response| response.into_inner().outcome), &call.key)
     }
 
     async fn refund(&self, call: &ProviderCall) -> Outcome {
-        let (key, payment_id) = (call.key.clone(), call.payment_id.to_string());
+        let (key, payment_id) = (call.key.clone(), call.payment.clone());
         let request = wire::RefundRequest { key, payment_id, amount_minor: call.amount_minor };
         let answer = self.client().refund(timed(request)).await;
         outcome(answer.map(|response| response.into_inner().outcome), &call.key)
     }
 
-    async fn get(&self, _tenant: &TenantId, key: &str) -> Lookup {
+    async fn get(&self, key: &str) -> Lookup {
         let request = wire::GetOperationRequest { key: key.to_owned() };
         match self.client().get_operation(timed(request)).await {
             Err(status) if status.code() == Code::NotFound => Lookup::NotFound,
@@ -112,7 +112,7 @@ fn timed<T>(message: T) -> Request<T> {
     request
 }
 
-/// What the answer says of the operation that `key` names: `{payment_id}:{operation}:{n}`.
+/// What the answer says of the operation that `key` names: `{payment}:{operation}:{n}`, and no tenant id has a `:`.
 fn outcome(answer: Result<Option<wire::Outcome>, Status>, key: &str) -> Outcome {
     let result = match answer {
         Ok(outcome) => outcome.and_then(|outcome| outcome.result),

@@ -23,6 +23,7 @@ use anyhow::{Context as _, bail};
 use nix::fcntl::{Flock, FlockArg};
 use prost_types::Timestamp;
 use shopstream_command_handlers::{Clock, SystemClock};
+use shopstream_domain::payment::from_provider;
 use shopstream_proto::payment::v1::payment_service_client::PaymentServiceClient;
 use shopstream_proto::payment::v1::{ProviderSignalKind, RecordProviderSignalRequest};
 use shopstream_proto::provider::v1 as wire;
@@ -327,14 +328,16 @@ impl ProviderService for Simulator {
     }
 }
 
-/// What the shop is told of an authorisation.
+/// What the shop is told of an authorisation: in the tenant's own names, for the signal is sent as the tenant's.
 fn authorized(request: &wire::AuthorizeRequest) -> RecordProviderSignalRequest {
+    let own = |name: &str| from_provider(name).map_or(name, |(_, own)| own).to_owned();
+    let key = own(&request.key);
     RecordProviderSignalRequest {
-        request_id: format!("signal:{}", request.key),
-        payment_id: request.payment_id.clone(),
-        provider_event_id: format!("evt:{}", request.key),
+        request_id: format!("signal:{key}"),
+        payment_id: own(&request.payment_id),
+        provider_event_id: format!("evt:{key}"),
         kind: ProviderSignalKind::Authorized.into(),
-        provider_key: request.key.clone(),
+        provider_key: key,
         amount: Some(Money {
             currency_code: request.currency_code.clone(),
             amount_minor: request.amount_minor,
@@ -382,6 +385,25 @@ async fn send_signals(
         };
         if let Err(error) = sent.await {
             warn!(%error, "a signal was not taken");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_names_the_payment_as_its_tenant_does() {
+        for (tenant, names) in [("default", ""), ("acme", "acme/")] {
+            let signal = authorized(&wire::AuthorizeRequest {
+                key: format!("{names}pay_1.1:authorize:1"),
+                payment_id: format!("{names}pay_1.1"),
+                tenant: tenant.to_owned(),
+                ..wire::AuthorizeRequest::default()
+            });
+            assert_eq!((&*signal.payment_id, &*signal.provider_key), ("pay_1.1", "pay_1.1:authorize:1"));
+            assert_eq!(signal.provider_event_id, "evt:pay_1.1:authorize:1");
         }
     }
 }

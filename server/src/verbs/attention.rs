@@ -12,6 +12,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use uuid::Uuid;
 
 use super::Connected;
+use crate::client::{Client, Shop};
 use crate::config::Config;
 use crate::output::say;
 
@@ -113,10 +114,8 @@ async fn stopped(connected: &Connected, whose: &Whose) -> anyhow::Result<Vec<Sto
     let (mut stopped, mut page_token) = (Vec::new(), String::new());
     loop {
         let request = ListStoppedProcessesRequest { page_size: PAGE, page_token, ..Default::default() };
-        let call = async |mut shop: crate::client::Shop, request| {
-            shop.processes.list_stopped_processes(whose.asking(request)).await
-        };
-        let page = connected.client.call(request, call).await?;
+        let call = async |mut shop: Shop, request| shop.processes.list_stopped_processes(request).await;
+        let page = whose.client(connected).call(request, call).await?;
         stopped.extend(page.processes);
         page_token = page.next_page_token;
         if page_token.is_empty() {
@@ -138,12 +137,11 @@ pub async fn resume(config: &Config, options: &ResumeOptions) -> anyhow::Result<
         reason: reason.clone(),
     };
     let connected = Connected::open(config).await?;
-    let call = async |mut shop: crate::client::Shop, request| {
-        let mut request = whose.asking(request);
+    let call = async |mut shop: Shop, mut request: Request<_>| {
         request.metadata_mut().insert("shopstream-actor", actor.clone());
         shop.processes.resume_process(request).await
     };
-    let resumed = connected.client.call(request, call).await;
+    let resumed = whose.client(&connected).call(request, call).await;
     connected.close().await?;
     let position = resumed?.position.context("an answer without a position")?;
     say!("{process} goes on, recorded at {}@{}", position.partition, position.offset)?;
@@ -165,12 +163,11 @@ pub async fn settle(config: &Config, options: &SettleOptions) -> anyhow::Result<
         reason: reason.clone(),
     };
     let connected = Connected::open(config).await?;
-    let call = async |mut shop: crate::client::Shop, request| {
-        let mut request = whose.asking(request);
+    let call = async |mut shop: Shop, mut request: Request<_>| {
         request.metadata_mut().insert("shopstream-actor", actor.clone());
         shop.processes.settle_process(request).await
     };
-    let settled = connected.client.call(request, call).await;
+    let settled = whose.client(&connected).call(request, call).await;
     connected.close().await?;
     let position = settled?.position.context("an answer without a position")?;
     say!("{process} goes on, recorded at {}@{}", position.partition, position.offset)?;
@@ -178,8 +175,7 @@ pub async fn settle(config: &Config, options: &SettleOptions) -> anyhow::Result<
 }
 
 impl Whose {
-    fn asking<Q>(&self, mut request: Request<Q>) -> Request<Q> {
-        request.metadata_mut().insert("shopstream-tenant", self.tenant.clone());
-        request
+    fn client(&self, connected: &Connected) -> Client {
+        connected.client.of_tenant(self.tenant.clone())
     }
 }

@@ -51,7 +51,7 @@ impl fmt::Display for Violation {
 /// What a provider says it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderCall {
-    /// The operation's key.
+    /// The operation's key as the provider has it, which tells the tenant.
     pub key: String,
     /// Only a question about a key.
     pub question: bool,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use shopstream_domain::order::{CheckoutEvent, Event as OrderEvent, Placement};
-use shopstream_domain::payment::{Event as PaymentEvent, ProviderOperation};
+use shopstream_domain::payment::{Event as PaymentEvent, ProviderOperation, at_provider};
 use shopstream_domain::{OrderId, StreamId};
 
 use super::account::Back;
@@ -15,7 +15,7 @@ use super::stock::Stock;
 #[derive(Default)]
 pub(super) struct Money {
     orders: BTreeMap<(String, String), Order>,
-    /// Provider operations by key: whether an outcome is recorded.
+    /// Provider operations of all tenants, by what the provider knows them by: whether an outcome is recorded.
     operations: HashMap<String, bool>,
     repeated_operations: Vec<String>,
 }
@@ -107,13 +107,14 @@ impl Money {
     }
 
     pub(super) fn payment(&mut self, stream: &StreamId, event: &PaymentEvent) -> Result<(), Broken> {
-        if let PaymentEvent::OperationStarted(started) = event
-            && self.operations.insert(started.key.clone(), false).is_some()
-        {
-            self.repeated_operations.push(started.key.clone());
+        if let PaymentEvent::OperationStarted(started) = event {
+            let key = at_provider(&stream.tenant(), &started.key);
+            if self.operations.insert(key.clone(), false).is_some() {
+                self.repeated_operations.push(key);
+            }
         }
         if let Some(key) = answered(event) {
-            self.operations.insert(key.to_owned(), true);
+            self.operations.insert(at_provider(&stream.tenant(), key), true);
         }
         let Some(order) = order_of(stream.id()) else {
             return Broken::law(4, "a payment of no order".into());

@@ -34,9 +34,13 @@ const AUTHORIZE: &str = "pay_1.1:authorize:1";
 const CAPTURE: &str = "pay_1.1:capture:1";
 
 fn history(events: impl IntoIterator<Item = (&'static str, Event)>) -> Result<Laws, Violation> {
+    history_of(events.into_iter().map(|(stream, event)| (format!("default/{stream}"), event)))
+}
+
+fn history_of(events: impl IntoIterator<Item = (String, Event)>) -> Result<Laws, Violation> {
     let mut laws = Laws::default();
     for (offset, (stream, event)) in (0..).zip(events) {
-        let stream: StreamId = format!("default/{stream}").parse().unwrap();
+        let stream: StreamId = stream.parse().unwrap();
         laws.see(&Seen { position: Position { partition: 0, offset }, stream, event })?;
     }
     Ok(laws)
@@ -409,6 +413,35 @@ fn law_9_a_charge_that_nobody_wrote_down_or_that_happened_twice() {
     let twice = [call(AUTHORIZE, true), call(AUTHORIZE, true), call(CAPTURE, true)];
     breaks_at_the_end(9, clean(), Some(&twice));
     breaks_at_the_end(9, clean(), Some(&[call(AUTHORIZE, true)]));
+}
+
+#[test]
+fn law_9_counts_the_calls_of_each_tenant() {
+    // Two tenants whose customers chose the same order id.
+    let both = || {
+        let events = clean().into_iter().chain(clean()).zip(0..);
+        let each = clean().len();
+        history_of(events.map(|((stream, event), n)| {
+            let tenant = if n < each { "default" } else { "acme" };
+            (format!("{tenant}/{stream}"), event)
+        }))
+        .unwrap()
+    };
+    let (authorize, capture) = (format!("acme/{AUTHORIZE}"), format!("acme/{CAPTURE}"));
+    let default = [call(AUTHORIZE, true), call(CAPTURE, true)];
+    let acme = [call(&authorize, true), call(&capture, true)];
+    let broken = |calls: Vec<ProviderCall>| {
+        let violations = both().conclude(Some(&calls)).violations;
+        violations.into_iter().map(|it| (it.law, it.stream)).collect::<Vec<_>>()
+    };
+    assert_eq!(broken([default.clone(), acme.clone()].concat()), []);
+    // One tenant's authorisation passes for a repeat of the other's: it was never charged.
+    let unasked = [default.as_slice(), &[call(AUTHORIZE, false)], &acme[1..]].concat();
+    assert_eq!(broken(unasked), [(9, authorize.clone())]);
+    let twice = [default.as_slice(), &acme, &acme[..1]].concat();
+    assert_eq!(broken(twice), [(9, authorize)]);
+    let stranger = [default.as_slice(), &acme, &[call(&format!("umbrella/{CAPTURE}"), true)]].concat();
+    assert_eq!(broken(stranger), [(9, format!("umbrella/{CAPTURE}"))]);
 }
 
 #[test]

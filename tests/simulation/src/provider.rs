@@ -4,15 +4,15 @@
 //! arrives long after the caller has given up, nobody ever answers. What arrived without an answer is reported by a
 //! signal, which may come twice and out of order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use shopstream_domain::payment::{Answer, Command, ProviderOperation};
-use shopstream_domain::{PaymentId, TenantId};
+use shopstream_domain::payment::{Answer, Command, ProviderOperation, from_provider};
+use shopstream_domain::{PaymentId, StreamId};
 use shopstream_sagas::ports::{Lookup, Outcome, PaymentProvider, ProviderCall};
 
 /// Clones keep the same book.
@@ -33,13 +33,13 @@ struct Kept {
     sequence: u64,
 }
 
-/// What the provider knows of a shop's payments.
+/// What the provider knows of a shop's payments, by its own names, which tell the tenant.
 #[derive(Clone, Debug, Default)]
 pub struct Book {
     /// By payment.
-    pub accounts: BTreeMap<PaymentId, Account>,
+    pub accounts: BTreeMap<String, Account>,
     /// Every key that was ever asked to be carried out.
-    pub keys: BTreeMap<String, PaymentId>,
+    pub keys: BTreeSet<String>,
 }
 
 /// The money of one payment.
@@ -58,7 +58,7 @@ pub struct Account {
 /// A report that the provider sends by itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Signal {
-    pub(crate) payment_id: PaymentId,
+    pub(crate) payment: StreamId,
     pub(crate) command: Command,
 }
 
@@ -160,15 +160,18 @@ impl Provider {
         // A promise of money is always reported, as real providers do: whoever asked for it may be dead by now, and where
         // the payment was called off meanwhile nobody asks again.
         let chance = kept.random.random_bool(0.1);
-        if unheard || chance || operation == ProviderOperation::Authorize {
+        if (unheard || chance || operation == ProviderOperation::Authorize)
+            && let Some(payment) = stream_of(&call.payment)
+            && let Some((_, key)) = from_provider(&call.key)
+        {
             let command = Command::RecordSignal {
-                provider_event_id: format!("evt:{}", call.key),
-                key: call.key.clone(),
+                provider_event_id: format!("evt:{key}"),
+                key: key.to_owned(),
                 operation: None,
                 answer: answer.clone(),
                 sequence: kept.sequence,
             };
-            kept.signals.push(Signal { payment_id: call.payment_id.clone(), command });
+            kept.signals.push(Signal { payment, command });
         }
         answer
     }
@@ -178,13 +181,19 @@ impl Provider {
     }
 }
 
+/// The payment that the provider knows by this name.
+fn stream_of(payment: &str) -> Option<StreamId> {
+    let (tenant, payment_id) = from_provider(payment)?;
+    Some(PaymentId::new(payment_id).ok()?.stream(&tenant))
+}
+
 fn silence() -> Outcome {
     Outcome::Unknown { detail: "the line went dead".to_owned() }
 }
 
 impl Kept {
     fn line(&mut self, call: &ProviderCall) -> Line {
-        self.book.keys.insert(call.key.clone(), call.payment_id.clone());
+        self.book.keys.insert(call.key.clone());
         if !self.random.random_bool(self.trouble) {
             return Line::Good;
         }
@@ -203,7 +212,7 @@ impl Kept {
         let failed = |code: &str| Answer::Failed { code: code.to_owned() };
         let hiccup = self.random.random_bool(self.trouble / 4.0);
         let draw = self.random.random_range(0..100);
-        let account = self.book.accounts.entry(call.payment_id.clone()).or_default();
+        let account = self.book.accounts.entry(call.payment.clone()).or_default();
         match operation {
             ProviderOperation::Authorize if draw < 20 => {
                 Answer::Declined { code: "card_declined".to_owned(), retryable: draw < 14 }
@@ -257,7 +266,7 @@ impl PaymentProvider for Provider {
         self.ask(ProviderOperation::Refund, call).await
     }
 
-    async fn get(&self, _tenant: &TenantId, key: &str) -> Lookup {
+    async fn get(&self, key: &str) -> Lookup {
         let mut kept = self.kept();
         let trouble = kept.trouble;
         if kept.random.random_bool(trouble) {

@@ -7,7 +7,7 @@ use shopstream_domain::StreamKind;
 use shopstream_domain::inventory::{ReleaseReason, ReservationEvent};
 use shopstream_domain::model::Event;
 use shopstream_domain::order::{CheckoutEvent, Event as OrderEvent};
-use shopstream_domain::payment::Event as PaymentEvent;
+use shopstream_domain::payment::{Event as PaymentEvent, at_provider};
 use shopstream_eventlog::{Offset, schema};
 use shopstream_server::verify::{Laws, ProviderCall, Seen, Violation};
 
@@ -35,7 +35,7 @@ fn events(log: &LogImage) -> impl Iterator<Item = Seen> {
 struct Books {
     laws: Laws,
     verdicts: [Verdict; 3],
-    /// What each provider operation moved, by our own log.
+    /// What each provider operation moved, by our own log: under the provider's name for it.
     moved: HashMap<String, i64>,
     checkouts: BTreeMap<(String, String), Undoing>,
 }
@@ -76,17 +76,16 @@ impl Books {
         if let Err(violation) = self.laws.see(seen) {
             self.file(&violation);
         }
-        match &seen.event {
-            Event::Payment(PaymentEvent::Captured(event)) => self.note(&event.key, event.amount_minor),
-            Event::Payment(PaymentEvent::RefundSucceeded(event)) => self.note(&event.key, event.amount_minor),
-            Event::Payment(PaymentEvent::Authorized(event)) => self.note(&event.key, event.amount_minor),
-            _ => {}
+        let moved = match &seen.event {
+            Event::Payment(PaymentEvent::Captured(event)) => Some((&event.key, event.amount_minor)),
+            Event::Payment(PaymentEvent::RefundSucceeded(event)) => Some((&event.key, event.amount_minor)),
+            Event::Payment(PaymentEvent::Authorized(event)) => Some((&event.key, event.amount_minor)),
+            _ => None,
+        };
+        if let Some((key, amount_minor)) = moved {
+            self.moved.insert(at_provider(&seen.stream.tenant(), key), amount_minor);
         }
         self.note_undoing(seen);
-    }
-
-    fn note(&mut self, key: &str, amount_minor: i64) {
-        self.moved.insert(key.to_owned(), amount_minor);
     }
 
     fn note_undoing(&mut self, seen: &Seen) {

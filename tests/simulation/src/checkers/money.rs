@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shopstream_domain::model::Event;
 use shopstream_domain::order::{CheckoutEvent, Event as OrderEvent};
-use shopstream_domain::payment::Event as PaymentEvent;
+use shopstream_domain::payment::{Event as PaymentEvent, at_provider};
 use shopstream_domain::returns::Event as ReturnEvent;
-use shopstream_domain::{OrderId, PaymentId};
+use shopstream_domain::{OrderId, TenantId};
 
 use super::Found;
 use crate::evidence::Evidence;
+
+type Bills = BTreeMap<(TenantId, OrderId), Bill>;
 
 /// The money of one order, by our log.
 #[derive(Default)]
@@ -17,7 +19,8 @@ struct Bill {
     total: i64,
     returned: i64,
     checkout: Checkout,
-    payments: BTreeMap<PaymentId, Paid>,
+    /// By what the provider knows them by.
+    payments: BTreeMap<String, Paid>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -37,8 +40,8 @@ struct Paid {
 
 pub(super) fn conserved(evidence: &Evidence, found: &mut Found) {
     let (bills, keys) = fold(evidence, found);
-    for key in evidence.book.keys.keys() {
-        found.require(keys.contains(key.as_str()), "I8", || {
+    for key in &evidence.book.keys {
+        found.require(keys.contains(key), "I8", || {
             format!("the provider was asked for {key}, which nobody had written down")
         });
     }
@@ -46,28 +49,29 @@ pub(super) fn conserved(evidence: &Evidence, found: &mut Found) {
         found.require(account.captures <= 1, "I8", || format!("{payment_id}: {account:?}: charged twice"));
     }
     if evidence.at_rest {
-        bills.iter().for_each(|(order_id, bill)| bill.settle(order_id, evidence, found));
+        bills.iter().for_each(|((_, order_id), bill)| bill.settle(order_id, evidence, found));
     }
 }
 
 /// Every bill, and every key under which a call was written down before it was made.
-fn fold<'a>(evidence: &'a Evidence, found: &mut Found) -> (BTreeMap<OrderId, Bill>, BTreeSet<&'a str>) {
-    let (mut bills, mut keys) = (BTreeMap::<OrderId, Bill>::new(), BTreeSet::new());
+fn fold(evidence: &Evidence, found: &mut Found) -> (Bills, BTreeSet<String>) {
+    let (mut bills, mut keys) = (Bills::new(), BTreeSet::new());
     for (at, stream, event) in evidence.events() {
+        let bill_of = |order_id: OrderId| (stream.tenant(), order_id);
         match event {
             Event::Order(OrderEvent::Submitted(event)) => {
-                bills.entry(event.placement.order_id.clone()).or_default().total =
+                bills.entry(bill_of(event.placement.order_id.clone())).or_default().total =
                     event.placement.total_minor;
             }
             Event::Return(ReturnEvent::Requested(_)) => {}
             Event::Order(OrderEvent::UnitsReturned(event)) => {
                 if let Ok(order_id) = OrderId::new(stream.id()) {
-                    bills.entry(order_id).or_default().returned += event.refund_minor;
+                    bills.entry(bill_of(order_id)).or_default().returned += event.refund_minor;
                 }
             }
             Event::Checkout(event) => {
                 if let Some(order_id) = OrderId::of_checkout(stream.id()) {
-                    bills.entry(order_id).or_default().checkout = match event {
+                    bills.entry(bill_of(order_id)).or_default().checkout = match event {
                         CheckoutEvent::Done(_) => Checkout::Done,
                         CheckoutEvent::Cancelled(_) => Checkout::Cancelled,
                         CheckoutEvent::NeedsAttention(_) => Checkout::Parked,
@@ -76,15 +80,12 @@ fn fold<'a>(evidence: &'a Evidence, found: &mut Found) -> (BTreeMap<OrderId, Bil
                 }
             }
             Event::Payment(event) => {
-                let (Ok(payment_id), Some(order_id)) = (PaymentId::new(stream.id()), order_of(stream.id()))
-                else {
-                    continue;
-                };
-                let bill = bills.entry(order_id).or_default();
-                let paid = bill.payments.entry(payment_id).or_default();
+                let Some(order_id) = order_of(stream.id()) else { continue };
+                let bill = bills.entry(bill_of(order_id)).or_default();
+                let paid = bill.payments.entry(at_provider(&stream.tenant(), stream.id())).or_default();
                 match event {
                     PaymentEvent::OperationStarted(event) => {
-                        found.require(keys.insert(event.key.as_str()), "I8", || {
+                        found.require(keys.insert(at_provider(&stream.tenant(), &event.key)), "I8", || {
                             format!("{} was started twice, again at {at}", event.key)
                         });
                     }

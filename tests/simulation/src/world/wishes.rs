@@ -185,7 +185,7 @@ impl World {
     /// The provider reports something, if there is something to report.
     pub(super) fn report(&mut self) {
         if let Some(signal) = self.around.provider.signal(&mut self.random) {
-            self.ask(signal.payment_id.stream(&self.tenant), signal.command.into(), None);
+            self.ask(signal.payment, signal.command.into(), None);
         }
     }
 
