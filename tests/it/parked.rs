@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use shopstream_domain::catalog::{ProductDrafted, ProductEvent, ProductPublished, Variant};
+use shopstream_domain::catalog::{
+    ProductDrafted, ProductEvent, ProductPublished, SkuClaimEvent, SkuClaimed, Variant,
+};
 use shopstream_domain::model::Event;
 use shopstream_domain::{ProductId, Sku, StreamId, Timestamp};
 use shopstream_eventlog::local::{LocalLog, Options as LocalOptions};
@@ -292,11 +294,15 @@ async fn a_title_that_the_database_refuses_is_left_out_and_everything_else_flows
     sell(&client, SKU, 5).await?;
     shop.stop();
     let (view, stream) = ("product_view", "default/product/prd_older");
+    let (product_id, sku) = (ProductId::new("prd_older")?, Sku::new("OLDER-1")?);
+    // Claimed first, as ever: what a product has is its own.
+    let claimed = SkuClaimed { sku: sku.clone(), product_id: product_id.clone() };
+    smuggle(&shop, "default/sku/OLDER-1", &[Event::Sku(SkuClaimEvent::Claimed(claimed))]).await?;
     let drafted = ProductDrafted {
-        product_id: ProductId::new("prd_older")?,
+        product_id,
         title: "a\0cup".into(),
         description: String::new(),
-        variants: vec![Variant { sku: Sku::new("OLDER-1")?, title: String::new() }],
+        variants: vec![Variant { sku, title: String::new() }],
     };
     let events = [ProductEvent::Drafted(drafted), ProductEvent::Published(ProductPublished {})];
     smuggle(&shop, stream, &events.map(Event::Product)).await?;
