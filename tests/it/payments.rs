@@ -122,7 +122,7 @@ async fn no_attempt_to_pay_begins_while_another_is_open() -> Result<()> {
     })
     .await?;
     let pay = |request_id: &str, token: &str| ProcessPaymentRequest {
-        request_id: request_id.into(),
+        request_id: format!("{request_id}:{order_id}"),
         order_id: order_id.clone(),
         payment_method_token: token.into(),
         ..ProcessPaymentRequest::default()
@@ -150,7 +150,7 @@ async fn money_goes_back_in_parts_and_never_more_than_came() -> Result<()> {
     let order = buy(&shop, "tok_refund").await?;
     let payment_id = order.payment_ids.first().context("a payment")?.clone();
     let refund = |request_id: &str, amount| RefundPaymentRequest {
-        request_id: request_id.into(),
+        request_id: format!("{request_id}:{payment_id}"),
         payment_id: payment_id.clone(),
         amount: Some(money(amount)),
         ..RefundPaymentRequest::default()
@@ -167,7 +167,7 @@ async fn money_goes_back_in_parts_and_never_more_than_came() -> Result<()> {
     let paid = payment_when(&client, &payment_id, PaymentStatus::Refunded).await?;
     ensure!(paid.refunded == Some(money(TOTAL)), "{paid:?}");
     let capture = CapturePaymentRequest {
-        request_id: "once more".into(),
+        request_id: format!("once more:{payment_id}"),
         payment_id: payment_id.clone(),
         amount: Some(money(1)),
         ..CapturePaymentRequest::default()
@@ -185,7 +185,7 @@ async fn what_the_provider_reports_twice_is_recorded_once() -> Result<()> {
     let order = buy(&shop, "tok_signal").await?;
     let payment_id = order.payment_ids.first().context("a payment")?.clone();
     let signal = RecordProviderSignalRequest {
-        request_id: "signal".into(),
+        request_id: format!("signal:{payment_id}"),
         payment_id: payment_id.clone(),
         provider_event_id: "evt_1".into(),
         kind: ProviderSignalKind::Captured.into(),
@@ -194,7 +194,7 @@ async fn what_the_provider_reports_twice_is_recorded_once() -> Result<()> {
         ..RecordProviderSignalRequest::default()
     };
     let first = client.shop().payments.record_provider_signal(signal.clone()).await?.into_inner();
-    let renamed = RecordProviderSignalRequest { request_id: "signal again".into(), ..signal };
+    let renamed = RecordProviderSignalRequest { request_id: format!("signal again:{payment_id}"), ..signal };
     let again = client.shop().payments.record_provider_signal(renamed).await?.into_inner();
     // Its own key is remembered, and nothing else happened.
     ensure!(again.version == first.version + 1, "{again:?} after {first:?}");
@@ -203,7 +203,7 @@ async fn what_the_provider_reports_twice_is_recorded_once() -> Result<()> {
 
 fn refund(payment_id: &str, request_id: &str, amount: Option<i64>) -> RefundPaymentRequest {
     RefundPaymentRequest {
-        request_id: request_id.into(),
+        request_id: format!("{request_id}:{payment_id}"),
         payment_id: payment_id.into(),
         amount: amount.map(money),
         ..RefundPaymentRequest::default()
@@ -213,7 +213,7 @@ fn refund(payment_id: &str, request_id: &str, amount: Option<i64>) -> RefundPaym
 /// What the provider says of a refund.
 fn reported(payment_id: &str, id: &str, key: &str, amount: i64) -> RecordProviderSignalRequest {
     RecordProviderSignalRequest {
-        request_id: id.into(),
+        request_id: format!("{id}:{payment_id}"),
         payment_id: payment_id.into(),
         provider_event_id: id.into(),
         kind: ProviderSignalKind::Refunded.into(),
@@ -299,7 +299,7 @@ async fn of_two_ways_to_pay_at_once_one_is_told_that_the_other_is_open() -> Resu
     let order_id = waiting(&client, "TWO").await?;
     let pay = async |request_id: &str, token: &str| {
         let request = ProcessPaymentRequest {
-            request_id: request_id.into(),
+            request_id: format!("{request_id}:{order_id}"),
             order_id: order_id.clone(),
             payment_method_token: token.into(),
             ..ProcessPaymentRequest::default()
@@ -348,11 +348,12 @@ async fn every_true_report_about_a_refund_counts() -> Result<()> {
         let applied = report(&client, said.clone()).await?;
         ensure!(applied.outcome() == SignalOutcome::Applied, "{applied:?}");
         // Delivered again under another request, it is known.
-        let again = RecordProviderSignalRequest { request_id: format!("again {n}"), ..said.clone() };
+        let again =
+            RecordProviderSignalRequest { request_id: format!("again {n}:{payment_id}"), ..said.clone() };
         ensure!(report(&client, again).await?.outcome() == SignalOutcome::AlreadyKnown);
         // Said again in other words, too.
         let other = RecordProviderSignalRequest {
-            request_id: format!("other {n}"),
+            request_id: format!("other {n}:{payment_id}"),
             provider_event_id: format!("other {n}").replace(' ', "-"),
             provider_time: None,
             ..said
@@ -450,7 +451,7 @@ async fn a_cancellation_gives_back_what_is_left_by_then() -> Result<()> {
     let order = buy(&shop, "tok_refund_fails_1").await?;
     let payment_id = order.payment_ids.first().context("a payment")?.clone();
     let cancel = CancelOrderRequest {
-        request_id: "cancel".into(),
+        request_id: format!("cancel:{payment_id}"),
         order_id: order.order_id.clone(),
         reason: CancelReason::Customer.into(),
         ..CancelOrderRequest::default()
@@ -479,7 +480,8 @@ async fn a_cancellation_gives_back_what_is_left_by_then() -> Result<()> {
         "{back:?}"
     );
     // Nobody takes it again.
-    let capture = CapturePaymentRequest { request_id: "again".into(), payment_id, ..Default::default() };
+    let request_id = format!("capture again:{payment_id}");
+    let capture = CapturePaymentRequest { request_id, payment_id, ..Default::default() };
     let refused = refusal(client.shop().payments.capture_payment(capture).await);
     ensure!(refused == Refusal::new(Code::FailedPrecondition, "PAYMENT_GIVEN_UP", ""), "{refused:?}");
     Ok(())
