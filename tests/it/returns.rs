@@ -23,7 +23,7 @@ async fn sold(client: &Client, name: &str, units: i64, token: &str) -> Result<Or
 fn give_back(bought: &Order, id: &str, quantity: i64) -> CreateReturnRequest {
     let name = bought.order_id.trim_start_matches("ord_");
     CreateReturnRequest {
-        request_id: id.into(),
+        request_id: format!("{id}:{name}"),
         return_id: Some(format!("ret_{name}-{id}")),
         order_id: bought.order_id.clone(),
         lines: vec![NewReturnLine { line_index: 0, quantity }],
@@ -33,7 +33,7 @@ fn give_back(bought: &Order, id: &str, quantity: i64) -> CreateReturnRequest {
 
 fn refund(payment_id: &str, request_id: &str, amount: Option<i64>) -> RefundPaymentRequest {
     RefundPaymentRequest {
-        request_id: request_id.into(),
+        request_id: format!("{request_id}:{payment_id}"),
         payment_id: payment_id.into(),
         amount: amount.map(money),
         ..RefundPaymentRequest::default()
@@ -180,7 +180,7 @@ async fn a_return_gives_back_the_price_paid_and_puts_the_units_back() -> Result<
     sell(&client, &sku, 5).await?;
     let bought = place(&client, order(&longest("ord_", &sku), &sku, 3, "tok_return")).await?;
     let give_back = |request_id: &str, quantity| CreateReturnRequest {
-        request_id: request_id.into(),
+        request_id: format!("{request_id}:{sku}"),
         return_id: Some(longest("ret_", &format!("{sku}-{request_id}"))),
         order_id: bought.order_id.clone(),
         lines: vec![NewReturnLine { line_index: 0, quantity }],
