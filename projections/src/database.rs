@@ -102,8 +102,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may take to be of use: both sides compute a proof of the password, and after a crash of the
 /// server all are made at once.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a transaction waits for a free connection.
-const POOL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a transaction waits for a free connection: one that is still being made counts as one that comes.
+const POOL_TIMEOUT: Duration = CREATE_TIMEOUT;
 
 impl Database {
     /// Connects to the database of `url`: `postgres://user@host/db`, or `host=/run/folder dbname=…` for a socket.

@@ -254,7 +254,7 @@ async fn a_parked_process_goes_on_after_a_retry() -> Result<()> {
 /// Appends events to the log of a shop that is stopped, past everything that asks what is in them: as a program did that
 /// asked less.
 async fn smuggle(shop: &TestShop, stream: &str, events: &[Event]) -> Result<()> {
-    let log = Log::open(Arc::new(LocalLog::open(LocalOptions::new(&shop.data().join("log"), 16))?)).await?;
+    let log = Log::open(Arc::new(LocalLog::open(LocalOptions::new(shop.data().join("log"), 16))?)).await?;
     let stream: StreamId = stream.parse()?;
     let start = log.start(stream.partition(log.partitions()));
     let identity = Identity { node: "older".into(), address: String::new() };

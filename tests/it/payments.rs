@@ -1,6 +1,7 @@
 //! Money: what the provider does on bad days, and that it charges once all the same.
 
 use anyhow::{Context as _, Result, ensure};
+use shopstream_command_handlers::{Clock as _, SystemClock};
 use shopstream_proto::order::v1::{
     CancelOrderRequest, CancelReason, CreateOrderRequest, GetOrderRequest, Order, OrderStatus,
 };
@@ -390,20 +391,18 @@ async fn a_report_that_cannot_be_true_is_not_believed_and_the_answer_says_why() 
         ensure!(report(&client, said).await? == answer, "{id}: the same request has another answer");
     }
     // A clock that is far ahead would be the newest for years.
-    let soon = std::time::SystemTime::now() + std::time::Duration::from_secs(3_600);
     let early = RecordProviderSignalRequest {
-        provider_time: Some(soon.into()),
+        provider_time: Some(ahead(3_600)),
         ..reported(&payment_id, "early", &key, 400)
     };
     let refused = refusal(client.shop().payments.record_provider_signal(early).await);
     ensure!((refused.code, &*refused.field) == (Code::InvalidArgument, "provider_time"), "{refused:?}");
     // An operator's word that names no time counts, whatever was reported about other calls and when.
-    let soon = std::time::SystemTime::now() + std::time::Duration::from_secs(90);
     let other = RecordProviderSignalRequest {
         provider_event_id: "held".into(),
         kind: ProviderSignalKind::Authorized.into(),
         provider_key: String::new(),
-        provider_time: Some(soon.into()),
+        provider_time: Some(ahead(90)),
         ..reported(&payment_id, "held", "", TOTAL)
     };
     ensure!(report(&client, other).await?.outcome() == SignalOutcome::AlreadyKnown);
@@ -585,4 +584,9 @@ async fn payment_when(client: &Client, payment_id: &str, status: PaymentStatus) 
         Ok((payment.status() == status).then_some(payment))
     })
     .await
+}
+
+/// So many seconds from now.
+fn ahead(seconds: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: SystemClock.now().micros() / 1_000_000 + seconds, nanos: 0 }
 }

@@ -302,11 +302,8 @@ async fn of_many_uses_of_one_key_at_one_moment_one_has_an_effect() {
         });
         let answers = join_all(orders).await;
         let (done, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
-        let mut done: Vec<(String, i64, Option<Position>)> = done
-            .into_iter()
-            .map(|done| answer(done))
-            .map(|done| (done.order_id, done.version, done.position))
-            .collect();
+        let mut done: Vec<(String, i64, Option<Position>)> =
+            done.into_iter().map(answer).map(|done| (done.order_id, done.version, done.position)).collect();
         assert_eq!(done.len(), 16, "the same 16 are one request");
         done.dedup();
         assert_eq!(done.len(), 1, "and have one answer: {done:?}");

@@ -197,7 +197,7 @@ impl Catalogue {
                 ..Default::default()
             }
             .encode_to_vec(),
-            "CreateOrder" => order(&request_id, n, n % 2 == 0).encode_to_vec(),
+            "CreateOrder" => order(&request_id, n, n.is_multiple_of(2)).encode_to_vec(),
             "GetOrder" => GetOrderRequest { min_position, order_id }.encode_to_vec(),
             "CancelOrder" => {
                 CancelOrderRequest { request_id, order_id: pick(&self.drafts, n), ..Default::default() }

@@ -267,8 +267,11 @@ pub(crate) fn body(what: &str, good: Vec<u8>, chance: &mut StdRng) -> Vec<u8> {
     bytes
 }
 
-/// What can be wrong with the metadata of a call: a name, and the values under it.
-pub(crate) fn metadata() -> Vec<(String, Vec<(&'static str, Vec<u8>)>)> {
+/// The metadata of a call: names and values.
+pub(crate) type Metadata = Vec<(&'static str, Vec<u8>)>;
+
+/// What can be wrong with the metadata of a call, each with what is said of it.
+pub(crate) fn metadata() -> Vec<(String, Metadata)> {
     let one = |what: &str, name: &'static str, value: &[u8]| (what.to_owned(), vec![(name, value.to_vec())]);
     let long = |count: usize| "x".repeat(count).into_bytes();
     let mut all = Vec::new();
