@@ -322,7 +322,9 @@ fn in_words(message: &str) -> String {
         Some(("(chk|ret)", "")) => id("chk_` or `ret"),
         Some((prefix, "")) => id(prefix),
         Some((prefix, "\\.[0-9]{1,4}")) => format!("{}, then `.` and the number of the attempt", id(prefix)),
-        Some((prefix, "(\\.2)?")) => format!("{}, with `.2` behind it for an order's second one", id(prefix)),
+        Some((prefix, "(\\.[0-9]{1,4})?")) => {
+            format!("{}, with `.` and a number behind it for one of an order's own", id(prefix))
+        }
         _ if known == "[A-Z]{3}" => "must be an ISO 4217 code in capitals, such as `EUR`".to_owned(),
         _ if known == "[A-Za-z0-9][A-Za-z0-9._-]{0,63}" => {
             "must be 1 to 64 letters, digits, `.`, `_` or `-`, beginning with a letter or digit".to_owned()

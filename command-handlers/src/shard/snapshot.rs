@@ -24,7 +24,7 @@ use crate::filter::GrowingFilter;
 
 /// Another number, whenever a program folds or writes a state in another way than the one before, or hashes into its
 /// filters in another way: what the older one wrote is then ignored. A test notices.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const CHECKSUM: usize = size_of::<u64>();
 const HEAD: usize = CHECKSUM + size_of::<u32>();
 

@@ -9,7 +9,7 @@ use shopstream_eventlog::{Commit, EventData, Position};
 use super::*;
 
 /// The format, and what it made of the histories here. Where the second changes, the first has to.
-const WRITTEN: (u32, u64) = (1, 7_018_331_107_502_072_488);
+const WRITTEN: (u32, u64) = (2, 16_459_017_543_291_755_021);
 
 fn stream(kind: StreamKind) -> StreamId {
     let id = match kind {
