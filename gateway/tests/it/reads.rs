@@ -263,7 +263,7 @@ async fn a_hold_that_is_being_settled_takes_no_place() {
         lines: vec![ReservationLine { sku: "A1".to_owned(), location: String::new(), quantity: 1 }],
         ..ReserveStockRequest::default()
     };
-    let held = shop.hold("reservation_view_e1.reservation").await;
+    let held = shop.hold("journal").await;
     let shop_of = shop.stock();
     let reserving = tokio::spawn(patient(move || {
         let (mut stock, wanted) = (shop_of.clone(), within(LONG, wanted.clone()));

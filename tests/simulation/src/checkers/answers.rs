@@ -58,7 +58,7 @@ pub(super) fn effects(evidence: &Evidence, found: &mut Found) {
                 format!("{} was answered OK and is not on the log", told(operation))
             });
         } else if evidence.at_rest && !operation.heard.iter().any(Heard::is_in_doubt) {
-            let left = commits.iter().find(|record| !is_claim(record));
+            let left = commits.iter().find(|record| !is_claim(record) && !ran_out(operation, record));
             found.require(left.is_none(), "EFFECT", || {
                 let heard = &operation.heard;
                 format!("{} was refused, {heard:?}, and left {left:?}", told(operation))
@@ -88,6 +88,13 @@ fn is_claim(record: &CommitRecord) -> bool {
     let gives_back = |event: &EventData| matches!(&*event.event_type, "SkuForgone" | "NothingChanged");
     matches!(commit.stream.kind(), StreamKind::Sku | StreamKind::Request)
         || commit.events.iter().all(gives_back)
+}
+
+/// A hold that ended before it was given is refused, and released.
+fn ran_out(operation: &Operation, record: &CommitRecord) -> bool {
+    let released =
+        |heard: &Heard| matches!(heard, Heard::Refusal { reason, .. } if reason == "RESERVATION_RELEASED");
+    record.commit.stream.kind() == StreamKind::Reservation && operation.heard.iter().any(released)
 }
 
 fn commands(evidence: &Evidence) -> impl Iterator<Item = &Operation> {
