@@ -69,10 +69,15 @@ impl Client {
             .tcp_nodelay(true);
         let mut shops = Vec::with_capacity(CONNECTIONS);
         for _ in 0..CONNECTIONS {
-            let channel = endpoint
-                .connect()
-                .await
-                .with_context(|| format!("no node answers at {url}: start one with `shopstream serve`"))?;
+            // The first shows that somebody answers. The others are made when they are used: a node does not keep a
+            // connection that asks for nothing.
+            let channel = if shops.is_empty() {
+                let connected = endpoint.connect().await;
+                connected
+                    .with_context(|| format!("no node answers at {url}: start one with `shopstream serve`"))?
+            } else {
+                endpoint.connect_lazy()
+            };
             shops.push(Shop {
                 products: ProductServiceClient::new(channel.clone()),
                 inventory: InventoryServiceClient::new(channel.clone()),
