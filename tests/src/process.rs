@@ -49,10 +49,11 @@ pub struct Said {
     pub err: String,
 }
 
-/// `program`, told to stop by the kernel should the test process end without doing so itself.
+/// `program`, told to stop by the kernel should the test process end without doing so itself. It hears a hang-up, also
+/// where the tests run under `nohup`.
 pub fn tied(program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "TERM", "--"]).arg(program);
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", "setpriv", "--pdeathsig", "TERM", "--"]).arg(program);
     command
 }
 
