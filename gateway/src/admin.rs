@@ -39,8 +39,9 @@ const TURN: Duration = Duration::from_secs(20);
 const ROW_CHARS: usize = 1_000;
 /// What the verdict on the processes is named.
 const PROCESSES: &str = "processes";
-/// How long a read model or the processes may need to read to the end of the log.
-const CATCH_UP: Duration = Duration::from_secs(30);
+/// How long a read model or the processes may need to read to the end of the log. A reader of Kafka may wait a minute for the
+/// answer of a broker that hung before it asks again.
+const CATCH_UP: Duration = Duration::from_secs(120);
 /// Between two looks at how far the processes are.
 const LOOK: Duration = Duration::from_millis(50);
 

@@ -103,12 +103,12 @@ impl Catalogue {
         let mut reservations = Vec::new();
         for n in 0..ORDERS {
             let made: ReserveStockResponse =
-                asker.ask("ReserveStock", reserve(&format!("seed-{n}"), n), TENANT).await?;
+                asker.ask("ReserveStock", reserve(&format!("hold-{n}"), n), TENANT).await?;
             reservations.push(made.reservation_id);
         }
         let mut returns = Vec::new();
         for n in 0..4 {
-            let request = goods_return(&format!("seed-{n}"), &orders[n as usize], None);
+            let request = goods_return(&format!("return-{n}"), &orders[n as usize], None);
             let made: CreateReturnResponse = asker.ask("CreateReturn", request, TENANT).await?;
             returns.push(made.return_id);
         }
