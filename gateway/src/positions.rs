@@ -42,7 +42,9 @@ impl LogName {
         if given.is_empty() || given == &*self.0 {
             return Ok(());
         }
-        Err(Failure::AnotherLog { field: field(), given: given.to_owned(), here: self.to_string() })
+        // As a terminal may show it, and no more than a name is long.
+        let given = given.chars().take(32).flat_map(char::escape_debug).collect();
+        Err(Failure::AnotherLog { field: field(), given, here: self.to_string() })
     }
 }
 

@@ -241,6 +241,8 @@ pub(crate) fn explain(status: &Status) -> Option<Status> {
     let code = match status.code() {
         // Ours have details: what the library calls internal is what it could not read of the request.
         Code::Internal => Code::InvalidArgument,
+        // What it calls exhausted is a body that is too large once it is unpacked, which no repeat makes smaller.
+        Code::ResourceExhausted if status.message().contains("decompress") => Code::OutOfRange,
         code => code,
     };
     let reason = match code {
@@ -248,6 +250,8 @@ pub(crate) fn explain(status: &Status) -> Option<Status> {
         Code::InvalidArgument => "REQUEST_MALFORMED",
         // Tonic says this of a message beyond the limit, and of nothing else.
         Code::OutOfRange => "MESSAGE_TOO_LARGE",
+        // Of our own methods it says so where the body is packed in another way.
+        Code::Unimplemented if status.message().contains("compressed") => "ENCODING_UNSUPPORTED",
         Code::Unimplemented => "METHOD_UNKNOWN",
         Code::ResourceExhausted => "OVERLOADED",
         Code::DeadlineExceeded | Code::Cancelled => "DEADLINE_EXCEEDED",
@@ -491,6 +495,14 @@ mod tests {
             (too_large.code(), reason(&too_large).as_deref()),
             (Code::OutOfRange, Some("MESSAGE_TOO_LARGE"))
         );
+        let unpacked =
+            "Error decompressing: size limit, of 4194304 bytes, exceeded while decompressing message";
+        let unpacked = explain(&Status::resource_exhausted(unpacked)).expect("bare");
+        assert_eq!(
+            (unpacked.code(), reason(&unpacked).as_deref()),
+            (Code::OutOfRange, Some("MESSAGE_TOO_LARGE"))
+        );
+        assert!(unpacked.get_error_details().retry_info().is_none());
         let unknown = explain(&Status::unimplemented("")).expect("bare");
         assert_eq!(reason(&unknown).as_deref(), Some("METHOD_UNKNOWN"));
         assert!(explain(&too_large).is_none(), "explained already");

@@ -116,10 +116,12 @@ pub(crate) fn judge(case: &Case, heard: &Heard) -> Vec<(&'static str, String)> {
     if !is_own && info.as_ref().is_none_or(|info| info.reason.is_empty() || info.domain.is_empty()) {
         wrong.push(("errors", "no ErrorInfo".to_owned()));
     }
+    // What cannot be read at all has no fields.
+    let is_unread = info.as_ref().is_some_and(|info| info.reason == "REQUEST_MALFORMED");
     if info.is_some_and(|info| info.reason == "METHOD_UNKNOWN") {
         wrong.push(("errors", "says that the method is unknown".to_owned()));
     }
-    if status.code() == Code::InvalidArgument {
+    if status.code() == Code::InvalidArgument && !is_unread {
         let named = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
         if named.is_empty() || named.iter().any(|violation| violation.description.is_empty()) {
             wrong.push(("errors", "no BadRequest".to_owned()));

@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result};
 use prost::Message;
 use prost_types::FieldMask;
 use shopstream_proto::admin::v1::{
-    ExplainParkedAggregateRequest, ListParkedAggregatesRequest, ListSkippedEventsRequest,
-    RetryParkedAggregateRequest, SkipParkedEventRequest, VerifyReadModelsRequest,
+    DescribeNodeRequest, ExplainParkedAggregateRequest, ListParkedAggregatesRequest,
+    ListSkippedEventsRequest, RetryParkedAggregateRequest, SkipParkedEventRequest, VerifyReadModelsRequest,
 };
 use shopstream_proto::catalog::v1::{
     CreateProductRequest, CreateProductResponse, DeleteProductRequest, GetProductRequest, NewVariant,
@@ -28,7 +28,9 @@ use shopstream_proto::payment::v1::{
     CapturePaymentRequest, GetPaymentRequest, ProcessPaymentRequest, ProviderSignalKind,
     RecordProviderSignalRequest, RefundPaymentRequest,
 };
-use shopstream_proto::process::v1::{ListStoppedProcessesRequest, ResumeProcessRequest};
+use shopstream_proto::process::v1::{
+    ListStoppedProcessesRequest, ProcessResolution, ResumeProcessRequest, SettleProcessRequest,
+};
 use shopstream_proto::returns::v1::{
     CreateReturnRequest, CreateReturnResponse, GetReturnRequest, NewReturnLine,
 };
@@ -262,6 +264,15 @@ impl Catalogue {
                 ..Default::default()
             }
             .encode_to_vec(),
+            "SettleProcess" => SettleProcessRequest {
+                request_id,
+                process_id: order_id.replace("ord_", "chk_"),
+                resolution: ProcessResolution::AllByHand.into(),
+                reason,
+                ..Default::default()
+            }
+            .encode_to_vec(),
+            "DescribeNode" => DescribeNodeRequest::default().encode_to_vec(),
             "CreateReturn" => goods_return(&request_id, &order_id, Some(n)).encode_to_vec(),
             "GetReturn" => {
                 GetReturnRequest { min_position, return_id: pick(&self.returns, n) }.encode_to_vec()
