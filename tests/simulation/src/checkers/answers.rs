@@ -94,7 +94,8 @@ fn is_claim(record: &CommitRecord) -> bool {
 fn ran_out(operation: &Operation, record: &CommitRecord) -> bool {
     let released =
         |heard: &Heard| matches!(heard, Heard::Refusal { reason, .. } if reason == "RESERVATION_RELEASED");
-    record.commit.stream.kind() == StreamKind::Reservation && operation.heard.iter().any(released)
+    matches!(record.commit.stream.kind(), StreamKind::Reservation | StreamKind::Stock)
+        && operation.heard.iter().any(released)
 }
 
 fn commands(evidence: &Evidence) -> impl Iterator<Item = &Operation> {
