@@ -21,6 +21,7 @@ mod stock;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timers;
+mod turns;
 
 pub use config::Settings;
 pub use runner::{Parts, Sagas, Status};

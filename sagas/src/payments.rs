@@ -5,10 +5,10 @@
 //! at the start. Whoever is not sure that the call was never made asks the provider by its key first. So however
 //! often an operation is taken up, the provider carries it out once.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use metrics::counter;
-use rustc_hash::FxHashSet;
 use shopstream_domain::payment::{Answer, Command, Operation, PaymentIntent, ProviderOperation, at_provider};
 use shopstream_domain::{StreamId, TenantId};
 use tracing::warn;
@@ -18,14 +18,15 @@ use crate::known::{Known, Reached};
 use crate::means::{Means, Stuck};
 use crate::ports::{Lookup, Outcome, PaymentProvider, ProviderCall};
 use crate::process::Rest;
+use crate::turns::Turns;
 
 /// Carries out operations of payments. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Payments {
     means: Means,
     provider: Arc<dyn PaymentProvider>,
-    /// Payments whose operation is being carried out in this process, so that two do not wait for one answer.
-    under_way: Arc<Mutex<FxHashSet<StreamId>>>,
+    /// So that two do not wait for one answer.
+    turns: Turns,
 }
 
 /// Where an operation is after it was carried out.
@@ -50,7 +51,7 @@ pub(crate) enum Seen {
 
 impl Payments {
     pub(crate) fn new(means: Means, provider: Arc<dyn PaymentProvider>) -> Self {
-        Self { means, provider, under_way: Arc::default() }
+        Self { means, provider, turns: Turns::default() }
     }
 
     /// Carries out the operation in flight, if there is one, and records the outcome.
@@ -64,7 +65,7 @@ impl Payments {
         seen: Seen,
     ) -> Result<Carried, Stuck> {
         let Some(operation) = payment.state().open_operation().cloned() else { return Ok(Carried::Through) };
-        let Some(_turn) = self.turn(&payment.stream) else { return Ok(Carried::ByAnother) };
+        let Some(_turn) = self.turns.take(&payment.stream) else { return Ok(Carried::ByAnother) };
         let Some(call) = call(&process.tenant, payment.state(), &operation) else {
             return Ok(Carried::Through);
         };
@@ -120,7 +121,10 @@ impl Payments {
         match self.carry_out(&process, &mut payment, Seen::Perhaps).await? {
             Carried::Through => Ok(Rest::Ended),
             // Whoever has it in hand may have another operation in mind, one that is over by now.
-            Carried::ByAnother => Ok(Rest::Until { at: self.means.look_again_at(tries), tries }),
+            Carried::ByAnother => {
+                self.wake_after_turn(stream, stream);
+                Ok(Rest::Until { at: self.means.look_again_at(tries), tries })
+            }
             Carried::Unknown => Ok(Rest::Until { at: self.means.look_again_at(tries), tries: tries + 1 }),
         }
     }
@@ -179,11 +183,34 @@ impl Payments {
         tokio::time::timeout(limit, called).await.unwrap_or_else(late)
     }
 
-    fn turn(&self, stream: &StreamId) -> Option<Turn> {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        under_way
-            .insert(stream.clone())
-            .then(|| Turn { stream: stream.clone(), under_way: self.under_way.clone() })
+    /// Has the process of `waiter` woken when whoever carries out an operation of this payment is done.
+    pub(crate) fn wake_after_turn(&self, payment: &StreamId, waiter: &StreamId) {
+        self.turns.wait(payment, waiter);
+        if !self.turns.is_taken(payment) {
+            self.turns.pass_on(payment);
+        }
+    }
+
+    /// Has the process of `waiter` woken when what is open on this payment is over; answers what is open, `None`: nothing
+    /// any more, and it is woken at once.
+    pub(crate) async fn wake_after_operation(
+        &self,
+        payment: &mut Known<PaymentIntent>,
+        waiter: &StreamId,
+    ) -> Result<Option<Operation>, Stuck> {
+        // First this, so that no end is missed.
+        self.turns.wait(&payment.stream, waiter);
+        self.means.load(payment, &Reached::default()).await?;
+        let open = payment.state().open_operation().cloned();
+        if open.is_none() {
+            self.turns.pass_on(&payment.stream);
+        }
+        Ok(open)
+    }
+
+    /// Whose wait for a payment is over. Cancel-safe; for the runner.
+    pub(crate) async fn woken(&self) -> BTreeSet<StreamId> {
+        self.turns.woken().await
     }
 }
 
@@ -209,17 +236,5 @@ fn outcome_name(outcome: &Outcome) -> &'static str {
         Outcome::Answer(answer) => answer.name(),
         Outcome::Unknown { .. } => "unknown",
         Outcome::Refused { .. } => "refused",
-    }
-}
-
-/// Held while an operation is being carried out.
-struct Turn {
-    stream: StreamId,
-    under_way: Arc<Mutex<FxHashSet<StreamId>>>,
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.stream);
     }
 }

@@ -1,5 +1,6 @@
 //! One process: woken, it takes steps until it ends or rests.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -90,6 +91,11 @@ impl Processes {
     /// The fan-out over stock items, for callers outside.
     pub(crate) fn stock(&self) -> StockFanOut {
         self.stock.clone()
+    }
+
+    /// Those whose wait for a payment is over. Cancel-safe.
+    pub(crate) async fn woken(&self) -> BTreeSet<StreamId> {
+        self.payments.woken().await
     }
 
     /// Runs the process of `stream` until it rests.

@@ -37,19 +37,30 @@ pub(crate) struct Returns {
 struct Setback {
     step: &'static str,
     detail: String,
-    /// See [`Stuck::passes`].
-    passes: bool,
+    outlook: Outlook,
     /// What could not be read, if that is why.
     unreadable: Option<Box<Obstacle>>,
+}
+
+/// What helps against a [`Setback`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outlook {
+    /// Somebody else is at the payment; whoever is done there wakes this return.
+    Busy,
+    /// See [`Stuck::passes`].
+    Passes,
+    /// Another try, or else an operator.
+    Fails,
 }
 
 impl Setback {
     fn at(step: &'static str) -> impl Fn(Stuck) -> Self {
         move |stuck| {
-            let (detail, passes) = (stuck.to_string(), stuck.passes());
+            let detail = stuck.to_string();
+            let outlook = if stuck.passes() { Outlook::Passes } else { Outlook::Fails };
             let unreadable =
                 if let Stuck::Unreadable(obstacle) = stuck { Some(Box::new(obstacle)) } else { None };
-            Self { step, detail, passes, unreadable }
+            Self { step, detail, outlook, unreadable }
         }
     }
 }
@@ -71,9 +82,14 @@ impl Returns {
 
     /// Tried again, ever more rarely; after so many tries an operator must look (F-21). It is never dropped.
     async fn later(&self, goods: &mut Known<Return>, wake: &Wake, setback: &Setback) -> Rest {
-        let Setback { step, detail, passes, .. } = setback;
-        let (stream, tries) = (goods.stream.clone(), wake.tries + 1);
-        if !passes && wake.tries >= self.means.settings.tries_max {
+        let Setback { step, detail, outlook, .. } = setback;
+        let stream = goods.stream.clone();
+        if *outlook == Outlook::Busy {
+            // Nothing was tried in vain.
+            return Rest::Until { at: self.means.look_again_at(wake.tries), tries: wake.tries };
+        }
+        let tries = wake.tries + 1;
+        if *outlook == Outlook::Fails && wake.tries >= self.means.settings.tries_max {
             match self.call_for_attention(goods, setback).await {
                 Ok(()) => return Rest::Waiting,
                 Err(stuck) => {
@@ -139,7 +155,7 @@ impl Returns {
                     let settled = self.settle_refund(&process, wake, &request, amount_minor, reason);
                     settled.await.map_err(Setback::at("refund"))?;
                 }
-                None => self.refund(&process, wake, &request, amount_minor).await?,
+                None => self.refund(&process, wake, &goods.stream, &request, amount_minor).await?,
             }
             let refunded = Command::RecordRefunded { amount_minor };
             self.record(&process, goods, "refunded", refunded).await.map_err(Setback::at("refund"))?;
@@ -272,6 +288,7 @@ impl Returns {
         &self,
         process: &Process,
         wake: &Wake,
+        goods: &StreamId,
         request: &ReturnRequest,
         amount_minor: i64,
     ) -> Result<(), Setback> {
@@ -295,12 +312,7 @@ impl Returns {
                 let command = PaymentCommand::RequestRefund { refund_id: refund_id.to_owned(), amount_minor };
                 let asked = self.means.tell(&process, step, &mut payment, command).await;
                 if let Err(refused) = asked.map_err(|unanswered| stuck()(unanswered.into()))? {
-                    self.means.load(&mut payment, &Reached::default()).await.map_err(stuck())?;
-                    // Another operation is open on this payment. It ends by itself, unless nobody knows its outcome.
-                    let open = payment.state().open_operation();
-                    let passes = open.is_some_and(|open| !open.is_unknown());
-                    let detail = Stuck::Refused { step: "refund", refused }.to_string();
-                    return Err(Setback { step: "refund", detail, passes, unreadable: None });
+                    return Err(self.not_asked(&mut payment, goods, refused).await.unwrap_or_else(stuck()));
                 }
                 if payment.is_stale() {
                     self.means.load(&mut payment, &Reached::default()).await.map_err(stuck())?;
@@ -319,8 +331,31 @@ impl Returns {
             (Carried::Unknown, _) => format!("the outcome of {key} is not known"),
             (Carried::ByAnother, _) => format!("somebody else is at {}", request.payment_id),
         };
-        let passes = carried == Carried::ByAnother;
-        Err(Setback { step: "refund", detail, passes, unreadable: None })
+        let outlook = if carried == Carried::ByAnother {
+            self.payments.wake_after_turn(&payment.stream, goods);
+            Outlook::Busy
+        } else {
+            Outlook::Fails
+        };
+        Err(Setback { step: "refund", detail, outlook, unreadable: None })
+    }
+
+    /// Why the payment does not take note of the refund now: mostly because another operation is open there.
+    async fn not_asked(
+        &self,
+        payment: &mut Known<PaymentIntent>,
+        goods: &StreamId,
+        refused: Refused,
+    ) -> Result<Setback, Stuck> {
+        let outlook = if refused.reason == "PAYMENT_OPERATION_IN_FLIGHT" {
+            // It ends by itself, unless nobody knows its outcome.
+            let open = self.payments.wake_after_operation(payment, goods).await?;
+            if open.is_some_and(|open| open.is_unknown()) { Outlook::Fails } else { Outlook::Busy }
+        } else {
+            Outlook::Fails
+        };
+        let detail = Stuck::Refused { step: "refund", refused }.to_string();
+        Ok(Setback { step: "refund", detail, outlook, unreadable: None })
     }
 
     async fn record(

@@ -284,6 +284,9 @@ impl Runner {
                     // Only a bug of the runner itself ends so; its receipts tell the checkpointer.
                     Err(error) => error!(%error, "a process broke off"),
                 },
+                woken = processes.woken() => {
+                    woken.into_iter().for_each(|stream| runner.call(stream, Wake::default()));
+                }
                 () = tokio::time::sleep(nap) => {}
                 // Beside everything else: a store that hangs must stop nobody.
                 Ok(()) = wishes.changed(), if looks.is_empty() => {

@@ -8,6 +8,7 @@ use shopstream_domain::returns::ReturnStatus;
 use shopstream_domain::{OrderId, ReturnId, StreamId, TenantId, payment};
 use shopstream_sagas::Settings;
 use shopstream_sagas::testing::Shop;
+use tokio::time::Instant;
 
 /// A shop that has sold three mugs at 100.
 async fn sold() -> (Shop, OrderId) {
@@ -58,6 +59,26 @@ async fn two_returns_of_one_order_do_not_meet_at_the_provider() {
     assert_eq!(shop.payment(&order, 1).refunded_minor(), 300);
     assert_eq!(shop.provider.carried_out("refunded").len(), 2);
     assert_eq!(shop.stock("MUG").available(), 10);
+}
+
+/// A payment makes one refund at a time, so all but one wait; each end of one wakes the next, and no clock does.
+#[tokio::test(start_paused = true)]
+async fn many_returns_of_one_order_wait_for_each_other_and_not_for_the_clock() {
+    let mut shop = Shop::open(Settings::default()).await;
+    shop.receive("MUG", 10).await;
+    let order = shop.order("ord_1", &[("MUG", 10)], "tok_approve").await;
+    shop.until("sold", |shop| (shop.checkout(&order).stage() == Some(Stage::Done)).then_some(())).await;
+    let begun = Instant::now();
+    let mut returns = Vec::new();
+    for n in 0..10 {
+        returns.push(shop.give_back(&order, &format!("ret_{n}"), &[(0, "MUG", 1)]).await);
+    }
+    for goods in &returns {
+        ends(&shop, goods, ReturnStatus::Resolved).await;
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(shop.payment(&order, 1).refunded_minor(), 1000);
+    shop.assert_conserved();
 }
 
 /// Order ids are the tenants' own choice: at the one provider of all of them, the same order of two is two payments.
