@@ -174,25 +174,25 @@ impl Payments {
         if let Some(found) = self.find(call, payment_id).await? {
             return Ok(found);
         }
-        self.shop.catch_up_on(call, Projection::PaymentView, &payment_id.stream(&call.tenant)).await?;
-        self.find(call, payment_id).await?.ok_or_else(|| not_found(payment_id))
+        let stream = payment_id.stream(&call.tenant);
+        let found =
+            self.shop.up_to_date(call, &[Projection::PaymentView], &stream, || self.find(call, payment_id));
+        found.await?.ok_or_else(|| not_found(payment_id))
     }
 
     /// Pays by the first attempt that takes this request: one of those there are, where the request comes again, or
     /// else the next.
     async fn attempt(&self, call: &Call, attempt: Attempt) -> Result<ProcessPaymentResponse, Failure> {
         let stream = attempt.order_id.stream(&call.tenant);
-        for projection in [Projection::OrderDetail, Projection::PaymentView] {
-            self.shop.catch_up_on(call, projection, &stream).await?;
-        }
+        let views = [Projection::OrderDetail, Projection::PaymentView];
         let (reads, tenant) = (self.shop.reads(), &call.tenant);
-        let found = async {
+        let read = || async {
             Ok(futures::try_join!(
                 reads.order_detail(tenant, &attempt.order_id),
                 reads.payments_of(tenant, &attempt.order_id)
             )?)
         };
-        let (order, payments) = call.read_within(found).await?;
+        let (order, payments) = self.shop.up_to_date(call, &views, &stream, read).await?;
         let Some(order) = order else {
             let refused = crate::order::not_found(&attempt.order_id);
             let payment_id = attempt.order_id.payment(2);

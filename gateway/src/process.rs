@@ -84,9 +84,13 @@ impl Processes {
         request.validate()?;
         let min_position = std::mem::take(&mut request.min_position);
         let page = Page::<PageToken>::asked("ListStoppedProcesses", &call.tenant, &mut request)?;
-        self.shop.see_all(call, &[Projection::SagaBoard, Projection::ReturnView], &min_position).await?;
+        let views = [Projection::SagaBoard, Projection::ReturnView];
         let after = page.after.as_ref().map_or("", |last| &last.process_id);
-        let mut processes = self.stopped(call, after, page.look()).await?;
+        let look = || async {
+            self.shop.see_all(call, &views, &min_position).await?;
+            self.stopped(call, after, page.look()).await
+        };
+        let mut processes = self.shop.reads().in_one_session(&views, look).await?;
         let next_page_token =
             page.cut(&mut processes, |last| PageToken { process_id: last.process_id.clone() });
         Ok(ListStoppedProcessesResponse { processes, next_page_token })

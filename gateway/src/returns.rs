@@ -86,14 +86,12 @@ impl Returns {
     /// The order as it is now, with its payments.
     async fn sold(&self, call: &Call, order_id: &OrderId) -> Result<Sold, Failure> {
         let stream = order_id.stream(&call.tenant);
-        for projection in [Projection::OrderDetail, Projection::PaymentView] {
-            self.shop.catch_up_on(call, projection, &stream).await?;
-        }
+        let views = [Projection::OrderDetail, Projection::PaymentView];
         let (reads, tenant) = (self.shop.reads(), &call.tenant);
-        let found = async {
+        let read = || async {
             Ok(futures::try_join!(reads.order(tenant, order_id), reads.payments_of(tenant, order_id))?)
         };
-        let (order, payments) = call.read_within(found).await?;
+        let (order, payments) = self.shop.up_to_date(call, &views, &stream, read).await?;
         let order = order.ok_or_else(|| crate::order::not_found(order_id))?;
         // Of several the one that has most of it left: the others are being given back.
         let captured = payments.into_iter().filter(is_captured);

@@ -329,8 +329,11 @@ impl Shop {
         call: &Call,
         skus: &[Sku],
     ) -> Result<Vec<Option<Arc<Offer>>>, Failure> {
-        self.catch_up(call, Projection::ProductView).await?;
-        let found = self.read_offers(call, skus.to_vec()).await?;
+        let look = || async {
+            self.catch_up(call, Projection::ProductView).await?;
+            self.read_offers(call, skus.to_vec()).await
+        };
+        let found = self.reads().in_one_session(&[Projection::ProductView], look).await?;
         Ok(skus.iter().map(|sku| found.get(sku).cloned()).collect())
     }
 
@@ -349,10 +352,15 @@ impl Shop {
         if wanted.is_empty() {
             return Ok(HashMap::new());
         }
-        // Whoever changed a price is charged that price.
-        self.wait_for(call, Projection::ProductView, &self.offers.changes()).await?;
-        let view = self.reads().progress().watch(Projection::ProductView).borrow().clone();
-        let rows = call.read_within(async { Ok(self.reads().offers(&call.tenant, &wanted).await?) }).await?;
+        let reads = self.reads();
+        let look = || async {
+            // Whoever changed a price is charged that price.
+            self.wait_for(call, Projection::ProductView, &self.offers.changes()).await?;
+            let view = reads.progress().watch(Projection::ProductView).borrow().clone();
+            let read = async { Ok(reads.offers(&call.tenant, &wanted).await?) };
+            Ok::<_, Failure>((call.read_within(read).await?, view))
+        };
+        let (rows, view) = reads.in_one_session(&[Projection::ProductView], look).await?;
         let found: HashMap<_, _> =
             rows.into_iter().map(|row| (row.sku.clone(), Arc::new(Offer::from(row)))).collect();
         let keep = found.iter().map(|(sku, offer)| ((call.tenant.clone(), sku.clone()), offer.clone()));

@@ -64,18 +64,19 @@ impl PostgresJournal {
     /// have forgotten it since, and would decide on what was before. A failover to a copy that lags takes some of it; it
     /// is written again from the log.
     async fn ask(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, JournalError> {
+        // Both before the question: what is found afterwards may have been written while the answer was on its way.
+        let session = self.progress.session(Projection::Journal);
+        if let Some(partition) = self.progress.broken_promise() {
+            let detail = format!(
+                "the database has lost a part of partition {partition}, which is being written again"
+            );
+            return Err(JournalError::Unavailable { detail });
+        }
         let answered = self.database.reader().ask(sql, params).await.map_err(unavailable)?;
-        if answered.session > self.progress.session(Projection::Journal) {
+        if answered.session > session {
             return Err(unavailable(DatabaseError::BegunAgain { projection: Projection::Journal }));
         }
-        match self.progress.broken_promise() {
-            Some(partition) => Err(JournalError::Unavailable {
-                detail: format!(
-                    "the database has lost a part of partition {partition}, which is being written again"
-                ),
-            }),
-            None => Ok(answered.rows),
-        }
+        Ok(answered.rows)
     }
 }
 

@@ -62,6 +62,31 @@ impl ReadModels {
         }
     }
 
+    /// What `look` finds, which waits for positions of `views` and then reads these.
+    ///
+    /// It is called again where the server has begun again meanwhile: it may have lost what the wait had seen, and a view
+    /// that has found out where it is now answers again.
+    ///
+    /// # Errors
+    /// Those of `look`, which keeps the caller's deadline.
+    pub async fn in_one_session<T, E, F: Future<Output = Result<T, E>>>(
+        &self,
+        views: &[Projection],
+        look: impl Fn() -> F,
+    ) -> Result<T, E> {
+        loop {
+            let before = self.sessions(views);
+            let found = look().await?;
+            if self.sessions(views) == before {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn sessions(&self, views: &[Projection]) -> Vec<u64> {
+        views.iter().map(|view| self.progress.session(*view)).collect()
+    }
+
     /// How far the views are.
     pub const fn progress(&self) -> &Progress {
         &self.progress
@@ -129,8 +154,10 @@ impl Tables<'_> {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<tokio_postgres::Row>, DatabaseError> {
+        // Before the question: the view may find out where it is while an answer from before that is on its way.
+        let session = self.progress.session(projection);
         let answered = self.database.reader().ask(sql, params).await?;
-        if answered.session > self.progress.session(projection) {
+        if answered.session > session {
             return Err(DatabaseError::BegunAgain { projection });
         }
         Ok(answered.rows)

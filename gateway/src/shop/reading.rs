@@ -68,6 +68,18 @@ impl Shop {
         min_position: &[wire::Position],
         read: impl Fn() -> F,
     ) -> Result<Option<T>, Failure> {
+        let look = || self.find_once(call, views, stream, min_position, &read);
+        self.reads().in_one_session(views, look).await
+    }
+
+    async fn find_once<T, F: Future<Output = Result<Option<T>, Failure>>>(
+        &self,
+        call: &Call,
+        views: &[Projection],
+        stream: &StreamId,
+        min_position: &[wire::Position],
+        read: &impl Fn() -> F,
+    ) -> Result<Option<T>, Failure> {
         self.see_all(call, views, min_position).await?;
         let partition = stream.partition(self.means.commands.partitions());
         let own = self.recent.of(About::stream(stream), partition);
@@ -96,6 +108,18 @@ impl Shop {
         min_position: &[wire::Position],
         read: impl Fn() -> F,
     ) -> Result<Vec<T>, Failure> {
+        let look = || self.list_once(call, view, what, min_position, &read);
+        self.reads().in_one_session(&[view], look).await
+    }
+
+    async fn list_once<T, F: Future<Output = Result<Vec<T>, Failure>>>(
+        &self,
+        call: &Call,
+        view: Projection,
+        what: About,
+        min_position: &[wire::Position],
+        read: &impl Fn() -> F,
+    ) -> Result<Vec<T>, Failure> {
         self.see(call, view, min_position).await?;
         self.see_unasked(call, &[view], &self.recent.everywhere(what)).await?;
         let seen = self.reads().progress().watch(view).borrow().clone();
@@ -113,6 +137,24 @@ impl Shop {
         }
         self.see_unasked(call, &[view], &confirmed).await?;
         call.read_within(read()).await
+    }
+
+    /// What `read` answers from `views` that have everything that was confirmed for this stream's partition when this was
+    /// called, by whichever node.
+    pub(crate) async fn up_to_date<T, F: Future<Output = Result<T, Failure>>>(
+        &self,
+        call: &Call,
+        views: &[Projection],
+        stream: &StreamId,
+        read: impl Fn() -> F,
+    ) -> Result<T, Failure> {
+        let look = || async {
+            for view in views {
+                self.catch_up_on(call, *view, stream).await?;
+            }
+            call.read_within(read()).await
+        };
+        self.reads().in_one_session(views, look).await
     }
 
     /// Waits for what the caller has not named.

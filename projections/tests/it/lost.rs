@@ -48,6 +48,16 @@ impl Server {
         self.cluster.as_ref().unwrap().url().to_owned()
     }
 
+    /// Waits until it does.
+    async fn answers(&self) {
+        let asked = async {
+            while tokio_postgres::connect(&self.url(), tokio_postgres::NoTls).await.is_err() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, asked).await.unwrap();
+    }
+
     fn pgdata(&self) -> PathBuf {
         self.data.join("pgdata")
     }
@@ -117,26 +127,27 @@ async fn idle_views_go_on_after_a_backend_was_killed() {
         let victim = shop
             .count("SELECT pid::int8 FROM pg_stat_activity WHERE state = 'idle' ORDER BY pid LIMIT 1")
             .await;
+        let (_probe, ended) = tokio_postgres::connect(&server.url(), tokio_postgres::NoTls).await.unwrap();
         kill(Pid::from_raw(victim as i32), Signal::SIGKILL).unwrap();
         // A named position that was answered before is answered again, and with the row.
         let deadline = Instant::now() + PATIENCE;
-        loop {
+        let id = shopstream_domain::OrderId::new(&format!("ord_{round}")).unwrap();
+        let look = || async {
             let seen = views.wait_for(Projection::OrderDetail, &[last], deadline).await;
-            let id = shopstream_domain::OrderId::new(&format!("ord_{round}")).unwrap();
-            match (seen, views.order(&tenant(), &id).await) {
-                // The server can begin again between the two: then the view says that it is no longer so far.
-                (Ok(()), Ok(_))
-                    if views.wait_for(Projection::OrderDetail, &[last], Instant::now()).await.is_err() => {}
-                (Ok(()), Ok(found)) => {
-                    assert_eq!(found.map(|found| found.detail.version), Some(2));
-                    break;
-                }
-                (_, Err(error)) if error.is_transient() && Instant::now() < deadline => {
-                    sleep(Duration::from_millis(5)).await;
-                }
-                (seen, found) => panic!("{seen:?} {found:?}"),
+            seen.unwrap_or_else(|behind| panic!("{behind}"));
+            views.order(&tenant(), &id).await
+        };
+        let found = loop {
+            match views.in_one_session(&[Projection::OrderDetail], look).await {
+                Ok(found) => break found,
+                Err(error) => assert!(error.is_transient() && Instant::now() < deadline, "{error}"),
             }
-        }
+            sleep(Duration::from_millis(5)).await;
+        };
+        assert_eq!(found.map(|found| found.detail.version), Some(2));
+        // The server ends every connection before it begins again.
+        assert!(timeout(PATIENCE, ended).await.unwrap().is_err());
+        server.answers().await;
     }
     shop.caught_up(&projector.progress()).await;
     run_all(&projector).await;
