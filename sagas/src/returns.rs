@@ -297,6 +297,9 @@ impl Returns {
         self.means.load(&mut payment, &wake.reached).await.map_err(stuck())?;
         let process = payments::process(&payment.stream).like(process);
         let refund_id = request.return_id.as_str();
+        if payment.state().settled_refunds().iter().any(|settled| settled.refund_id == refund_id) {
+            return Ok(());
+        }
         let seen = match payment.state().refund(refund_id).map(|refund| refund.state) {
             Some(OperationState::Succeeded | OperationState::Settled) => return Ok(()),
             Some(OperationState::Open | OperationState::Unknown | OperationState::Superseded) => {
@@ -308,10 +311,18 @@ impl Returns {
                 // call must have the same id either way.
                 let calls = payment.state().refund_calls(refund_id);
                 let step = Step::new(&step, u32::try_from(calls).unwrap_or(u32::MAX));
-                let amount_minor = Some(amount_minor);
-                let command = PaymentCommand::RequestRefund { refund_id: refund_id.to_owned(), amount_minor };
+                let command = PaymentCommand::RequestRefund {
+                    refund_id: refund_id.to_owned(),
+                    amount_minor: Some(amount_minor),
+                };
                 let asked = self.means.tell(&process, step, &mut payment, command).await;
                 if let Err(refused) = asked.map_err(|unanswered| stuck()(unanswered.into()))? {
+                    if refused.reason == "NOTHING_TO_REFUND" {
+                        // It was set aside, so a refund that the shop did not ask for has taken it.
+                        let reason = "it went back at the provider's own site";
+                        let settled = self.settle_refund(&process, wake, request, amount_minor, reason);
+                        return settled.await.map_err(stuck());
+                    }
                     return Err(self.not_asked(&mut payment, goods, refused).await.unwrap_or_else(stuck()));
                 }
                 if payment.is_stale() {

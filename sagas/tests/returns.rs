@@ -205,6 +205,39 @@ async fn a_refund_that_never_comes_through_is_seen_to_by_hand() {
     shop.assert_conserved();
 }
 
+/// A report that the provider has given this much back without being asked.
+async fn went_back_elsewhere(shop: &mut Shop, order: &OrderId, amount_minor: i64) {
+    let signal = payment::Command::RecordSignal {
+        provider_event_id: "evt_1".to_owned(),
+        key: "re_1".to_owned(),
+        operation: None,
+        answer: payment::Answer::Refunded { amount_minor },
+        sequence: 0,
+    };
+    shop.send(order.payment(1).stream(&shop.tenant), signal).await;
+}
+
+/// No client stops a return: of what was set aside for it, only what is still there goes back.
+#[tokio::test(start_paused = true)]
+async fn a_return_whose_money_went_back_elsewhere_ends_by_itself() {
+    for (elsewhere, rest) in [(300, 0), (150, 150), (100, 200)] {
+        let (mut shop, order) = sold_for("tok_refund_fails", Settings::default()).await;
+        let goods = shop.give_back(&order, "ret_1", &[(1, "MUG", 2)]).await;
+        shop.until("a refund that failed", |shop| {
+            let payment = shop.payment(&order, 1);
+            (refunds(shop) > 0 && payment.open_operation().is_none()).then_some(())
+        })
+        .await;
+        went_back_elsewhere(&mut shop, &order, elsewhere).await;
+        shop.provider.mend();
+        ends(&shop, &goods, ReturnStatus::Resolved).await;
+        let payment = shop.payment(&order, 1);
+        assert_eq!((payment.refunded_minor(), payment.refund_pending_minor()), (elsewhere + rest, 0));
+        assert_eq!(shop.provider.carried_out("refunded").len(), usize::from(rest > 0));
+        shop.assert_conserved();
+    }
+}
+
 /// Calls for a refund so far.
 fn refunds(shop: &Shop) -> usize {
     shop.provider.calls().iter().filter(|(operation, _)| *operation == "refund").count()

@@ -47,7 +47,8 @@ async fn a_return(client: &Client) -> Result<()> {
         ..CreateReturnRequest::default()
     };
     let created = client.shop().returns.create_return(give_back).await?.into_inner();
-    let stopped_at = return_when(client, ReturnStatus::NeedsAttention, created.position).await?;
+    let stopped_at =
+        return_when(client, "ret_attention", ReturnStatus::NeedsAttention, created.position).await?;
 
     let (listed, _) = list(client, stopped_at, 0).await?;
     let [stopped] = listed.as_slice() else { anyhow::bail!("{listed:?}") };
@@ -99,7 +100,7 @@ async fn a_return(client: &Client) -> Result<()> {
     let mut asked = Request::new(resume.clone());
     asked.metadata_mut().insert("shopstream-actor", "till-3".parse()?);
     let resumed = client.shop().processes.resume_process(asked).await?.into_inner();
-    return_when(client, ReturnStatus::Resolved, resumed.position.clone()).await?;
+    return_when(client, "ret_attention", ReturnStatus::Resolved, resumed.position.clone()).await?;
     // The same again is answered as it was; another wish finds nothing that waits.
     let again = client.shop().processes.resume_process(resume.clone()).await?.into_inner();
     ensure!(again == resumed, "{resumed:?} then {again:?}");
@@ -163,6 +164,30 @@ async fn a_cancellation_seen_to(client: &Client) -> Result<()> {
     let settled = client.shop().processes.settle_process(settle.clone()).await?.into_inner();
     is_cancelled(client, &bought.order_id).await?;
     ensure!(client.shop().processes.settle_process(settle).await?.into_inner() == settled);
+    ensure!(payment(client, &bought).await?.refunded == Some(money(500)));
+    Ok(())
+}
+
+/// While a return waited for its money, that went back at the provider's own site.
+async fn a_return_whose_money_went_back_elsewhere(shop: &TestShop, client: &Client) -> Result<()> {
+    let bought = place(client, order("ord_ATTENTION-elsewhere", SKU, 1, "tok_refund_fails_99")).await?;
+    let stopped = stop_a_return(client, &bought, "ret_elsewhere").await?;
+    let payment_id = payment(client, &bought).await?.payment_id;
+    let said = RecordProviderSignalRequest {
+        request_id: "elsewhere".into(),
+        provider_event_id: "evt_elsewhere".into(),
+        provider_key: "re_elsewhere".into(),
+        kind: ProviderSignalKind::Refunded.into(),
+        amount: Some(money(500)),
+        payment_id,
+        ..RecordProviderSignalRequest::default()
+    };
+    let said = client.shop().payments.record_provider_signal(said).await?.into_inner();
+    ensure!(said.outcome() == SignalOutcome::Applied, "{said:?}");
+    let resumed = shop.verb(&["attention", "resume", &stopped, "--reason", "try again"]);
+    ensure!(resumed.status.success(), "{resumed:?}");
+    // Nobody gives it back once more.
+    return_when(client, &stopped, ReturnStatus::Resolved, None).await?;
     ensure!(payment(client, &bought).await?.refunded == Some(money(500)));
     Ok(())
 }
@@ -309,11 +334,11 @@ async fn list(
 /// Waits for the return's status, and answers where it came to it.
 async fn return_when(
     client: &Client,
+    return_id: &str,
     status: ReturnStatus,
     position: Option<Position>,
 ) -> Result<Option<Position>> {
-    let get =
-        GetReturnRequest { min_position: position.into_iter().collect(), return_id: "ret_attention".into() };
+    let get = GetReturnRequest { min_position: position.into_iter().collect(), return_id: return_id.into() };
     let seen = until(async || {
         let answer = client.shop().returns.get_return(get.clone()).await?.into_inner();
         let view = answer.return_view.context("a return")?;

@@ -46,16 +46,15 @@ impl PaymentIntent {
         if self.is_given_up() {
             return Err(Error::GivenUp);
         }
-        if let Some(open) = self.open_operation() {
-            let same = open.operation == ProviderOperation::Capture
-                && amount_minor.is_none_or(|amount| amount == open.amount_minor);
-            return if same { Ok(vec![]) } else { Err(in_flight(open)) };
-        }
         let left = self.authorized_minor().saturating_sub(self.captured_minor());
-        if left == 0
-            && self.has_captured()
-            && amount_minor.is_none_or(|amount| amount == self.captured_minor())
-        {
+        // Whoever wants all that is left has it where all is taken, or is being taken. Who names an amount wants as much
+        // once more.
+        let wants_rest = amount_minor.is_none();
+        if let Some(open) = self.open_operation() {
+            let takes_rest = open.operation == ProviderOperation::Capture && open.amount_minor == left;
+            return if wants_rest && takes_rest { Ok(vec![]) } else { Err(in_flight(open)) };
+        }
+        if wants_rest && left == 0 && self.has_captured() {
             return Ok(vec![]);
         }
         let amount_minor = amount_minor.unwrap_or(left);
@@ -99,7 +98,8 @@ impl PaymentIntent {
             return Err(in_flight(open));
         }
         let left = self.left_for(refund_id);
-        let amount_minor = amount_minor.or(reserved).unwrap_or(left);
+        // What was set aside is there, unless a refund at the provider's own site took it.
+        let amount_minor = reserved.map_or(amount_minor.unwrap_or(left), |reserved| reserved.min(left));
         if amount_minor == 0 {
             return Err(Error::NothingToRefund);
         }

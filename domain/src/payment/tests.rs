@@ -356,7 +356,27 @@ fn a_capture_takes_all_that_is_left_or_a_part_of_it() {
     let exceeds = Error::ExceedsAuthorized { asked: 1_766, left: 1_765 };
     partly().when(capture(Some(1_766))).then_refused(exceeds);
     partly().when(capture(Some(0))).then_refused(Error::Amount { found: 0 });
-    given::<PaymentIntent>(captured_up_to(TOTAL)).when(capture(Some(TOTAL))).then_nothing();
+    let all = || given::<PaymentIntent>(captured_up_to(TOTAL));
+    all().when(capture(None)).then_nothing();
+    let exceeds = Error::ExceedsAuthorized { asked: TOTAL, left: 0 };
+    all().when(capture(Some(TOTAL))).then_refused(exceeds);
+}
+
+#[test]
+fn who_names_an_amount_wants_it_once_more() {
+    let capture = |amount_minor| Command::RequestCapture { amount_minor };
+    let busy = || Error::OperationInFlight {
+        operation: ProviderOperation::Capture,
+        key: key(ProviderOperation::Capture, 1),
+    };
+    let capturing = |amount_minor| {
+        let asked = [capture_requested(amount_minor), started(ProviderOperation::Capture, 1, amount_minor)];
+        given::<PaymentIntent>(with(with(authorizing(), [authorized()]), asked))
+    };
+    capturing(TOTAL).when(capture(Some(TOTAL))).then_refused(busy());
+    capturing(TOTAL).when(capture(None)).then_nothing();
+    capturing(1_000).when(capture(None)).then_refused(busy());
+    capturing(1_000).when(capture(Some(1_000))).then_refused(busy());
 }
 
 #[test]

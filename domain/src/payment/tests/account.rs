@@ -106,6 +106,15 @@ fn what_is_set_aside_stays_so_however_often_the_provider_says_no() {
 }
 
 #[test]
+fn what_went_back_at_the_providers_own_site_does_not_go_back_once_more() {
+    let promised =
+        |elsewhere| given::<PaymentIntent>(with(sold(), [reserved(2_000), external("re_1", elsewhere)]));
+    promised(765).when(by_hand("ret_1", Some(2_000))).then(asked("ret_1", 2, 2_000, false));
+    promised(1_000).when(by_hand("ret_1", Some(2_000))).then(asked("ret_1", 2, TOTAL - 1_000, false));
+    promised(TOTAL).when(by_hand("ret_1", Some(2_000))).then_refused(Error::NothingToRefund);
+}
+
+#[test]
 fn what_need_not_go_back_is_free_again() {
     let promised = with(sold(), [reserved(500)]);
     let release = Command::ReleaseRefund { refund_id: "ret_1".to_owned() };
