@@ -241,7 +241,9 @@ impl Wanted {
         };
         let stream = self.return_id.stream(&call.tenant);
         let command = self.asked.envelope(call, stream, Command::Request(request));
-        CommandEnvelope { effective_at: self.effective_at, ..command }
+        // It belongs to the order, which its own id does not name.
+        let origin = call.origin(self.order_id.as_str());
+        CommandEnvelope { effective_at: self.effective_at, origin, ..command }
     }
 
     fn first_payment(&self) -> PaymentId {

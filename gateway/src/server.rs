@@ -85,10 +85,12 @@ impl Gateway {
         }
         routes.add_service(limited!(AdminServiceServer::new(Admin { shop: shop.clone() })));
         routes.add_service(limited!(EventServiceServer::new(Events { shop })));
-        let node = NodeServiceServer::new(Node { commands: means.commands.clone() });
-        routes.add_service(
-            node.max_decoding_message_size(NODE_MESSAGE_MAX).max_encoding_message_size(NODE_MESSAGE_MAX),
-        );
+        if means.has_peers {
+            let node = NodeServiceServer::new(Node { commands: means.commands.clone() });
+            routes.add_service(
+                node.max_decoding_message_size(NODE_MESSAGE_MAX).max_encoding_message_size(NODE_MESSAGE_MAX),
+            );
+        }
         add_health(&mut routes, &means);
         let methods = Methods::of(&[
             shopstream_proto::FILE_DESCRIPTOR_SET,

@@ -57,6 +57,8 @@ pub struct Means {
     pub policy: Policy,
     /// Whether clients are served; otherwise only the other nodes are.
     pub takes_calls: bool,
+    /// Whether other nodes of the shop may send their commands here.
+    pub has_peers: bool,
     /// Ends all streams.
     pub stop: CancellationToken,
 }

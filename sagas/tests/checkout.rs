@@ -228,6 +228,45 @@ async fn f09_money_that_comes_beside_another_attempt_is_taken_once() {
     shop.until("the other one is let go", |shop| let_go(shop).then_some(())).await;
 }
 
+/// Sold and paid by the second attempt; the money of the first comes as well, and the provider does not let it go.
+async fn sold_with_a_promise_that_stays() -> (Shop, OrderId) {
+    let mut shop = shop().await;
+    let order = shop.order("ord_1", LINES, "tok_void_fails").await;
+    at(&shop, &order, Stage::AwaitingCustomer).await;
+    pay_again(&mut shop, &order, 2, "tok_approve").await;
+    at(&shop, &order, Stage::Done).await;
+    report(&mut shop, &order, "pay_1.1:authorize:1").await;
+    (shop, order)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_promise_beside_a_sale_that_does_not_go_back_is_seen_to_by_hand() {
+    let (mut shop, order) = sold_with_a_promise_that_stays().await;
+    at(&shop, &order, Stage::NeedsAttention).await;
+    shop.restart().await;
+    shop.settle_checkout(&order).await;
+    at(&shop, &order, Stage::Done).await;
+    let settled = |shop: &Shop| !shop.payment(&order, 1).status().is_some_and(PaymentStatus::may_hold_money);
+    shop.until("settled", |shop| settled(shop).then_some(())).await;
+    ends_done(&shop, &order).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_promise_that_does_not_go_back_holds_up_no_refund() {
+    for stops_first in [false, true] {
+        let (mut shop, order) = sold_with_a_promise_that_stays().await;
+        if stops_first {
+            at(&shop, &order, Stage::NeedsAttention).await;
+        }
+        cancel(&mut shop, &order).await;
+        let back = |shop: &Shop| shop.payment(&order, 2).refunded_minor() == 300;
+        shop.until("refunded", |shop| back(shop).then_some(())).await;
+        at(&shop, &order, Stage::NeedsAttention).await;
+        shop.settle_checkout(&order).await;
+        ends_cancelled(&shop, &order, CancelReason::Customer).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn f10_nothing_is_authorised_once_its_void_was_asked_for() {
     let settings = Settings { hold_seconds: 8, hard_max_seconds: 8, tries_max: 0, ..Settings::default() };

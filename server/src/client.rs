@@ -15,6 +15,7 @@ use shopstream_proto::process::v1::process_service_client::ProcessServiceClient;
 use shopstream_proto::returns::v1::return_service_client::ReturnServiceClient;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
@@ -24,6 +25,10 @@ use tonic_types::StatusExt;
 const CONNECTIONS: usize = 4;
 /// How long one call may take.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a call is made again.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// What the last of these tries has at least.
+const LAST_TRY: Duration = Duration::from_secs(1);
 
 /// Every service of a node. Cheap to clone.
 #[derive(Clone)]
@@ -103,8 +108,8 @@ impl Client {
         self.shops[turn % self.shops.len()].clone()
     }
 
-    /// Makes a call, and makes it again with the same request while the node says that it may, for about two
-    /// minutes: long enough for a restart.
+    /// Makes a call, and makes it again with the same request while the node says that it may, for two minutes in all:
+    /// long enough for a restart.
     ///
     /// # Errors
     /// The last answer.
@@ -117,16 +122,18 @@ impl Client {
             .with_min_delay(Duration::from_millis(20))
             .with_max_delay(Duration::from_secs(2))
             .with_jitter()
-            .with_max_times(70);
+            .without_max_times();
+        let end = Instant::now() + PATIENCE;
         let attempt = || async {
             let mut request = Request::new(request.clone());
-            request.set_timeout(DEADLINE);
+            request.set_timeout(DEADLINE.min(end.saturating_duration_since(Instant::now()).max(LAST_TRY)));
             if let Some(tenant) = &self.tenant {
                 request.metadata_mut().insert("shopstream-tenant", tenant.clone());
             }
             call(self.shop(), request).await
         };
-        let answer = attempt.retry(patience).when(is_temporary).await;
+        let answer =
+            attempt.retry(patience).when(|status| is_temporary(status) && Instant::now() < end).await;
         answer.map(Response::into_inner).map_err(|status| anyhow::anyhow!(describe(&status)))
     }
 }

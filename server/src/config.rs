@@ -236,10 +236,13 @@ fn is_of_an_orchestrator(name: &str) -> bool {
         let protocol = rest.trim_start_matches(|c: char| c.is_ascii_digit());
         protocol.len() < rest.len() && ["_tcp", "_udp", "_sctp"].iter().any(|it| protocol.starts_with(it))
     };
+    // The last two are those of a container that is linked under our name.
     name.ends_with("_service_host")
         || name.contains("_service_port")
         || name.ends_with("_port")
         || name.match_indices("_port_").any(|(at, it)| of_a_port(&name[at + it.len()..]))
+        || name == "_name"
+        || name.starts_with("_env_")
 }
 
 /// Those that are set.

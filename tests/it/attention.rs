@@ -192,39 +192,6 @@ async fn a_return_whose_money_went_back_elsewhere(shop: &TestShop, client: &Clie
     Ok(())
 }
 
-/// While a return waited for its money, that went back at the provider's own site.
-async fn a_return_whose_money_went_back_elsewhere(shop: &TestShop, client: &Client) -> Result<()> {
-    let bought = place(client, order("ord_ATTENTION-elsewhere", SKU, 1, "tok_refund_fails_99")).await?;
-    let stopped = stop_a_return(client, &bought, "ret_elsewhere").await?;
-    let payment_id = payment(client, &bought).await?.payment_id;
-    let said = RecordProviderSignalRequest {
-        request_id: "elsewhere".into(),
-        provider_event_id: "evt_elsewhere".into(),
-        provider_key: "re_elsewhere".into(),
-        kind: ProviderSignalKind::Refunded.into(),
-        amount: Some(money(500)),
-        payment_id,
-        ..RecordProviderSignalRequest::default()
-    };
-    let said = client.shop().payments.record_provider_signal(said).await?.into_inner();
-    ensure!(said.outcome() == SignalOutcome::Applied, "{said:?}");
-    let resumed = shop.verb(&["attention", "resume", &stopped, "--reason", "try again"]);
-    ensure!(resumed.status.success(), "{resumed:?}");
-    until(async || {
-        let listed = list(client, None, 0).await?.0;
-        let found = listed.into_iter().find(|process| process.process_id == stopped);
-        Ok(found.filter(|process| process.detail.contains("exceed")))
-    })
-    .await?;
-    let settle =
-        ["attention", "settle", &stopped, "--done", "money", "--reason", "refunded at the provider's site"];
-    let settled = shop.verb(&settle);
-    ensure!(settled.status.success(), "{settled:?}");
-    is_settled(client, &stopped).await?;
-    ensure!(payment(client, &bought).await?.refunded == Some(money(500)));
-    Ok(())
-}
-
 /// Answers the return that stopped.
 async fn stop_a_return(client: &Client, bought: &Order, return_id: &str) -> Result<String> {
     let give_back = CreateReturnRequest {

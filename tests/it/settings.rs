@@ -47,7 +47,7 @@ fn a_wrong_setting_is_said_with_the_place_where_it_was_set() {
     }
 }
 
-/// Kubernetes sets such variables for every service that is called like us.
+/// Kubernetes sets such variables for every service that is called like us, and Docker for every link.
 #[test]
 fn variables_of_an_orchestrator_are_named_and_ignored() {
     let foreign = [
@@ -60,6 +60,8 @@ fn variables_of_an_orchestrator_are_named_and_ignored() {
         ("SHOPSTREAM_PORT_50051_TCP_PROTO", "tcp"),
         ("SHOPSTREAM_DB_SERVICE_HOST", "10.0.0.2"),
         ("SHOPSTREAM_DB_PORT_5432_TCP_PORT", "5432"),
+        ("SHOPSTREAM_NAME", "/till/shopstream"),
+        ("SHOPSTREAM_ENV_LANG", "C.UTF-8"),
     ];
     let mut command = tied(program());
     command.arg("config").envs(foreign);

@@ -23,6 +23,14 @@ pub enum Error {
         /// The offending number.
         found: i64,
     },
+    /// More of one SKU than any stock can have.
+    #[error("line {index}: more than 1000000000 of SKU {sku} over all lines")]
+    UnitsOfSku {
+        /// The line with which it is too much, counted from 0.
+        index: usize,
+        /// The SKU.
+        sku: Sku,
+    },
     /// A price below nothing.
     #[error("line {index}: a unit price of {found} is negative")]
     NegativePrice {
@@ -151,7 +159,7 @@ impl Refusal for Error {
         match self {
             Self::NoLines => "LINES_MISSING",
             Self::TooManyLines { .. } => "TOO_MANY_LINES",
-            Self::Quantity { .. } => "QUANTITY_OUT_OF_RANGE",
+            Self::Quantity { .. } | Self::UnitsOfSku { .. } => "QUANTITY_OUT_OF_RANGE",
             Self::NegativePrice { .. } => "PRICE_NEGATIVE",
             Self::MixedCurrency { .. } => "CURRENCY_MIXED",
             Self::SkuUnknown { .. } => "SKU_UNKNOWN",
@@ -182,6 +190,7 @@ impl Refusal for Error {
             Self::NoLines
             | Self::TooManyLines { .. }
             | Self::Quantity { .. }
+            | Self::UnitsOfSku { .. }
             | Self::NegativePrice { .. }
             | Self::MixedCurrency { .. }
             | Self::Overflow { .. }
@@ -210,9 +219,9 @@ impl Refusal for Error {
     fn field(&self) -> Option<String> {
         match self {
             Self::NoLines | Self::TooManyLines { .. } | Self::NothingReturned => Some("lines".to_owned()),
-            Self::Quantity { index, .. } | Self::TooManyUnits { index, .. } => {
-                Some(format!("lines[{index}].quantity"))
-            }
+            Self::Quantity { index, .. }
+            | Self::UnitsOfSku { index, .. }
+            | Self::TooManyUnits { index, .. } => Some(format!("lines[{index}].quantity")),
             Self::NegativePrice { index, .. } | Self::MixedCurrency { index, .. } => {
                 Some(format!("lines[{index}].unit_price"))
             }

@@ -1,5 +1,7 @@
 //! What is ordered, frozen: lines, prices, total.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Error, LineOffer, WantedLine};
@@ -123,7 +125,13 @@ fn total_of(lines: &[OrderLine]) -> Result<i64, Error> {
         1..=LINES_MAX => {}
         found => return Err(Error::TooManyLines { found }),
     }
+    let mut units: HashMap<(&Sku, &LocationId), i64> = HashMap::with_capacity(lines.len());
     lines.iter().enumerate().try_fold(0_i64, |sum, (index, line)| {
+        let units = units.entry((&line.sku, &line.location)).or_default();
+        *units = units.saturating_add(line.quantity.get());
+        if Quantity::new(*units).is_err() {
+            return Err(Error::UnitsOfSku { index, sku: line.sku.clone() });
+        }
         if line.unit_price_minor < 0 {
             return Err(Error::NegativePrice { index, found: line.unit_price_minor });
         }

@@ -10,11 +10,11 @@
 //! | PaymentUnknown | PaymentUnknown (asked again), AwaitingCustomer, PaymentSecured, Compensating |
 //! | PaymentSecured | StockCommitted, Done, Compensating, Reversing |
 //! | StockCommitted | Done, Reversing |
-//! | Done | Reversing (F-14) |
+//! | Done | Reversing (F-14), NeedsAttention (another attempt came to hold money, which does not go back) |
 //! | Compensating | Compensating (another list), Cancelled |
 //! | Reversing | Reversing (another list), Cancelled |
 //! | Cancelled | Compensating (F-11: a payment succeeded late) |
-//! | any but Done and Cancelled | NeedsAttention |
+//! | any but Cancelled | NeedsAttention |
 //! | NeedsAttention | Resumed or Settled (back to where it was, by an operator), and wherever that stage may go |
 //!
 //! What a stored reply implies need not be recorded, so a run may skip StockHeld, PaymentPending of its first
@@ -117,7 +117,7 @@ impl Stage {
             Compensating => self.is_before_pivot() || matches!(self, Compensating | Cancelled),
             Reversing => matches!(self, PaymentSecured | StockCommitted | Done | Reversing),
             Cancelled => matches!(self, Started | Compensating | Reversing),
-            NeedsAttention => !self.is_terminal(),
+            NeedsAttention => !matches!(self, Cancelled),
         }
     }
 

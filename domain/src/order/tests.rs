@@ -322,6 +322,7 @@ fn a_placement_that_cannot_be_names_its_field() {
         (vec![line("A", 1, 1), line("A", 1, -1)], "lines[1].unit_price"),
         (vec![line("A", 1, 1), line("A", 2, i64::MAX)], "lines[1]"),
         (vec![line("A", 1, i64::MAX), line("A", 1, 1)], "lines[1]"),
+        (vec![line("A", 1_000_000_000, 1), line("B", 1, 1), line("A", 1, 1)], "lines[2].quantity"),
     ];
     for (lines, field) in cases {
         let refused = place_lines(lines).unwrap_err().refused();

@@ -32,7 +32,7 @@ pub enum Error {
     #[error("a provider event id has 1 to 255 visible ASCII characters")]
     ProviderEventId,
     /// Text that cannot be the provider's key of a call.
-    #[error("a provider key has 1 to 256 visible ASCII characters")]
+    #[error("a provider key has 1 to 255 visible ASCII characters")]
     ProviderKey,
     /// The provider is busy with this payment.
     #[error("the provider has not yet answered {key}")]

@@ -30,6 +30,7 @@ pub use events::{
 };
 pub use intent::PaymentIntent;
 pub use operation::{Operation, OperationState, ProviderOperation, at_provider, from_provider, provider_key};
+pub use signal::PROVIDER_TEXT_MAX;
 pub use signal::Verdict;
 pub use status::PaymentStatus;
 pub use token::{METHOD_TOKEN_MAX, is_method_token};

@@ -99,7 +99,7 @@ impl PaymentIntent {
         }
         let left = self.left_for(refund_id);
         // What was set aside is there, unless a refund at the provider's own site took it.
-        let amount_minor = reserved.map_or(amount_minor.unwrap_or(left), |reserved| reserved.min(left));
+        let amount_minor = reserved.map(|reserved| reserved.min(left)).or(amount_minor).unwrap_or(left);
         if amount_minor == 0 {
             return Err(Error::NothingToRefund);
         }

@@ -10,6 +10,9 @@ use super::{
 };
 use crate::Refusal;
 
+/// Bytes of a provider's own names: of a report, and of the call it is about.
+pub const PROVIDER_TEXT_MAX: usize = 255;
+
 /// What became of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -60,7 +63,7 @@ impl PaymentIntent {
         sequence: u64,
     ) -> Result<Vec<Event>, Error> {
         self.found()?;
-        if !is_visible(provider_event_id) || provider_event_id.len() > 255 {
+        if !is_visible(provider_event_id) {
             return Err(Error::ProviderEventId);
         }
         if !key.is_empty() && !is_visible(key) {
@@ -164,5 +167,5 @@ const fn kind_of(answer: &Answer) -> ProviderOperation {
 }
 
 fn is_visible(text: &str) -> bool {
-    (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    (1..=PROVIDER_TEXT_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

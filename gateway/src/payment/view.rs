@@ -9,6 +9,8 @@ use crate::wire::{int, money, time};
 
 pub(super) fn view(payment: &PaymentView) -> wire::Payment {
     let amount = |minor| Some(money(minor, payment.currency));
+    // The money may have come since.
+    let is_declined = payment.status == PaymentStatus::Declined;
     wire::Payment {
         payment_id: payment.payment_id.as_str().to_owned(),
         order_id: payment.order_id.as_str().to_owned(),
@@ -20,8 +22,8 @@ pub(super) fn view(payment: &PaymentView) -> wire::Payment {
         refunded: amount(payment.refunded_minor),
         // There is one provider, and it has no name of its own yet.
         provider: String::new(),
-        decline_code: payment.decline_code.clone().unwrap_or_default(),
-        decline_retryable: payment.decline_retryable,
+        decline_code: payment.decline_code.clone().filter(|_| is_declined).unwrap_or_default(),
+        decline_retryable: payment.decline_retryable && is_declined,
         capture_before_time: payment.capture_before.map(time),
         create_time: Some(time(payment.created_at)),
         update_time: Some(time(payment.updated_at)),
@@ -82,7 +84,8 @@ const fn refund_status(state: OperationState) -> wire::RefundStatus {
 fn capture_failure(payment: &PaymentView) -> String {
     let mut captures = payment.state.0.operations().iter();
     let last = captures.rfind(|known| known.operation == ProviderOperation::Capture);
-    last.and_then(|capture| capture.code.clone()).unwrap_or_default()
+    let failed = last.filter(|capture| capture.state == OperationState::Failed);
+    failed.and_then(|capture| capture.code.clone()).unwrap_or_default()
 }
 
 const fn status(status: PaymentStatus) -> wire::PaymentStatus {

@@ -232,7 +232,7 @@ async fn currencies_are_those_of_iso_4217() {
 #[tokio::test]
 async fn the_numbers_of_the_protos_are_those_of_the_domain() {
     use shopstream_domain::catalog::{Product, ProductCommand, Variant};
-    use shopstream_domain::payment::{METHOD_TOKEN_MAX, is_method_token};
+    use shopstream_domain::payment::{METHOD_TOKEN_MAX, PROVIDER_TEXT_MAX, is_method_token};
     use shopstream_domain::{Aggregate, ProductId, Sku, Timestamp};
     let most = |field: &str| {
         let bound = shopstream_proto::bound_of(field).unwrap_or_else(|| panic!("there is no field {field}"));
@@ -266,6 +266,10 @@ async fn the_numbers_of_the_protos_are_those_of_the_domain() {
         assert_eq!(most(&format!("shopstream.{field}")), METHOD_TOKEN_MAX, "{field}");
     }
     assert!(is_method_token(&"x".repeat(METHOD_TOKEN_MAX)));
+    for field in ["provider_key", "provider_event_id"] {
+        let field = format!("shopstream.payment.v1.RecordProviderSignalRequest.{field}");
+        assert_eq!(most(&field), PROVIDER_TEXT_MAX, "{field}");
+    }
     for field in ["order.v1.CreateOrderRequest.lines", "returns.v1.CreateReturnRequest.lines"] {
         assert_eq!(most(&format!("shopstream.{field}")), shopstream_domain::order::LINES_MAX, "{field}");
     }

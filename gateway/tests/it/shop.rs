@@ -109,6 +109,7 @@ impl TestShop {
             describe: Arc::new(DescribeNodeResponse::default),
             policy,
             takes_calls: true,
+            has_peers: false,
             stop: stop.clone(),
             backend: "sim",
             commands,

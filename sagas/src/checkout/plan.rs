@@ -95,6 +95,9 @@ pub(super) fn next(view: &View, settings: &Settings, now: Timestamp) -> Move {
         Stage::Done => match plan.cancellation() {
             Some(reason) if view.order.state().status() != Some(OrderStatus::Cancelled) => Move::Undo(reason),
             // Paid by this attempt: what another one came to hold since goes back.
+            _ if view.next_payment.holds_money() && view.memory.state().money_settled().is_some() => {
+                Move::Settle(Which::Next)
+            }
             _ if view.next_payment.holds_money() => plan.give_money_back(Which::Next, &view.next_payment),
             Some(_) | None => Move::Rest(Rest::Ended),
         },
@@ -104,6 +107,10 @@ pub(super) fn next(view: &View, settings: &Settings, now: Timestamp) -> Move {
             Move::Undo(view.memory.state().reason().unwrap_or(CancelReason::PaymentUnknown))
         }
         Stage::Cancelled => Move::Rest(Rest::Ended),
+        // What was sold is given back though a person is still to look at something beside it.
+        Stage::NeedsAttention if view.memory.state().interrupted() == Some(Stage::Done) => {
+            plan.cancellation().map_or(Move::Rest(Rest::Waiting), Move::Undo)
+        }
         Stage::NeedsAttention => Move::Rest(Rest::Waiting),
     }
 }
@@ -286,7 +293,10 @@ impl Plan<'_> {
         if holds && !stock_settled && self.now >= self.view.until() {
             return Move::GiveUp(release_reason(reason));
         }
-        for (which, attempt) in [(Which::Next, &self.view.next_payment), (Which::This, &self.view.payment)] {
+        let mut attempts = [(Which::Next, &self.view.next_payment), (Which::This, &self.view.payment)];
+        // What was taken goes back first: a promise that the provider does not let go must not hold it up.
+        attempts.sort_by_key(|(_, attempt)| !attempt.owes());
+        for (which, attempt) in attempts {
             if attempt.holds_money() && memory.money_settled().is_some() {
                 return Move::Settle(which);
             }
@@ -337,7 +347,7 @@ impl Plan<'_> {
                 Move::Void(which)
             }
             Some(_) => Move::CarryOut(which),
-            None if payment.captured_minor() > payment.refunded_minor() => Move::Refund(which),
+            None if attempt.owes() => Move::Refund(which),
             None => Move::Void(which),
         }
     }

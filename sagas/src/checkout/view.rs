@@ -87,6 +87,12 @@ impl Attempt {
         }
     }
 
+    /// Whether money was taken under this attempt that is not back.
+    pub(super) fn owes(&self) -> bool {
+        let payment = self.payment.state();
+        payment.captured_minor() > payment.refunded_minor()
+    }
+
     /// Whether the provider holds or has money under this attempt, or may have.
     pub(super) fn holds_money(&self) -> bool {
         let may_hold = self.status().is_some_and(PaymentStatus::may_hold_money);

@@ -10,7 +10,7 @@ use crate::ports::{Lookup, Outcome, PaymentProvider, ProviderCall};
 
 /// Carries out each key once and remembers every call. Keys are those it is called with, which have the tenant.
 ///
-/// Tokens: `tok_approve`; `tok_decline`, `tok_decline_retryable`; `tok_timeout_after_charge` (holds the money and
+/// Tokens: `tok_approve`; `tok_decline`, `tok_decline_retryable`; `tok_void_fails` (as the second, and no void of it succeeds); `tok_timeout_after_charge` (holds the money and
 /// does not say so); `tok_unknown` (no answer, ever, to its authorisation); `tok_unknown_void` (nor to its void);
 /// `tok_slow` (answers after a minute, longer than anybody waits); `tok_answer_twice` (as `tok_approve`; the second
 /// answer is the test's to send); `tok_capture_fails`, `tok_capture_fails_once`;
@@ -96,7 +96,7 @@ impl PaymentProvider for ScriptedProvider {
         let declined = |retryable| Answer::Declined { code: "card_declined".to_owned(), retryable };
         match call.method_token.as_str() {
             "tok_decline" => self.carry_out(call, declined(false)),
-            "tok_decline_retryable" => self.carry_out(call, declined(true)),
+            "tok_decline_retryable" | "tok_void_fails" => self.carry_out(call, declined(true)),
             "tok_timeout_after_charge" => {
                 self.carry_out(call, authorized);
                 silence()
@@ -138,7 +138,9 @@ impl PaymentProvider for ScriptedProvider {
         match (before, call.method_token.as_str()) {
             (Some(answer), _) => Outcome::Answer(answer),
             (None, "tok_unknown_void") => silence(),
-            (None, "tok_lost") => self.carry_out(call, Answer::Failed { code: "unknown_payment".to_owned() }),
+            (None, "tok_lost" | "tok_void_fails") => {
+                self.carry_out(call, Answer::Failed { code: "unknown_payment".to_owned() })
+            }
             (None, "tok_overtaken") if call.key.ends_with(":1") => {
                 let voided = self.carry_out(call, Answer::Voided);
                 let authorized = Answer::Authorized { amount_minor: call.amount_minor, capture_before: None };

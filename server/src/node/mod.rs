@@ -254,6 +254,7 @@ impl Node {
                 peer_percent: config.peer_percent,
             },
             takes_calls: config.roles.contains(&Role::Gateway),
+            has_peers: config.is_shared(),
             read_side: read_side(health.clone()),
             describe: describe(&config, &provider),
             stop: stop_calls.clone(),

@@ -1,17 +1,6 @@
 //! `shopstream provider-simulator`: a payment provider that does on demand what real ones do on bad days.
 //!
-//! The token says what happens:
-//!
-//! | token begins with | what happens |
-//! |---|---|
-//! | `tok_decline_retryable` | declined, another attempt may succeed |
-//! | `tok_late_yes` | declined, another attempt may succeed; a second later the money is promised after all, and reported |
-//! | `tok_decline` | declined for good |
-//! | `tok_timeout_after_charge` | the money is promised, but the answer never comes |
-//! | `tok_answer_twice` | approved, and the same signal is sent twice |
-//! | `tok_slow` | approved after two seconds |
-//! | `tok_refund_fails_N` | approved; the first N of its refunds fail |
-//! | anything else | approved |
+#![doc = include_str!("../../../docs/test-tokens.md")]
 
 use std::fs::File;
 use std::net::SocketAddr;

@@ -88,6 +88,7 @@ impl Node {
             describe: Arc::new(DescribeNodeResponse::default),
             policy: Policy::default(),
             takes_calls: true,
+            has_peers: false,
             stop: stop.clone(),
         });
         let door = Arc::new(OnceLock::new());

@@ -215,7 +215,7 @@ fn every_step_at_every_stage() {
         "=..xxx..x..x.. payment_unknown",
         "=.....xxxx.x.. payment_secured",
         "=......x.x.x.. stock_committed",
-        "=......=.x.... done",
+        "=......=.x.x.. done",
         "=.......x.xx.. compensating",
         "=......=.xxx.. reversing",
         "=.......x..... cancelled",
