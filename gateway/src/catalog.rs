@@ -107,10 +107,7 @@ impl Catalog {
     /// Claims the SKUs, then creates, then prices (`rulings.md` 14). Every step may be repeated, so a repeat of the
     /// request finishes what a crash interrupted.
     async fn create(&self, call: &Call, new: &NewProduct) -> Result<Reply, Failure> {
-        // A repeat is not rehearsed: what is stored wins over what the state says now.
-        if self.shop.recall(call, new.recall(call)).await?.is_none() {
-            self.rehearse(call, std::slice::from_ref(&new.create(call, None))).await?;
-        }
+        self.rehearse_new(call, new.recall(call), std::slice::from_ref(&new.create(call, None))).await?;
         let create = self.shop.claimed(call, new.create(call, None)).await?;
         let claims = self.claim(call, &new.asked, &new.product_id, &new.skus()).await?;
         let create = CommandEnvelope { command: new.create(call, Some(&claims)).command, ..create };
@@ -121,6 +118,23 @@ impl Catalog {
         let reply = created?;
         try_join_all(new.prices(call).into_iter().map(|price| self.shop.submit_offer(call, price))).await?;
         Ok(reply)
+    }
+
+    /// Rehearses what is not a repeat, which `recall` asks for: what is stored wins over what the state says now, also where
+    /// it is stored while this looks.
+    async fn rehearse_new(
+        &self,
+        call: &Call,
+        recall: CommandEnvelope,
+        commands: &[CommandEnvelope],
+    ) -> Result<(), Failure> {
+        if self.shop.recall(call, recall.clone()).await?.is_some() {
+            return Ok(());
+        }
+        match self.rehearse(call, commands).await {
+            Ok(()) => Ok(()),
+            Err(refused) => self.shop.recalled_or(call, recall, refused).await.map(drop),
+        }
     }
 
     /// Goes on where the caller leaves: what is done in several steps is not left half done by that.
@@ -155,9 +169,7 @@ impl Catalog {
         let (skus, rehearsed) = (update.skus(), update.commands(call, None));
         let mut claimed = None;
         if !skus.is_empty() || rehearsed.len() > 1 {
-            if self.shop.recall(call, update.recall(call)).await?.is_none() {
-                self.rehearse(call, &rehearsed).await?;
-            }
+            self.rehearse_new(call, update.recall(call), &rehearsed).await?;
             if let Some(first) = rehearsed.into_iter().next() {
                 claimed = Some(self.shop.claimed(call, first).await?.request);
             }

@@ -62,7 +62,7 @@ impl PaymentService for Payments {
         let reply = match amount.await {
             Ok(amount_minor) => {
                 let command = asked.envelope(&call, stream, Command::RequestCapture { amount_minor });
-                self.shop.submit(&call, command).await.map_err(worth_waiting_for)?
+                self.shop.submit(&call, command).await?
             }
             Err(refused) => self.shop.recalled_or(&call, asked.recall(&call, stream), refused).await?,
         };
@@ -92,7 +92,7 @@ impl PaymentService for Payments {
             Ok(amount_minor) => {
                 let refund = Command::RequestRefund { refund_id: refund_id.clone(), amount_minor };
                 let command = asked.envelope(&call, stream, refund);
-                self.shop.submit(&call, command).await.map_err(worth_waiting_for)?
+                self.shop.submit(&call, command).await?
             }
             Err(refused) => self.shop.recalled_or(&call, asked.recall(&call, stream), refused).await?,
         };
@@ -240,16 +240,6 @@ impl Payments {
             position: Some(position(reply.position)),
             payment_id: payment_id.as_str().to_owned(),
         })
-    }
-}
-
-/// A refusal that passes by itself, mostly within milliseconds, says so.
-fn worth_waiting_for(failure: Failure) -> Failure {
-    match failure {
-        Failure::Refused(refused) if refused.reason == "PAYMENT_OPERATION_IN_FLIGHT" => {
-            Failure::NotYet(refused)
-        }
-        other => other,
     }
 }
 

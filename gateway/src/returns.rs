@@ -76,11 +76,15 @@ impl Returns {
     async fn create(&self, call: &Call, wanted: &Wanted) -> Result<Reply, Failure> {
         // A return that once succeeded is answered as it was then, though its units are no longer there to return.
         let recall = wanted.asked.recall(call, wanted.return_id.stream(&call.tenant));
-        if let Some(answer) = self.shop.recall(call, recall).await? {
+        if let Some(answer) = self.shop.recall(call, recall.clone()).await? {
             return Ok(answer);
         }
-        let sold = self.sold(call, &wanted.order_id).await?;
-        self.shop.submit(call, wanted.command(call, &sold)?).await
+        let command = self.sold(call, &wanted.order_id).await.and_then(|sold| wanted.command(call, &sold));
+        match command {
+            Ok(command) => self.shop.submit(call, command).await,
+            // The same request may have taken the units meanwhile.
+            Err(refused) => self.shop.recalled_or(call, recall, refused).await,
+        }
     }
 
     /// The order as it is now, with its payments.

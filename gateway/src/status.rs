@@ -25,7 +25,7 @@ const SOON: Duration = Duration::from_millis(200);
 const LATER: Duration = Duration::from_secs(1);
 
 /// Rules that stand in the way only until a process or the provider has gone on, which they do by themselves.
-const PASSING: [&str; 1] = ["PAYMENT_OPERATION_IN_FLIGHT"];
+const PASSING: [&str; 2] = ["PAYMENT_OPERATION_IN_FLIGHT", "PAYMENT_NOT_CAPTURED"];
 
 /// What a failure is in gRPC, before it is packed.
 #[derive(Debug)]

@@ -73,6 +73,9 @@ pub enum Error {
     /// All of it is back, or about to be.
     #[error("nothing is left to refund")]
     NothingToRefund,
+    /// The money is promised and not taken yet: once it is, it may go back.
+    #[error("nothing was captured yet, so there is nothing to give back")]
+    NotCaptured,
     /// The money is being let go or given back.
     #[error("the order is undone, and its money let go or given back")]
     GivenUp,
@@ -150,6 +153,7 @@ impl Refusal for Error {
             Self::ExceedsCaptured { .. } => "AMOUNT_EXCEEDS_CAPTURED",
             Self::ProviderKey => "PROVIDER_KEY_INVALID",
             Self::NothingToRefund => "NOTHING_TO_REFUND",
+            Self::NotCaptured => "PAYMENT_NOT_CAPTURED",
             Self::GivenUp => "PAYMENT_GIVEN_UP",
             Self::TooManyOperations => "PAYMENT_OPERATIONS_EXHAUSTED",
             Self::ProviderKeyNeeded { .. } => "PROVIDER_KEY_NEEDED",
@@ -178,6 +182,7 @@ impl Refusal for Error {
             | Self::ExceedsAuthorized { .. }
             | Self::ExceedsCaptured { .. }
             | Self::NothingToRefund
+            | Self::NotCaptured
             | Self::GivenUp
             | Self::TooManyOperations
             | Self::ProviderKeyNeeded { .. }
@@ -207,6 +212,7 @@ impl Refusal for Error {
             | Self::OperationInFlight { .. }
             | Self::NotAuthorized { .. }
             | Self::NothingToRefund
+            | Self::NotCaptured
             | Self::GivenUp
             | Self::TooManyOperations
             | Self::NotVoidable { .. } => return None,

@@ -40,7 +40,8 @@ impl PaymentIntent {
         match phase {
             Phase::Authorized => {}
             Phase::Initiated | Phase::Declined | Phase::Voided | Phase::SucceededLate => {
-                return Err(Error::NotAuthorized { status });
+                let answers = self.open_operation().filter(|_| phase == Phase::Initiated);
+                return Err(answers.map_or(Error::NotAuthorized { status }, in_flight));
             }
         }
         if self.is_given_up() {
@@ -77,7 +78,7 @@ impl PaymentIntent {
         refund_id: &str,
         amount_minor: Option<i64>,
     ) -> Result<Vec<Event>, Error> {
-        self.found()?;
+        let (phase, _) = self.found()?;
         check_refund_id(refund_id)?;
         if let Some(found) = amount_minor.filter(|amount| *amount <= 0) {
             return Err(Error::Amount { found });
@@ -96,6 +97,9 @@ impl PaymentIntent {
         }
         if let Some(open) = self.open_operation() {
             return Err(in_flight(open));
+        }
+        if phase == Phase::Authorized && !self.has_captured() && !self.is_given_up() {
+            return Err(Error::NotCaptured);
         }
         let left = self.left_for(refund_id);
         // What was set aside is there, unless a refund at the provider's own site took it.

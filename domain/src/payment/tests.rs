@@ -208,11 +208,12 @@ fn expected(command: &Command) -> [&'static str; 13] {
         }
         Command::RequestCapture { .. } => {
             let yes = "PaymentCaptureRequested ProviderOperationStarted";
-            [ABSENT, NOT_HELD, NOT_HELD, NOT_HELD, yes, SO, SO, yes, BUSY, SO, NOT_HELD, NOT_HELD, NOT_HELD]
+            [ABSENT, BUSY, BUSY, BUSY, yes, SO, SO, yes, BUSY, SO, NOT_HELD, NOT_HELD, NOT_HELD]
         }
         Command::RequestRefund { .. } => {
             let (yes, none) = ("RefundRequested ProviderOperationStarted", "AMOUNT_EXCEEDS_CAPTURED");
-            [ABSENT, BUSY, BUSY, BUSY, none, BUSY, yes, yes, SO, SO, none, none, none]
+            let early = "PAYMENT_NOT_CAPTURED";
+            [ABSENT, BUSY, BUSY, BUSY, early, BUSY, yes, yes, SO, SO, none, none, none]
         }
         Command::RequestVoid => {
             let (yes, taken) = ("PaymentVoidRequested ProviderOperationStarted", "PAYMENT_NOT_VOIDABLE");

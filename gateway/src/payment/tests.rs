@@ -204,20 +204,6 @@ fn an_amount_is_above_zero_and_in_the_payments_currency() {
     assert_eq!(refused(amount("EUR", 5)), (Code::InvalidArgument, "amount.currency_code".to_owned()));
 }
 
-#[test]
-fn what_passes_by_itself_is_worth_waiting_for() {
-    let refused = |reason: &'static str| {
-        Failure::Refused(Refused {
-            reason: reason.into(),
-            family: RefusalFamily::Precondition,
-            field: None,
-            detail: String::new(),
-        })
-    };
-    assert!(matches!(worth_waiting_for(refused("PAYMENT_OPERATION_IN_FLIGHT")), Failure::NotYet(_)));
-    assert!(matches!(worth_waiting_for(refused("AMOUNT_EXCEEDS_CAPTURED")), Failure::Refused(_)));
-}
-
 /// GetPayment: what goes back and what was refused is seen.
 #[test]
 fn a_payment_is_shown_with_its_refunds() {

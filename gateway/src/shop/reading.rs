@@ -217,7 +217,15 @@ impl Shop {
                 last.push(Position { partition: *partition, offset });
             }
         }
-        self.check_reached(&last, |i| field(fields[i])).await
+        let reached = self.check_reached(&last, |i| field(fields[i])).await;
+        // As the caller named it.
+        reached.map_err(|failure| match failure {
+            Failure::BeyondEnd { field, wanted, end } => {
+                let wanted = Position { offset: wanted.offset.saturating_add(1), ..wanted };
+                Failure::BeyondEnd { field, wanted, end }
+            }
+            other => other,
+        })
     }
 
     /// Whether this node knows that the log has this position: it has read so far, or written so far.

@@ -312,3 +312,31 @@ async fn of_many_uses_of_one_key_at_one_moment_one_has_an_effect() {
     let drafted = events(&shop).await.into_iter().filter(|event| event.event_type == "OrderDrafted").count();
     assert_eq!(drafted, 4);
 }
+
+/// A client whose time is over sends again while the first is still at work: that one's effect refuses nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_that_overtakes_the_first_is_not_refused_for_what_that_one_does() {
+    let shop = TestShop::start().await;
+    for round in 0..40 {
+        let variant = |n| NewVariant {
+            sku: format!("R{round}-{n}"),
+            list_price: Some(gbp(100)),
+            ..NewVariant::default()
+        };
+        let wanted = CreateProductRequest {
+            request_id: format!("create {round}"),
+            title: "a thing".to_owned(),
+            variants: (0..4).map(variant).collect(),
+            ..CreateProductRequest::default()
+        };
+        let copies = (0..8_u64).map(|n| {
+            let (mut products, wanted) = (shop.products(), wanted.clone());
+            async move {
+                tokio::time::sleep(std::time::Duration::from_millis(n)).await;
+                answer(products.create_product(wanted).await)
+            }
+        });
+        let answers = join_all(copies).await;
+        assert!(answers.iter().all(|found| *found == answers[0]), "{answers:?}");
+    }
+}

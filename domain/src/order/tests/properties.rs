@@ -28,6 +28,10 @@ proptest! {
                     lines[..=index].iter().map(|(quantity, price)| i128::from(*quantity) * i128::from(*price)).sum();
                 prop_assert!(up_to > i128::from(i64::MAX));
             }
+            Err(Error::UnitsOfSku { index, .. }) => {
+                let units: i64 = lines[..=index].iter().map(|(quantity, _)| quantity).sum();
+                prop_assert!(units > 1_000_000_000);
+            }
             Err(other) => prop_assert!(false, "{other}"),
         }
     }
