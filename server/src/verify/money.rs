@@ -51,6 +51,8 @@ struct Payment {
     late: bool,
     /// Set aside, by refund.
     set_aside: BTreeMap<String, i64>,
+    /// What went back at the provider's own site.
+    elsewhere: i64,
     /// Went back, by refund.
     given: BTreeMap<String, i64>,
     /// Refunds that the provider is asked for, by key: which, and how much.
@@ -187,6 +189,12 @@ impl Money {
         Back { given: amount(&payment.given), set_aside: amount(&payment.set_aside) }
     }
 
+    /// What went back of a payment at the provider's own site.
+    pub(super) fn elsewhere(&self, tenant: &str, payment: &str) -> i64 {
+        let order = order_of(payment).and_then(|order| self.orders.get(&(tenant.to_owned(), order)));
+        order.and_then(|order| order.payments.get(payment)).map_or(0, |payment| payment.elsewhere)
+    }
+
     /// Tenant, payment and refund of whatever is set aside.
     pub(super) fn set_aside(&self) -> impl Iterator<Item = (&str, &str, &str)> {
         self.orders.iter().flat_map(|((tenant, _), order)| {
@@ -291,7 +299,10 @@ impl Payment {
                     other
                 });
             }
-            PaymentEvent::ExternalRefund(refund) => self.refunded += refund.amount_minor,
+            PaymentEvent::ExternalRefund(refund) => {
+                self.refunded += refund.amount_minor;
+                self.elsewhere += refund.amount_minor;
+            }
             PaymentEvent::Settled(settled) => {
                 self.refunded += settled.amount_minor;
                 (self.voided, self.late) = (true, false);

@@ -298,14 +298,17 @@ fn law_10_a_return_and_its_money() {
     breaks_at_the_end(10, sold(&[set_aside(300)], refused()), None);
     breaks_at_the_end(10, sold(&[set_aside(300)], vec![]), None);
 
-    // Less than was owed is right only where a person saw to it.
+    // Less than was owed is right where a person saw to it.
     let (money, stock, reason) = (true, false, "paid by hand".to_owned());
     let by_hand = ReturnEvent::Settled(ReturnSettled { money, stock, reason: reason.clone() });
     let by_hand = goods_return([by_hand, ReturnEvent::Resolved(ReturnResolved {})]);
     let part = RefundSettled { refund_id: "ret_1".to_owned(), amount_minor: 200, reason };
-    let part = [at_their_site(300), payment(PaymentEvent::RefundSettled(part))];
-    fine(sold(&part, by_hand));
-    breaks_at_the_end(10, sold(&part, resolved()), None);
+    let part = payment(PaymentEvent::RefundSettled(part));
+    fine(sold(std::slice::from_ref(&part), by_hand));
+    breaks_at_the_end(10, sold(std::slice::from_ref(&part), resolved()), None);
+    // Or where a refund at the provider's own site took the rest.
+    fine(sold(&[at_their_site(100), part.clone()], resolved()));
+    breaks_at_the_end(10, sold(&[at_their_site(99), part], resolved()), None);
 }
 
 #[test]
