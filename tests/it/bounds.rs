@@ -14,6 +14,7 @@ use shopstream_proto::inventory::v1::ReserveStockResponse;
 use shopstream_server::client::until;
 use shopstream_tests::{Refusal, Setup, TestShop, refusal};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tonic::codec::{Codec, CompressionEncoding, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
@@ -24,6 +25,8 @@ use tonic_prost::ProstDecoder;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// As long as it may take where nobody but a few requests is in its way.
 const SOON: Duration = Duration::from_secs(2);
+/// What a silent connection has until it is closed on the port of the tools, and a second more.
+const OPEN_AGAIN: Duration = Duration::from_secs(6);
 
 /// Somebody else, on another address of this machine.
 async fn neighbour(shop: &TestShop) -> Result<EventServiceClient<Channel>> {
@@ -53,7 +56,7 @@ async fn silent_connections_shut_nobody_out() -> Result<()> {
     call(&mut neighbour(&shop).await?).await?;
     ensure!(shop.ready().0, "{:?}", shop.ready());
     let refused = "shopstream_refused_total{what=\"connection\",why=\"connections_of_peer\"}";
-    until(async || Ok(metrics(&shop).await?.contains(refused).then_some(()))).await?;
+    until(async || Ok(told(&shop, "/metrics").await?.contains(refused).then_some(()))).await?;
     until(async || Ok(shop.complaints().contains("refused or ended at a bound").then_some(()))).await?;
     // The silent ones are closed, and then there is room for whoever is on the same address.
     let again = async || {
@@ -67,12 +70,34 @@ async fn silent_connections_shut_nobody_out() -> Result<()> {
     Ok(())
 }
 
-async fn metrics(shop: &TestShop) -> Result<String> {
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_to_the_port_of_the_tools_shut_them_out_for_seconds_only() -> Result<()> {
+    let shop = tokio::task::spawn_blocking(TestShop::start).await?;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(TcpStream::connect(tools(&shop)).await?);
+    }
+    // Where there is no place, the connection is closed without an answer.
+    let ready = until(async || {
+        Ok(told(&shop, "/health/ready").await.ok().filter(|answer| answer.starts_with("HTTP/1.0 200")))
+    });
+    timeout(OPEN_AGAIN, ready).await.context("health does not answer")??;
+    let refused = "shopstream_refused_total{what=\"connection\",why=\"admin\"}";
+    ensure!(told(&shop, "/metrics").await?.contains(refused), "all of them were let in");
+    drop(silent);
+    tokio::task::spawn_blocking(|| shop.finish()).await?;
+    Ok(())
+}
+
+/// Where metrics and health are.
+fn tools(shop: &TestShop) -> String {
+    shop.metrics_url().trim_start_matches("http://").trim_end_matches("/metrics").to_owned()
+}
+
+async fn told(shop: &TestShop, path: &str) -> Result<String> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let address = shop.metrics_url();
-    let address = address.trim_start_matches("http://").trim_end_matches("/metrics");
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+    let mut stream = TcpStream::connect(tools(shop)).await?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)
