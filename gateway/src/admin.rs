@@ -39,9 +39,6 @@ const TURN: Duration = Duration::from_secs(20);
 const ROW_CHARS: usize = 1_000;
 /// What the verdict on the processes is named.
 const PROCESSES: &str = "processes";
-/// How long a read model or the processes may need to read to the end of the log. A reader of Kafka may wait a minute for the
-/// answer of a broker that hung before it asks again.
-const CATCH_UP: Duration = Duration::from_secs(120);
 /// Between two looks at how far the processes are.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -179,7 +176,7 @@ async fn ends(shop: &Shop) -> Result<Vec<Cursor>, Failure> {
 /// Whether the processes have read to the end, given some time.
 async fn processes(shop: &Shop, ends: &[Cursor]) -> Result<ReplayVerdict, Failure> {
     let checkpoint = Checkpoint { reader: Keeper::Sagas.name(), epoch: 1 };
-    let deadline = Instant::now() + CATCH_UP;
+    let deadline = Instant::now() + shop.means.policy.catch_up;
     loop {
         let found = checkpoint.load(shop.database()?).await?;
         let next =
@@ -209,7 +206,8 @@ async fn verify(
         let last =
             |end: &Cursor| Some(Position { partition: end.partition, offset: end.next.checked_sub(1)? });
         let positions: Vec<Position> = ends.iter().filter_map(last).collect();
-        if let Err(behind) = shop.reads().wait_for(projection, &positions, Instant::now() + CATCH_UP).await {
+        let deadline = Instant::now() + shop.means.policy.catch_up;
+        if let Err(behind) = shop.reads().wait_for(projection, &positions, deadline).await {
             return Ok(ReplayVerdict {
                 equal: false,
                 difference: behind.to_string(),

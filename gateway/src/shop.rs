@@ -81,6 +81,9 @@ pub struct Policy {
     pub streams_max: usize,
     /// How much of connections and streams, and of calls while others are connected, one address may have, in percent.
     pub peer_percent: usize,
+    /// How long a read model or the processes may need to read to the end of the log where somebody compares up to there. A
+    /// reader of Kafka may wait a minute for the answer of a broker that hung before it asks again.
+    pub catch_up: Duration,
 }
 
 impl Policy {
@@ -103,6 +106,7 @@ impl Default for Policy {
             connections_max: 4096,
             streams_max: 1024,
             peer_percent: 50,
+            catch_up: Duration::from_secs(120),
         }
     }
 }

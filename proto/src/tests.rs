@@ -369,6 +369,18 @@ fn the_descriptor_set_holds_every_service_and_its_imports() {
     }
 }
 
+/// What is too much is not looked through for an answer that nobody would read.
+#[test]
+fn validation_stops_at_as_many_complaints_as_an_answer_names() {
+    let many = CreateOrderRequest { lines: vec![line(0); 1_000], ..order() };
+    let found = violations(&many);
+    assert_eq!(found.len(), 20);
+    assert_eq!(found.last().map(|(field, _)| &**field), Some("lines[19].quantity"));
+    let held = ReservationLine { sku: "85123A".into(), location: "main".into(), quantity: 0 };
+    let many = ReserveStockRequest { request_id: "r".into(), lines: vec![held; 1_000], ..Default::default() };
+    assert_eq!(violations(&many).len(), 20);
+}
+
 /// Field names and numbers are the same everywhere, so that one layer can serve all commands and all queries.
 #[test]
 fn every_request_is_a_command_or_a_query() {

@@ -1,5 +1,6 @@
 //! What one client may take: the others, and whoever asks how the node is, notice nothing.
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use shopstream_proto::inventory::v1::ReserveStockResponse;
 use shopstream_server::client::until;
 use shopstream_tests::{Refusal, Setup, TestShop, refusal};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tonic::codec::{Codec, CompressionEncoding, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
@@ -21,6 +23,10 @@ use tonic_prost::ProstDecoder;
 
 /// A neighbour's call that takes longer was not let through.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// As long as it may take where nobody but a few requests is in its way.
+const SOON: Duration = Duration::from_secs(2);
+/// What a silent connection has until it is closed on the port of the tools, and a second more.
+const OPEN_AGAIN: Duration = Duration::from_secs(6);
 
 /// Somebody else, on another address of this machine.
 async fn neighbour(shop: &TestShop) -> Result<EventServiceClient<Channel>> {
@@ -30,8 +36,12 @@ async fn neighbour(shop: &TestShop) -> Result<EventServiceClient<Channel>> {
 }
 
 async fn call(client: &mut EventServiceClient<Channel>) -> Result<(), Status> {
+    call_within(DEADLINE, client).await
+}
+
+async fn call_within(deadline: Duration, client: &mut EventServiceClient<Channel>) -> Result<(), Status> {
     let mut request = Request::new(GetLogStatusRequest::default());
-    request.set_timeout(DEADLINE);
+    request.set_timeout(deadline);
     client.get_log_status(request).await.map(drop)
 }
 
@@ -46,7 +56,7 @@ async fn silent_connections_shut_nobody_out() -> Result<()> {
     call(&mut neighbour(&shop).await?).await?;
     ensure!(shop.ready().0, "{:?}", shop.ready());
     let refused = "shopstream_refused_total{what=\"connection\",why=\"connections_of_peer\"}";
-    until(async || Ok(metrics(&shop).await?.contains(refused).then_some(()))).await?;
+    until(async || Ok(told(&shop, "/metrics").await?.contains(refused).then_some(()))).await?;
     until(async || Ok(shop.complaints().contains("refused or ended at a bound").then_some(()))).await?;
     // The silent ones are closed, and then there is room for whoever is on the same address.
     let again = async || {
@@ -60,12 +70,34 @@ async fn silent_connections_shut_nobody_out() -> Result<()> {
     Ok(())
 }
 
-async fn metrics(shop: &TestShop) -> Result<String> {
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_to_the_port_of_the_tools_shut_them_out_for_seconds_only() -> Result<()> {
+    let shop = tokio::task::spawn_blocking(TestShop::start).await?;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(TcpStream::connect(tools(&shop)).await?);
+    }
+    // Where there is no place, the connection is closed without an answer.
+    let ready = until(async || {
+        Ok(told(&shop, "/health/ready").await.ok().filter(|answer| answer.starts_with("HTTP/1.0 200")))
+    });
+    timeout(OPEN_AGAIN, ready).await.context("health does not answer")??;
+    let refused = "shopstream_refused_total{what=\"connection\",why=\"admin\"}";
+    ensure!(told(&shop, "/metrics").await?.contains(refused), "all of them were let in");
+    drop(silent);
+    tokio::task::spawn_blocking(|| shop.finish()).await?;
+    Ok(())
+}
+
+/// Where metrics and health are.
+fn tools(shop: &TestShop) -> String {
+    shop.metrics_url().trim_start_matches("http://").trim_end_matches("/metrics").to_owned()
+}
+
+async fn told(shop: &TestShop, path: &str) -> Result<String> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let address = shop.metrics_url();
-    let address = address.trim_start_matches("http://").trim_end_matches("/metrics");
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+    let mut stream = TcpStream::connect(tools(shop)).await?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)
@@ -112,11 +144,18 @@ async fn four_kilobytes_do_not_stop_a_node() -> Result<()> {
         let path = PathAndQuery::from_static("/shopstream.inventory.v1.InventoryService/ReserveStock");
         grpc.unary(Request::new(body.clone()), path, Raw).await
     };
-    let attack = join_all((0..8).map(|_| hostile()));
+    let over = Cell::new(false);
+    let attack = async {
+        let answers = join_all((0..8).map(|_| hostile())).await;
+        over.set(true);
+        answers
+    };
     let mut neighbour = neighbour(&shop).await?;
     let calls = async {
-        for _ in 0..50 {
-            call(&mut neighbour).await?;
+        let mut called = 0;
+        while called < 50 || !over.get() {
+            call_within(SOON, &mut neighbour).await?;
+            called += 1;
         }
         Ok::<_, Status>(())
     };

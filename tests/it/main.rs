@@ -21,3 +21,4 @@ mod returns;
 mod settings;
 mod start;
 mod stock;
+mod verify;

@@ -1,6 +1,7 @@
 //! Money: what the provider does on bad days, and that it charges once all the same.
 
 use anyhow::{Context as _, Result, ensure};
+use nix::unistd::Pid;
 use shopstream_command_handlers::{Clock as _, SystemClock};
 use shopstream_proto::order::v1::{
     CancelOrderRequest, CancelReason, CreateOrderRequest, GetOrderRequest, Order, OrderStatus,
@@ -12,7 +13,7 @@ use shopstream_proto::payment::v1::{
 };
 use shopstream_server::client::{Client, Shop, until};
 use shopstream_tests::requests::{ended, money, order, place, sell};
-use shopstream_tests::{Refusal, Setup, Shared, TestShop, calls, refusal, unique};
+use shopstream_tests::{Paused, Refusal, Setup, Shared, TestShop, calls, refusal, unique};
 use tonic::Code;
 
 const TOTAL: i64 = 1000;
@@ -483,6 +484,50 @@ async fn a_cancellation_gives_back_what_is_left_by_then() -> Result<()> {
     let capture = CapturePaymentRequest { request_id, payment_id, ..Default::default() };
     let refused = refusal(client.shop().payments.capture_payment(capture).await);
     ensure!(refused == Refusal::new(Code::FailedPrecondition, "PAYMENT_GIVEN_UP", ""), "{refused:?}");
+    Ok(())
+}
+
+/// The provider reported the authorisation by itself and has not answered the call yet: the checkout waits for that, and
+/// somebody takes a part. The checkout takes the rest.
+#[tokio::test]
+async fn what_is_authorised_is_captured_on_request() -> Result<()> {
+    let shop = TestShop::start_with(Setup::default().waiting_for_the_provider(120));
+    let client = shop.client().await;
+    let order_id = waiting(&client, "TAKE").await?;
+    let note = std::fs::read_to_string(shop.data().join("provider/address"))?;
+    let provider = Pid::from_raw(note.lines().nth(1).context("a process id")?.parse()?);
+    let paused = Paused::server(provider);
+    let pay = ProcessPaymentRequest {
+        request_id: "pay".into(),
+        order_id: order_id.clone(),
+        payment_method_token: "tok_good".into(),
+        ..ProcessPaymentRequest::default()
+    };
+    let paid = client.shop().payments.process_payment(pay).await?.into_inner();
+    let payment_id = paid.payment_id;
+    let held = RecordProviderSignalRequest {
+        kind: ProviderSignalKind::Authorized.into(),
+        ..reported(&payment_id, "held", &format!("{payment_id}:authorize:1"), TOTAL)
+    };
+    ensure!(report(&client, held).await?.outcome() == SignalOutcome::Applied);
+    payment_when(&client, &payment_id, PaymentStatus::Authorized).await?;
+    let capture = CapturePaymentRequest {
+        request_id: "take".into(),
+        payment_id: payment_id.clone(),
+        amount: Some(money(400)),
+        ..CapturePaymentRequest::default()
+    };
+    let taken = client.shop().payments.capture_payment(capture.clone()).await?.into_inner();
+    drop(paused);
+    let end = ended(&client, &order_id, taken.position.clone()).await?;
+    ensure!(end.status() == OrderStatus::Confirmed, "{end:?}");
+    let paid = payment_when(&client, &payment_id, PaymentStatus::Captured).await?;
+    ensure!(paid.captured == Some(money(TOTAL)), "{paid:?}");
+    ensure!(charges(&shop, &order_id) == [1, 2], "{:?}", charges(&shop, &order_id));
+    // Asked again, nothing more is taken.
+    let again = client.shop().payments.capture_payment(capture).await?.into_inner();
+    ensure!(again == taken, "{again:?} after {taken:?}");
+    shop.finish();
     Ok(())
 }
 

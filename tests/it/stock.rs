@@ -1,6 +1,7 @@
 //! Stock, holds on it, and watching it.
 
 use anyhow::{Context as _, Result, ensure};
+use shopstream_command_handlers::{Clock as _, SystemClock};
 use shopstream_proto::inventory::v1::reserve_stock_response::Outcome;
 use shopstream_proto::inventory::v1::{
     GetStockRequest, ReleaseReason, ReleaseStockRequest, ReservationLine, ReserveStockRequest, StockLevel,
@@ -8,7 +9,7 @@ use shopstream_proto::inventory::v1::{
 };
 use shopstream_server::client::{Client, until};
 use shopstream_tests::requests::{sell, stock};
-use shopstream_tests::{Shared, unique};
+use shopstream_tests::{Setup, Shared, TestShop, unique};
 
 #[tokio::test]
 async fn a_hold_takes_all_lines_or_none_and_gives_them_back() -> Result<()> {
@@ -46,6 +47,34 @@ async fn a_hold_takes_all_lines_or_none_and_gives_them_back() -> Result<()> {
     client.shop().inventory.release_stock(release).await?;
     buckets(&client, &skus[0], [5, 0]).await?;
     buckets(&client, &skus[1], [5, 0]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hold_lasts_no_longer_than_the_shop_holds_anything() -> Result<()> {
+    let shop = TestShop::start_with(Setup::default().holding_for(60));
+    let client = shop.client().await;
+    sell(&client, "SHORT-1", 5).await?;
+    let reserve = ReserveStockRequest {
+        request_id: "long".into(),
+        lines: vec![wanted("SHORT-1", 1)],
+        hold_seconds: 3_600,
+        ..ReserveStockRequest::default()
+    };
+    let held = client.shop().inventory.reserve_stock(reserve).await?.into_inner();
+    let Some(Outcome::Held(hold)) = &held.outcome else { panic!("{held:?}") };
+    let ends = hold.expire_time.context("a hold that ends")?.seconds;
+    // It began before now.
+    let now = SystemClock.now().micros() / 1_000_000;
+    ensure!(ends <= now + 60, "{} s from now", ends - now);
+    let release = ReleaseStockRequest {
+        request_id: "release".into(),
+        reservation_id: held.reservation_id,
+        reason: ReleaseReason::Requested.into(),
+        ..ReleaseStockRequest::default()
+    };
+    client.shop().inventory.release_stock(release).await?;
+    shop.finish();
     Ok(())
 }
 

@@ -11,10 +11,11 @@ use shopstream_command_handlers::{
     Clock, CommandEnvelope, CommandError, Commands, Options, Origin, PartitionState, Reply, Shards, body_hash,
 };
 use shopstream_domain::inventory::StockCommand;
+use shopstream_domain::payment::Command as PaymentCommand;
 use shopstream_domain::pricing::PriceCommand;
 use shopstream_domain::{
-    Currency, LocationId, Partition, Quantity, RefusalFamily, ReservationId, Sku, StreamId, TenantId,
-    Timestamp,
+    Currency, LocationId, OrderId, Partition, Quantity, RefusalFamily, ReservationId, Sku, StreamId,
+    TenantId, Timestamp,
 };
 use shopstream_eventlog::raw::RawError;
 use shopstream_eventlog::sim::SimLog;
@@ -278,6 +279,42 @@ async fn a_refusal_is_an_error_that_appends_nothing() {
     let Err(CommandError::Refused(refused)) = refused else { panic!("{refused:?}") };
     assert_eq!(refused.family, RefusalFamily::Invalid);
     assert_eq!(shop.sim.faults().records(0).len(), records);
+}
+
+/// Whoever gave the command, and whether or not an aggregate looks at the text.
+#[tokio::test(start_paused = true)]
+async fn a_text_that_not_every_reader_of_the_log_holds_is_not_appended() {
+    let shop = Shop::open().await;
+    shop.send(receive("r1", 10)).await.unwrap();
+    let payment_id = OrderId::new("ord_1").unwrap().payment(1);
+    let payment = |request: &str, command: PaymentCommand| CommandEnvelope {
+        stream: payment_id.stream(&TenantId::default_tenant()),
+        command: command.into(),
+        ..receive(request, 1)
+    };
+    let initiate = PaymentCommand::Initiate {
+        payment_id: payment_id.clone(),
+        order_id: OrderId::new("ord_1").unwrap(),
+        amount_minor: 100,
+        currency: Currency::GBP,
+        method_token: "tok_approve".to_owned(),
+    };
+    shop.send(payment("r2", initiate)).await.unwrap();
+    let records = shop.sim.faults().records(0).len();
+    // The payment takes the reason as it is: the process that gives it has looked.
+    let settle = PaymentCommand::Settle { reason: "paid\0by hand".to_owned() };
+    let mut actor = receive("r4", 1);
+    actor.origin.actor = "ann\0".into();
+    let mut cause = receive("r5", 1);
+    cause.origin.causation_id = "c\u{202E}".into();
+    for (envelope, field) in [(payment("r3", settle), "command"), (actor, "actor"), (cause, "causation_id")] {
+        let refused = shop.send(envelope).await;
+        let Err(CommandError::Refused(refused)) = refused else { panic!("{field}: {refused:?}") };
+        assert_eq!((&*refused.reason, refused.family), ("TEXT_INVALID", RefusalFamily::Invalid));
+        assert_eq!(refused.field.as_deref(), Some(field));
+    }
+    assert_eq!(shop.sim.faults().records(0).len(), records);
+    assert_eq!(shop.send(receive("r6", 1)).await.unwrap().version, 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -408,6 +408,37 @@ fn a_refund_is_made_once_and_again_only_after_it_failed() {
     given::<PaymentIntent>(captured_up_to(TOTAL)).when(unnamed).then_refused(Error::RefundId);
 }
 
+/// The provider cannot be asked to say it otherwise.
+#[test]
+fn a_code_of_the_provider_that_no_reader_holds_is_made_fit() {
+    use ProviderOperation::{Authorize, Capture, Refund, Void};
+    let raw = || format!("card\0declined{}", "x".repeat(300));
+    let fit = format!("card\u{FFFD}declined{}", "x".repeat(242));
+    let capturing = [authorized(), capture_requested(TOTAL), started(Capture, 1, TOTAL)];
+    let refunding = [refund_requested(500), started(Refund, 1, 500)];
+    let declined = Answer::Declined { code: raw(), retryable: true };
+    for (history, said) in [
+        (authorizing(), answer(Authorize, 1, declined.clone())),
+        (authorizing(), signal("evt_1", Authorize, declined, 1)),
+        (with(authorizing(), capturing), answer(Capture, 1, no(&raw()))),
+        (
+            with(authorizing(), [authorized(), void_requested(), started(Void, 1, TOTAL)]),
+            answer(Void, 1, no(&raw())),
+        ),
+        (with(captured_up_to(TOTAL), refunding), answer(Refund, 1, no(&raw()))),
+    ] {
+        let events = given::<PaymentIntent>(history).when(said.clone()).outcome().unwrap();
+        let code = events.iter().find_map(|event| match event {
+            Event::Declined(PaymentDeclined { code, .. })
+            | Event::CaptureFailed(PaymentCaptureFailed { code, .. })
+            | Event::VoidFailed(PaymentVoidFailed { code, .. })
+            | Event::RefundFailed(RefundFailed { code, .. }) => Some(code),
+            _ => None,
+        });
+        assert_eq!(code, Some(&fit), "{said:?}");
+    }
+}
+
 #[test]
 fn an_answer_must_fit_its_operation() {
     use ProviderOperation::{Authorize, Capture};

@@ -252,6 +252,7 @@ impl Node {
                 connections_max: descriptors::for_clients(config.connections, descriptors),
                 streams_max: config.streams,
                 peer_percent: config.peer_percent,
+                ..Policy::default()
             },
             takes_calls: config.roles.contains(&Role::Gateway),
             has_peers: config.is_shared(),

@@ -1,15 +1,24 @@
 //! What a node stands on dies, hangs, or stands still: readiness says so, and what is the node's own comes back.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shopstream_proto::order::v1::OrderStatus;
 use shopstream_server::client::until;
-use shopstream_tests::requests::{order, place, sell};
+use shopstream_tests::requests::{order, place, sell, stock};
 use shopstream_tests::{Database, Paused, Setup, TestShop};
+use tokio::time::timeout;
 use tokio_postgres::NoTls;
+use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+/// A database that is lost shows within 2 s; the rest is for a machine that does other things too.
+const SOON: Duration = Duration::from_secs(5);
 
 async fn start(setup: Setup) -> Result<TestShop> {
     Ok(tokio::task::spawn_blocking(move || TestShop::start_with(setup)).await?)
@@ -26,6 +35,20 @@ async fn unready(shop: &TestShop, words: &[&str]) -> Result<String> {
         Ok((!ready && words.iter().any(|word| told.contains(word))).then_some(told))
     });
     told.await.with_context(|| format!("no {words:?} in {:?}", shop.ready()))
+}
+
+/// As [`unready`], in time for whoever spreads calls over nodes. Seconds more than the node takes, for a busy machine.
+async fn soon_unready(shop: &TestShop, words: &[&str]) -> Result<String> {
+    timeout(SOON, unready(shop, words)).await.with_context(|| format!("{SOON:?}: {:?}", shop.ready()))?
+}
+
+/// Waits until grpc.health.v1 says this of the whole node.
+async fn health(client: &mut HealthClient<Channel>, status: ServingStatus) -> Result<()> {
+    let told = until(async || {
+        let told = client.clone().check(HealthCheckRequest::default()).await?.into_inner();
+        Ok((told.status() == status).then_some(()))
+    });
+    timeout(SOON, told).await.with_context(|| format!("not {status:?} within {SOON:?}"))?
 }
 
 async fn ready(shop: &TestShop) -> Result<()> {
@@ -47,7 +70,8 @@ async fn a_private_postgres_that_dies_is_started_again() -> Result<()> {
     // Nothing is asked of it: the node finds out by itself.
     kill(Pid::from_raw(first), Signal::SIGKILL)?;
     let told =
-        unready(&shop, &["private Postgres: it has ended by itself", "database: it does not answer"]).await?;
+        soon_unready(&shop, &["private Postgres: it has ended by itself", "database: it does not answer"])
+            .await?;
     eprintln!("{told}");
     ready(&shop).await?;
     ensure!(postmaster()? != first, "the same process");
@@ -80,12 +104,49 @@ async fn a_simulator_that_dies_is_started_again_where_it_was() -> Result<()> {
 async fn a_database_that_hangs_shows_in_readiness_of_an_idle_node() -> Result<()> {
     let Some(database) = Database::start() else { return Ok(()) };
     let shop = start(Setup::default().reading_from(database.url())).await?;
+    let mut serving = HealthClient::new(Endpoint::from_shared(shop.url())?.connect().await?);
+    health(&mut serving, ServingStatus::Serving).await?;
     let paused = Paused::server(database.pid());
-    let told = unready(&shop, &["database: it does not answer within"]).await?;
+    let told = soon_unready(&shop, &["database: it does not answer within"]).await?;
     ensure!(shop.ready().1.contains("database"), "{told}");
+    health(&mut serving, ServingStatus::NotServing).await?;
     drop(paused);
     ready(&shop).await?;
+    health(&mut serving, ServingStatus::Serving).await?;
     finish(shop).await
+}
+
+/// Sessions that began while nothing might be written are not kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_read_only_for_a_while_takes_orders_again() -> Result<()> {
+    let Some(database) = Database::start() else { return Ok(()) };
+    let shop = start(Setup::default().reading_from(database.url()).behind_after(1)).await?;
+    let client = shop.client().await;
+    sell(&client, "WRITE-1", 10).await?;
+    let (mut operator, connection) = tokio_postgres::connect(database.url(), NoTls).await?;
+    let connection = tokio::spawn(connection);
+    read_only(&mut operator, "on").await?;
+    let sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                    WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    operator.execute(sessions, &[]).await?;
+    unready(&shop, &["database does not allow writes", "database: it is read-only"]).await?;
+    // The log takes it, and whoever reads the log comes to nothing with it.
+    client.shop().inventory.update_stock(stock("more", "WRITE-1", 1)).await?;
+    unready(&shop, &["behind"]).await?;
+    read_only(&mut operator, "off").await?;
+    ready(&shop).await?;
+    let ended = place(&client, order("ord_after", "WRITE-1", 11, "tok_ok")).await?;
+    ensure!(ended.status() == OrderStatus::Confirmed, "{ended:?}");
+    drop(operator);
+    connection.await??;
+    finish(shop).await
+}
+
+/// What sessions of this database begin with from here on; the operator's own may always write.
+async fn read_only(operator: &mut tokio_postgres::Client, value: &str) -> Result<()> {
+    let name: String = operator.query_one("SELECT current_database()::text", &[]).await?.get(0);
+    let set = format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}");
+    Ok(operator.batch_execute(&set).await?)
 }
 
 /// That processes run says nothing where they come to nothing.
