@@ -17,11 +17,11 @@ use crate::{DatabaseError, Projection, views};
 
 /// Where a [`ReadModels`](crate::ReadModels) that has no database finds its rows.
 pub trait ViewStore: Send + Sync + 'static {
-    /// Shows the rows of this moment.
+    /// Shows the rows of this moment that `view` is asked for. Views need not be of one moment.
     ///
     /// # Errors
     /// The store does not answer, as a database might not.
-    fn look(&self, with: &mut dyn FnMut(&MemoryViews)) -> Result<(), DatabaseError>;
+    fn look(&self, view: Projection, with: &mut dyn FnMut(&MemoryViews)) -> Result<(), DatabaseError>;
 }
 
 /// All tables of all views.

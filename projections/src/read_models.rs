@@ -102,7 +102,7 @@ impl ReadModels {
         in_memory: impl Fn(&MemoryViews) -> Vec<R>,
     ) -> Result<Vec<R>, DatabaseError> {
         match self.source() {
-            SourceOf::Memory(store) => look(store, in_memory),
+            SourceOf::Memory(store) => look(store, projection, in_memory),
             SourceOf::Postgres(tables) => tables.select(projection, rest, params).await,
         }
     }
@@ -164,10 +164,14 @@ impl Tables<'_> {
     }
 }
 
-/// What `with` finds in a store.
-pub(crate) fn look<T>(store: &dyn ViewStore, with: impl Fn(&MemoryViews) -> T) -> Result<T, DatabaseError> {
+/// What `with` finds in a store, of a view.
+pub(crate) fn look<T>(
+    store: &dyn ViewStore,
+    view: Projection,
+    with: impl Fn(&MemoryViews) -> T,
+) -> Result<T, DatabaseError> {
     let mut found = None;
-    store.look(&mut |views| found = Some(with(views)))?;
+    store.look(view, &mut |views| found = Some(with(views)))?;
     found.ok_or(DatabaseError::Unavailable {
         target: "memory".to_owned(),
         detail: "the store showed nothing".to_owned(),

@@ -121,16 +121,16 @@ impl Cache {
         }
     }
 
-    /// Makes room.
-    pub(super) fn evict(&mut self) {
-        let mut in_flight = 0;
-        while self.bytes > self.bytes_max && in_flight < self.entries.len() {
+    /// Makes room; what is `kept` stays.
+    pub(super) fn evict(&mut self, kept: impl Fn(&StreamId) -> bool) {
+        let mut staying = 0;
+        while self.bytes > self.bytes_max && staying < self.entries.len() {
             let Some((stream, entry)) = self.entries.pop_lru() else { break };
-            if entry.last_seq == 0 {
+            if entry.last_seq == 0 && !kept(&stream) {
                 self.bytes -= entry.weight;
             } else {
-                // It cannot go before the log has answered; it is moved out of the way.
-                in_flight += 1;
+                // What is in flight cannot go before the log has answered; it is moved out of the way.
+                staying += 1;
                 self.entries.put(stream, entry);
             }
         }

@@ -142,6 +142,9 @@ pub(crate) struct Shard {
     /// Commands whose aggregate is being loaded; in order, because who is dismissed is answered in order.
     parked: BTreeMap<StreamId, Vec<Job>>,
     to_load: Vec<StreamId>,
+    /// What is being loaded beside an aggregate that stays until then: both are needed at once, and where memory is short
+    /// each would else go while the other comes.
+    kept_for: Vec<(StreamId, StreamId)>,
     loads: FuturesUnordered<BoxFuture<'static, Loaded>>,
     /// Where the journal was when each load began: what the tail must keep for it.
     load_floors: Vec<Offset>,
@@ -173,6 +176,7 @@ impl Shard {
             backlog: VecDeque::new(),
             parked: BTreeMap::new(),
             to_load: Vec::new(),
+            kept_for: Vec::new(),
             loads: FuturesUnordered::new(),
             load_floors: Vec::new(),
             journal_next: 0,
@@ -268,7 +272,8 @@ impl Shard {
             self.start_load(writer.partition());
         }
         self.keep_snapshots();
-        self.cache.evict();
+        self.kept_for.retain(|(awaited, _)| self.parked.contains_key(awaited));
+        self.cache.evict(|stream| self.kept_for.iter().any(|(_, kept)| kept == stream));
     }
 
     /// Decides one command; gives it back where the log takes no more just now.
@@ -310,6 +315,7 @@ impl Shard {
         match rivalry {
             Rivalry::Not => {}
             Rivalry::Unknown(rival) => {
+                self.kept_for.push((rival.clone(), job.envelope.stream.clone()));
                 self.park_for(rival, job);
                 return Ok(());
             }

@@ -314,7 +314,7 @@ impl ReadModels {
         let tables = match self.source() {
             SourceOf::Postgres(tables) => tables,
             SourceOf::Memory(store) => {
-                return look(store, |views| {
+                return look(store, Projection::ProductView, |views| {
                     let is_it = |row: &ProductView| row.tenant_id == *tenant && row.product_id == *product;
                     let product = views.find(is_it).pop()?;
                     Some(Product { prices: prices_of(views, &skus_of(views, &product)), product })
@@ -341,7 +341,9 @@ impl ReadModels {
     pub async fn offers(&self, tenant: &TenantId, skus: &[Sku]) -> Result<Vec<Offer>, DatabaseError> {
         let tables = match self.source() {
             SourceOf::Postgres(tables) => tables,
-            SourceOf::Memory(store) => return look(store, |views| offers_in(views, tenant, skus)),
+            SourceOf::Memory(store) => {
+                return look(store, Projection::ProductView, |views| offers_in(views, tenant, skus));
+            }
         };
         let table = |name| tables.table(Projection::ProductView, name);
         let sql = format!(

@@ -249,7 +249,7 @@ impl ReadModels {
         let tables = match self.source() {
             SourceOf::Postgres(tables) => tables,
             SourceOf::Memory(store) => {
-                return look(store, |views| {
+                return look(store, Projection::OrderDetail, |views| {
                     let detail = views.find(is_it(tenant, order)).pop()?;
                     let is_theirs = |row: &OrderLines| row.tenant_id == *tenant && row.order_id == *order;
                     Some(Order { detail, lines: views.find(is_theirs).pop()?.lines })

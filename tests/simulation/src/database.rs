@@ -9,6 +9,7 @@ mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -16,7 +17,7 @@ use rustc_hash::FxHashMap;
 use shopstream_domain::model::State;
 use shopstream_domain::{Partition, StreamId, Version};
 use shopstream_eventlog::{Batch, CommitRecord, Cursor, Offset, Snapshot};
-use shopstream_projections::MemoryViews;
+use shopstream_projections::{MemoryViews, Projection};
 use tokio::sync::watch;
 
 pub(crate) use self::follower::{follow, tell};
@@ -30,8 +31,34 @@ pub(crate) struct Database(Arc<Mutex<Kept>>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reader {
     Journal,
+    /// What the processes ask, and most read models.
     Views,
+    /// The read model of checkouts.
+    Checkouts,
+    /// The read model of payments.
+    Payments,
     Sagas,
+}
+
+impl Reader {
+    /// Those that follow the log by themselves.
+    pub(crate) const FOLLOWERS: [Self; 4] = [Self::Journal, Self::Views, Self::Checkouts, Self::Payments];
+
+    /// Who folds this projection.
+    pub(crate) const fn of(projection: Projection) -> Self {
+        match projection {
+            Projection::Journal => Self::Journal,
+            Projection::SagaBoard => Self::Checkouts,
+            Projection::PaymentView => Self::Payments,
+            Projection::ProductView
+            | Projection::StockLevel
+            | Projection::ReservationView
+            | Projection::OrderDetail
+            | Projection::OrdersByUser
+            | Projection::OrderTimeline
+            | Projection::ReturnView => Self::Views,
+        }
+    }
 }
 
 struct Kept {
@@ -48,13 +75,13 @@ struct Kept {
     /// How often one was given out.
     recalled: u64,
     views: Views,
-    read_models: MemoryViews,
+    /// By who folds them: each is of a moment of its own, as those of the real ones are.
+    read_models: BTreeMap<Reader, MemoryViews>,
     /// What a read model could not fold.
     unfolded: Vec<String>,
     /// Processes that could not read an event.
     parked: BTreeSet<StreamId>,
-    journal_progress: Board,
-    views_progress: Board,
+    progress: BTreeMap<Reader, Board>,
 }
 
 /// How far a reader is, told to everybody who waits, in the order in which they asked.
@@ -85,11 +112,10 @@ impl Database {
             snapshots: BTreeMap::new(),
             recalled: 0,
             views: Views::default(),
-            read_models: MemoryViews::default(),
+            read_models: BTreeMap::new(),
             unfolded: Vec::new(),
             parked: BTreeSet::new(),
-            journal_progress: Board::new(partitions),
-            views_progress: Board::new(partitions),
+            progress: Reader::FOLLOWERS.map(|reader| (reader, Board::new(partitions))).into(),
         })))
     }
 
@@ -181,6 +207,13 @@ impl Database {
         self.kept().stalled.get(&reader).copied().unwrap_or(false)
     }
 
+    /// How long a reader takes for a batch, if it takes any time: each view is of a moment of its own.
+    fn dawdles(&self, reader: Reader) -> Option<Duration> {
+        let random = &mut self.kept().random;
+        let takes_time = reader != Reader::Journal && random.random_bool(0.1);
+        takes_time.then(|| Duration::from_millis(random.random_range(1..1_000)))
+    }
+
     /// Writes what `batch` says for `reader`, if every checkpoint still is where `from` says.
     fn write(&self, reader: Reader, from: &[Cursor], batch: &Batch) -> Result<(), Trouble> {
         let moves: Vec<_> = batch
@@ -193,7 +226,7 @@ impl Database {
             for record in &batch.commits {
                 match reader {
                     Reader::Journal => kept.keep(record),
-                    Reader::Views => kept.show(record),
+                    Reader::Views | Reader::Checkouts | Reader::Payments => kept.show(reader, record),
                     Reader::Sagas => {}
                 }
             }
@@ -230,20 +263,25 @@ impl Kept {
         }
         write(self);
         self.checkpoints.extend(moves.iter().map(|(_, to)| ((reader, to.partition), *to)));
-        match reader {
-            Reader::Journal => self.journal_progress.advance(moves),
-            Reader::Views => self.views_progress.advance(moves),
-            Reader::Sagas => {}
+        if let Some(board) = self.progress.get_mut(&reader) {
+            board.advance(moves);
         }
         // It is done; whether anybody hears of it is another matter.
         self.answers()
     }
 
-    fn show(&mut self, record: &CommitRecord) {
-        self.views.fold(record);
-        if let Err(cause) = self.read_models.fold(record) {
+    fn show(&mut self, reader: Reader, record: &CommitRecord) {
+        if reader == Reader::Views {
+            self.views.fold(record);
+        }
+        if let Err(cause) = self.read_models.entry(reader).or_default().fold(record) {
             self.unfolded.push(cause);
         }
+    }
+
+    /// A channel that tells how far a reader is.
+    fn subscribe(&mut self, reader: Reader) -> watch::Receiver<Vec<Offset>> {
+        self.progress.get_mut(&reader).map_or_else(|| watch::channel(Vec::new()).1, Board::subscribe)
     }
 
     fn keep(&mut self, record: &CommitRecord) {

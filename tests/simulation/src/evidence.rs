@@ -59,7 +59,7 @@ pub struct Evidence {
     /// How often one was given out.
     pub(crate) recalled: u64,
     /// How far the journal and the views say they are.
-    pub(crate) checkpoints: [Vec<Cursor>; 2],
+    pub(crate) checkpoints: [Vec<Cursor>; Reader::FOLLOWERS.len()],
     /// Where a fresh reader came to.
     pub(crate) ends: Vec<Cursor>,
     /// What the provider knows.
@@ -93,7 +93,7 @@ impl Evidence {
             journal: if at_rest { database.journal() } else { BTreeMap::new() },
             snapshots: database.snapshots(),
             recalled: database.recalled(),
-            checkpoints: [Reader::Journal, Reader::Views].map(|reader| database.checkpoints(reader)),
+            checkpoints: Reader::FOLLOWERS.map(|reader| database.checkpoints(reader)),
             ends: Vec::new(),
             book,
             at_rest,

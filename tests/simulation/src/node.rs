@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::callers::Door;
+use crate::callers::{Door, Entrance};
 use crate::database::{Database, Reader, follow, tell};
 use crate::gate::{Gate, GatedLog};
 use crate::provider::Provider;
@@ -41,6 +41,7 @@ pub(crate) struct Surroundings {
 }
 
 pub(crate) struct Node {
+    number: u32,
     pub(crate) gate: Gate,
     shards: Shards,
     projector: Vec<JoinHandle<()>>,
@@ -63,18 +64,20 @@ impl Node {
     ///
     /// # Errors
     /// The log is not one.
-    pub(crate) async fn start(name: String, around: &Surroundings) -> Result<Self, LogError> {
+    pub(crate) async fn start(number: u32, around: &Surroundings) -> Result<Self, LogError> {
         let gate = Gate::default();
         let log = Log::open(Arc::new(GatedLog { log: around.log.clone(), gate: gate.clone() })).await?;
         let journal: Arc<dyn Journal> = Arc::new(around.database.clone());
-        let identity = Identity { node: name, address: String::new() };
+        let identity = Identity { node: format!("n{number}"), address: String::new() };
         let shards = Shards::start(&log, &journal, &around.clock, &identity, &around.options);
-        let mut projector: Vec<_> = [Reader::Journal, Reader::Views]
+        let mut projector: Vec<_> = Reader::FOLLOWERS
             .map(|who| tokio::spawn(follow(around.database.clone(), log.clone(), who, around.batch_bytes)))
             .into();
         let (running, restart, stop) = (Arc::default(), Arc::<Notify>::default(), CancellationToken::new());
         let progress = Progress::new(log.partitions());
-        projector.push(tokio::spawn(tell(around.database.clone(), progress.clone())));
+        projector.extend(
+            Reader::FOLLOWERS.map(|who| tokio::spawn(tell(around.database.clone(), who, progress.clone()))),
+        );
         let gateway = Gateway::new(Means {
             commands: shards.commands(),
             reads: ReadModels::in_memory(Arc::new(around.database.clone()), progress),
@@ -109,12 +112,12 @@ impl Node {
         };
         let processes = Processes { parts, running: Arc::clone(&running), restart: restart.clone() };
         let processes = tokio::spawn(processes.run(stop.clone()));
-        Ok(Self { gate, shards, projector, door, processes, running, restart, stop })
+        Ok(Self { number, gate, shards, projector, door, processes, running, restart, stop })
     }
 
     /// Where callers come in; empty until it opens.
-    pub(crate) fn door(&self) -> Arc<OnceLock<Door>> {
-        self.door.clone()
+    pub(crate) fn entrance(&self) -> Entrance {
+        Entrance { node: self.number, door: self.door.clone() }
     }
 
     pub(crate) fn commands(&self) -> Commands {

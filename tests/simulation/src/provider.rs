@@ -11,8 +11,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use shopstream_command_handlers::Clock;
 use shopstream_domain::payment::{Answer, Command, ProviderOperation, from_provider};
 use shopstream_domain::{PaymentId, StreamId};
+use shopstream_proto::payment::v1::{ProviderSignalKind, RecordProviderSignalRequest};
+use shopstream_proto::r#type::v1::Money;
 use shopstream_sagas::ports::{Lookup, Outcome, PaymentProvider, ProviderCall};
 
 /// Clones keep the same book.
@@ -30,7 +33,7 @@ struct Kept {
     sent: Vec<Signal>,
     /// Calls that have yet to arrive.
     late: u32,
-    sequence: u64,
+    clock: Arc<dyn Clock>,
 }
 
 /// What the provider knows of a shop's payments, by its own names, which tell the tenant.
@@ -40,6 +43,8 @@ pub struct Book {
     pub accounts: BTreeMap<String, Account>,
     /// Every key that was ever asked to be carried out.
     pub keys: BTreeSet<String>,
+    /// Those of them that were.
+    pub done: BTreeSet<String>,
 }
 
 /// The money of one payment.
@@ -62,6 +67,61 @@ pub(crate) struct Signal {
     pub(crate) command: Command,
 }
 
+impl Signal {
+    /// The call in which the provider says it.
+    pub(crate) fn request(&self) -> Option<RecordProviderSignalRequest> {
+        let Command::RecordSignal { provider_event_id, key, answer, sequence, .. } = &self.command else {
+            return None;
+        };
+        let money = |amount_minor: i64| Some(Money { currency_code: "GBP".to_owned(), amount_minor });
+        let mut request = RecordProviderSignalRequest {
+            request_id: provider_event_id.clone(),
+            provider_event_id: provider_event_id.clone(),
+            provider_key: key.clone(),
+            payment_id: self.payment.id().to_owned(),
+            provider_time: Some(prost_types::Timestamp {
+                seconds: i64::try_from(sequence / 1_000_000).ok()?,
+                nanos: 0,
+            }),
+            ..RecordProviderSignalRequest::default()
+        };
+        let kind = match answer {
+            Answer::Authorized { amount_minor, .. } => {
+                request.amount = money(*amount_minor);
+                ProviderSignalKind::Authorized
+            }
+            Answer::Declined { code, retryable } => {
+                request.decline_code.clone_from(code);
+                request.decline_retryable = *retryable;
+                ProviderSignalKind::Declined
+            }
+            Answer::Captured { amount_minor } => {
+                request.amount = money(*amount_minor);
+                ProviderSignalKind::Captured
+            }
+            Answer::Refunded { amount_minor } => {
+                request.amount = money(*amount_minor);
+                ProviderSignalKind::Refunded
+            }
+            Answer::Voided => ProviderSignalKind::Voided,
+            Answer::Failed { code } => {
+                request.decline_code.clone_from(code);
+                if key.contains(":refund:") {
+                    ProviderSignalKind::RefundFailed
+                } else if key.contains(":capture:") {
+                    ProviderSignalKind::CaptureFailed
+                } else {
+                    // There is no word for a void that failed.
+                    return None;
+                }
+            }
+        };
+        request.kind = kind.into();
+        // There is no amount of nothing.
+        (request.amount.as_ref().is_none_or(|amount| amount.amount_minor > 0)).then_some(request)
+    }
+}
+
 /// What the line does to a call.
 enum Line {
     Good,
@@ -73,7 +133,7 @@ enum Line {
 }
 
 impl Provider {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, clock: Arc<dyn Clock>) -> Self {
         Self(Arc::new(Mutex::new(Kept {
             random: StdRng::seed_from_u64(seed),
             trouble: 0.0,
@@ -82,7 +142,7 @@ impl Provider {
             signals: Vec::new(),
             sent: Vec::new(),
             late: 0,
-            sequence: 0,
+            clock,
         })))
     }
 
@@ -155,8 +215,10 @@ impl Provider {
             return answer.clone();
         }
         let answer = kept.decide(operation, call);
+        if !matches!(answer, Answer::Declined { .. } | Answer::Failed { .. }) {
+            kept.book.done.insert(call.key.clone());
+        }
         kept.answers.insert(call.key.clone(), answer.clone());
-        kept.sequence += 1;
         // A promise of money is always reported, as real providers do: whoever asked for it may be dead by now, and where
         // the payment was called off meanwhile nobody asks again.
         let chance = kept.random.random_bool(0.1);
@@ -164,12 +226,15 @@ impl Provider {
             && let Some(payment) = stream_of(&call.payment)
             && let Some((_, key)) = from_provider(&call.key)
         {
+            // To the second: all that happens within one is of one moment.
+            let micros = kept.clock.now().micros();
+            let sequence = (micros - micros % 1_000_000).unsigned_abs();
             let command = Command::RecordSignal {
                 provider_event_id: format!("evt:{key}"),
                 key: key.to_owned(),
                 operation: None,
                 answer: answer.clone(),
-                sequence: kept.sequence,
+                sequence,
             };
             kept.signals.push(Signal { payment, command });
         }

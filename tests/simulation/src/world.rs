@@ -66,7 +66,7 @@ impl World {
         let around = Surroundings {
             log: log.clone(),
             database: Database::new(random.random(), weather.partitions),
-            provider: Provider::new(random.random()),
+            provider: Provider::new(random.random(), clock.clone()),
             clock: clock.clone(),
             options: Options {
                 queue: weather.queue,
@@ -117,7 +117,8 @@ impl World {
         } else {
             match self.random.random_range(0..100) {
                 0..12 => self.wish(),
-                12..15 => self.report(),
+                12..14 => self.report(),
+                14 => self.report_by_call(),
                 15..30 => self.callers.call(&mut self.random),
                 30 if self.random.random_bool(0.1) => self.around.provider.send_again(),
                 _ => {}
@@ -181,8 +182,7 @@ impl World {
 
     async fn start_node(&mut self) {
         self.nodes_started += 1;
-        let name = format!("n{}", self.nodes_started);
-        match Node::start(name, &self.around).await {
+        match Node::start(self.nodes_started, &self.around).await {
             Ok(node) => self.nodes.push(node),
             Err(error) => self.seen.push(Violation::new("HALT", format!("a node does not start: {error}"))),
         }
@@ -197,7 +197,7 @@ impl World {
 
     fn publish(&self) {
         self.directory.set(self.nodes.iter().map(Node::commands).collect());
-        self.doors.set(self.nodes.iter().map(Node::door).collect());
+        self.doors.set(self.nodes.iter().map(Node::entrance).collect());
     }
 
     /// Everything that is left behind.

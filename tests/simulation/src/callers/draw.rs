@@ -45,6 +45,10 @@ pub(crate) struct Names {
     orders: Vec<String>,
     returns: Vec<String>,
     holds: Vec<String>,
+    /// Orders that are yet to come, and have a hold under their name.
+    held_ahead: Vec<String>,
+    /// The order of which something was sent back last.
+    returning: Option<String>,
 }
 
 impl Names {
@@ -65,10 +69,25 @@ impl Names {
         }
     }
 
+    /// Hears of an order.
+    pub(super) fn hear_of(&mut self, order_id: &str) {
+        note(&mut self.orders, order_id.trim_start_matches("ord_"));
+    }
+
+    /// Hears of an order of which something is sent back.
+    pub(super) fn hear_of_return(&mut self, order_id: &str) {
+        self.returning = order_id.strip_prefix("ord_").map(str::to_owned);
+    }
+
+    /// A key that nobody has used.
+    pub(super) fn key(&mut self) -> String {
+        self.calls += 1;
+        format!("key-{}", self.calls)
+    }
+
     /// Something to ask for.
     pub(super) fn draw(&mut self, random: &mut StdRng) -> Request {
-        self.calls += 1;
-        let request_id = format!("key-{}", self.calls);
+        let request_id = self.key();
         match random.random_range(0..100) {
             0..7 => Request::CreateProduct(self.a_product(request_id, random)),
             7..10 => Request::UpdateProduct(an_update(request_id, random)),
@@ -117,7 +136,11 @@ impl Names {
             }),
             73..79 => Request::RefundPayment(RefundPaymentRequest {
                 request_id,
-                payment_id: self.a_payment_id(random),
+                // Beside a return, or any.
+                payment_id: match &self.returning {
+                    Some(root) if random.random() => format!("pay_{root}.1"),
+                    _ => self.a_payment_id(random),
+                },
                 amount: an_amount(random),
                 ..RefundPaymentRequest::default()
             }),
@@ -169,8 +192,12 @@ impl Names {
     }
 
     fn an_order(&mut self, request_id: String, random: &mut StdRng) -> CreateOrderRequest {
-        let root = format!("c{}", self.calls);
-        let named = random.random::<bool>();
+        let taken = recent(&self.orders, random).filter(|_| random.random_bool(0.1));
+        let named = taken.is_some() || random.random();
+        let ahead = if random.random() { self.held_ahead.pop() } else { None };
+        let (taken, named) = (ahead.clone().or(taken), named || ahead.is_some());
+        // Somebody else's, which may be a draft, or one that is held ahead, or one of its own.
+        let root = taken.unwrap_or_else(|| format!("c{}", self.calls));
         if named {
             // Known before it is there: somebody is always early.
             note(&mut self.orders, &root);
@@ -195,10 +222,15 @@ impl Names {
 
     /// Of one's own, or under a name that an order's own hold has, or will have.
     fn a_hold(&mut self, request_id: String, random: &mut StdRng) -> ReserveStockRequest {
-        let reservation_id = match random.random_range(0..4) {
+        let reservation_id = match random.random_range(0..5) {
             0 => None,
-            1 => Some(format!("res_{}", self.an_order_root(random))),
-            2 => Some(format!("res_c{}", self.calls + random.random_range(1..10))),
+            1 => Some(format!("res_{}.1", self.an_order_root(random))),
+            2 => Some(format!("res_{}", self.an_order_root(random))),
+            3 => {
+                let root = format!("c{}", self.calls);
+                self.held_ahead.push(root.clone());
+                Some(format!("res_{root}"))
+            }
             _ => Some(format!("res_own{}", self.calls)),
         };
         if let Some(id) = &reservation_id {
@@ -221,15 +253,18 @@ impl Names {
     fn a_held_name(&self, random: &mut StdRng) -> String {
         match recent(&self.holds, random) {
             Some(own) if random.random() => own,
+            _ if random.random() => format!("res_{}.1", self.an_order_root(random)),
             _ => format!("res_{}", self.an_order_root(random)),
         }
     }
 
     fn a_return(&mut self, request_id: String, random: &mut StdRng) -> CreateReturnRequest {
+        let order_id = self.an_order_id(random);
+        self.hear_of_return(&order_id);
         CreateReturnRequest {
             request_id,
             return_id: random.random::<bool>().then(|| format!("ret_c{}", self.calls)),
-            order_id: self.an_order_id(random),
+            order_id,
             lines: vec![NewReturnLine { line_index: 0, quantity: random.random_range(1..=2) }],
             ..CreateReturnRequest::default()
         }

@@ -3,12 +3,35 @@
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use shopstream_eventlog::Position;
+
 use super::Request;
 
 /// Everything that any caller ever asked for, in the order in which it was first asked.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) operations: Vec<Operation>,
+    /// Every call that was answered, in the order in which the answers came.
+    pub(crate) exchanges: Vec<Exchange>,
+    /// Moves on with every call and every answer.
+    moment: u64,
+}
+
+/// One call and what was answered to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exchange {
+    /// The place of its request among the operations.
+    pub(crate) operation: usize,
+    /// The place of its answer among those that were heard.
+    pub(crate) heard: usize,
+    /// The node that was asked.
+    pub(crate) node: u32,
+    /// When it was called.
+    pub(crate) called: u64,
+    /// When it was answered.
+    pub(crate) returned: u64,
+    /// The place of the log that the answer names.
+    pub(crate) position: Option<Position>,
 }
 
 /// One request, byte for byte, and all that was ever answered to it, in the order in which the answers came.
@@ -68,6 +91,28 @@ impl Heard {
 }
 
 impl Ledger {
+    /// Somebody calls; answers when.
+    pub(super) fn call(&mut self) -> u64 {
+        self.moment += 1;
+        self.moment
+    }
+
+    /// Somebody hears an answer of `node` to what was called at `called`.
+    pub(super) fn hear(
+        &mut self,
+        operation: usize,
+        heard: Heard,
+        node: u32,
+        called: u64,
+        position: Option<Position>,
+    ) {
+        let returned = self.call();
+        let all = &mut self.operations[operation].heard;
+        all.push(heard);
+        let heard = all.len() - 1;
+        self.exchanges.push(Exchange { operation, heard, node, called, returned, position });
+    }
+
     /// The place of this very request, which may be a copy of one that was sent before.
     pub(super) fn operation(&mut self, request: &Request) -> usize {
         if let Some(at) = self.operations.iter().rposition(|known| known.request == *request) {

@@ -11,13 +11,15 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use shopstream_domain::OrderId;
 use shopstream_gateway::Watched;
+use shopstream_proto::payment::v1::RecordProviderSignalRequest;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tonic::service::Routes;
 
 pub(crate) use self::draw::Names;
-pub(crate) use self::ledger::{Heard, Ledger, Operation};
+pub(crate) use self::ledger::{Exchange, Heard, Ledger, Operation};
 pub(crate) use self::request::{Request, Scope};
 
 /// The services of one node.
@@ -28,21 +30,30 @@ const ATTEMPTS: u32 = 4;
 /// Operations of which somebody may still send a copy.
 const COPIES: usize = 200;
 
+/// Where one node takes calls; empty until it does.
+#[derive(Clone)]
+pub(crate) struct Entrance {
+    /// Which node it is.
+    pub(crate) node: u32,
+    pub(crate) door: Arc<OnceLock<Door>>,
+}
+
 /// The nodes that callers know of, the newest last.
 #[derive(Clone, Default)]
-pub(crate) struct Doors(Arc<Mutex<Vec<Arc<OnceLock<Door>>>>>);
+pub(crate) struct Doors(Arc<Mutex<Vec<Entrance>>>);
 
 impl Doors {
-    pub(crate) fn set(&self, doors: Vec<Arc<OnceLock<Door>>>) {
+    pub(crate) fn set(&self, doors: Vec<Entrance>) {
         *lock(&self.0) = doors;
     }
 
     /// Mostly the newest.
-    fn pick(&self, random: &mut StdRng) -> Option<Door> {
+    fn pick(&self, random: &mut StdRng) -> Option<(u32, Door)> {
         let doors = lock(&self.0);
         let any = random.random_range(0..doors.len().max(1));
-        let door = if random.random_bool(0.85) { doors.last() } else { doors.get(any) };
-        door?.get().cloned()
+        let entrance = if random.random_bool(0.85) { doors.last() } else { doors.get(any) };
+        let Entrance { node, door } = entrance?;
+        Some((*node, door.get()?.clone()))
     }
 }
 
@@ -71,13 +82,17 @@ impl Callers {
         let request = match (old, random.random_range(0..100)) {
             (Some(old), 0..10) => old,
             (Some(old), 10..15) => fresh.under_key_of(&old),
-            (Some(old), 15..18) => old.changed(random).unwrap_or(fresh),
+            (Some(old), 15..21) => old.changed(random).unwrap_or(fresh),
             _ => fresh,
         };
         // Two tabs, a double click, a proxy that sends twice.
         let times = if random.random_bool(0.1) { random.random_range(2..4) } else { 1 };
-        for _ in 0..times {
-            self.send(request.clone(), random.random());
+        for nth in 0..times {
+            // Some clients make a key for every click.
+            let anew = nth > 0 && random.random_bool(0.3);
+            let request =
+                if anew { request.clone().under(&lock(&self.names).key()) } else { request.clone() };
+            self.send(request, random.random());
         }
     }
 
@@ -93,6 +108,21 @@ impl Callers {
         };
         self.under_way.spawn(caller.run());
         while self.under_way.try_join_next().is_some() {}
+    }
+
+    /// Somebody talks of an order that another client has placed.
+    pub(crate) fn hear_of(&self, order_id: &OrderId) {
+        lock(&self.names).hear_of(order_id.as_str());
+    }
+
+    /// Somebody hears that something of an order is sent back.
+    pub(crate) fn hear_of_return(&self, order_id: &OrderId) {
+        lock(&self.names).hear_of_return(order_id.as_str());
+    }
+
+    /// The provider reports something, as it does everywhere outside: it calls.
+    pub(crate) fn report(&mut self, report: RecordProviderSignalRequest, random: &mut StdRng) {
+        self.send(Request::RecordProviderSignal(report), random.random());
     }
 
     /// Waits until nobody waits any more.
@@ -117,28 +147,47 @@ struct Caller {
 impl Caller {
     async fn run(mut self) {
         for _ in 0..ATTEMPTS {
-            if self.attempt().await && !self.random.random_bool(0.1) {
+            let Some((node, door)) = self.doors.pick(&mut self.random) else { continue };
+            let is_over = self.attempt(node, door.clone()).await;
+            if is_over && self.random.random_bool(0.4) {
+                self.look(node, door).await;
+            }
+            if is_over && !self.random.random_bool(0.1) {
                 return;
             }
             sleep(Duration::from_millis(self.random.random_range(1..3_000))).await;
         }
     }
 
+    /// Looks at once at what the request was about, mostly where it was answered.
+    async fn look(&mut self, node: u32, door: Door) {
+        let Some(look) = self.request.look() else { return };
+        let there = if self.random.random_bool(0.7) { None } else { self.doors.pick(&mut self.random) };
+        let (node, door) = there.unwrap_or((node, door));
+        let operation = lock(&self.ledger).operation(&look);
+        let (request, of) = (std::mem::replace(&mut self.request, look), self.operation);
+        self.operation = operation;
+        self.attempt(node, door).await;
+        (self.request, self.operation) = (request, of);
+    }
+
     /// Whether there is no use in another one.
-    async fn attempt(&mut self) -> bool {
-        let Some(door) = self.doors.pick(&mut self.random) else { return false };
+    async fn attempt(&mut self, node: u32, door: Door) -> bool {
         let patience = Duration::from_millis(self.random.random_range(1..40_000));
-        let actor = lock(&self.ledger).operations[self.operation].actor();
-        let heard = match timeout(patience, self.request.send(door, &actor)).await {
-            Ok(Ok(answer)) => {
+        let (actor, called) = {
+            let mut ledger = lock(&self.ledger);
+            (ledger.operations[self.operation].actor(), ledger.call())
+        };
+        let (heard, position) = match timeout(patience, self.request.send(door, &actor)).await {
+            Ok(Ok((answer, position))) => {
                 lock(&self.names).learn(&self.request, &answer);
-                Heard::Answer(answer)
+                (Heard::Answer(answer), position)
             }
-            Ok(Err(status)) => Heard::of(&status),
-            Err(_) => Heard::Nothing,
+            Ok(Err(status)) => (Heard::of(&status), None),
+            Err(_) => (Heard::Nothing, None),
         };
         let is_final = heard.is_final();
-        lock(&self.ledger).operations[self.operation].heard.push(heard);
+        lock(&self.ledger).hear(self.operation, heard, node, called, position);
         is_final
     }
 }

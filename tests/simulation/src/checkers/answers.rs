@@ -8,7 +8,7 @@ use shopstream_eventlog::{CommitRecord, EventData};
 use tonic::Code;
 
 use super::Found;
-use crate::callers::{Heard, Operation, Scope};
+use crate::callers::{Heard, Operation, Request, Scope};
 use crate::evidence::Evidence;
 
 /// The same request under the same key is answered with the same bytes.
@@ -57,7 +57,7 @@ pub(super) fn effects(evidence: &Evidence, found: &mut Found) {
             found.require(!commits.is_empty(), "EFFECT", || {
                 format!("{} was answered OK and is not on the log", told(operation))
             });
-        } else if evidence.at_rest && !operation.heard.iter().any(Heard::is_in_doubt) {
+        } else if evidence.at_rest && !may_have_begun(operation) {
             let left = commits.iter().find(|record| !is_claim(record) && !ran_out(operation, record));
             found.require(left.is_none(), "EFFECT", || {
                 let heard = &operation.heard;
@@ -79,6 +79,13 @@ pub(super) fn in_words(evidence: &Evidence, found: &mut Found) {
     for cause in &evidence.unfolded {
         found.require(false, "VIEW", || cause.clone());
     }
+}
+
+/// Whether nobody knows what became of it. What takes several commands and is told to come again may be half done.
+fn may_have_begun(operation: &Operation) -> bool {
+    let in_steps = matches!(operation.request, Request::CreateProduct(_) | Request::UpdateProduct(_));
+    let heard = &operation.heard;
+    heard.iter().any(Heard::is_in_doubt) || (in_steps && !heard.iter().any(Heard::is_final))
 }
 
 /// Claims on names and keys are made before the thing itself. Where nothing comes of it they are given back: the product does

@@ -2,9 +2,12 @@
 //! asked.
 
 mod answers;
+mod catalog;
 mod commands;
 mod log;
 mod money;
+mod reads;
+mod reports;
 mod sagas;
 mod stock;
 #[cfg(test)]
@@ -35,6 +38,9 @@ pub(crate) fn judge(evidence: &Evidence) -> Vec<Violation> {
         answers::one_key_one_operation,
         answers::effects,
         answers::in_words,
+        reads::of_one_moment,
+        catalog::one_owner,
+        reports::in_the_books,
         commands::acknowledged_once,
         commands::no_effect_without_command,
         commands::one_answer,

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shopstream_domain::inventory::{ReservationEvent, StockKey};
 use shopstream_domain::model::Event;
-use shopstream_domain::order::{CheckoutEvent, Event as OrderEvent};
+use shopstream_domain::order::{CheckoutEvent, Event as OrderEvent, Placement};
 use shopstream_domain::returns::Event as ReturnEvent;
-use shopstream_domain::{OrderId, ReservationId, StreamId};
+use shopstream_domain::{LocationId, OrderId, ReservationId, Sku, StreamId};
 
 use super::{Found, stock};
 use crate::evidence::Evidence;
@@ -45,18 +45,26 @@ impl Hold {
     }
 }
 
+/// Units by SKU and location.
+type Units<'a> = BTreeMap<(&'a Sku, &'a LocationId), i64>;
+
 /// An order and its checkout.
 #[derive(Default)]
-struct Course {
+struct Course<'a> {
     submitted: bool,
-    confirmed: bool,
+    drafted: Option<&'a Placement>,
+    ordered: Units<'a>,
+    /// It was submitted as something else than its draft, or twice.
+    changed: bool,
+    /// The hold under which it was sold.
+    confirmed: Option<&'a ReservationId>,
     cancelled: u32,
     end: Option<&'static str>,
 }
 
 #[derive(Default)]
-struct Courses {
-    orders: BTreeMap<String, Course>,
+struct Courses<'a> {
+    orders: BTreeMap<String, Course<'a>>,
     holds: BTreeMap<ReservationId, Hold>,
     /// Returns: whether they have ended.
     returns: BTreeMap<StreamId, bool>,
@@ -73,6 +81,7 @@ pub(super) fn ended(evidence: &Evidence, found: &mut Found) {
             parked.insert(id.as_str());
         }
         course.judge(id, found);
+        course.is_sold(id, &courses.holds, found);
     }
     let waits = |hold: &Hold| hold.order.as_deref().is_some_and(|order| parked.contains(order));
     for (id, hold) in courses.holds.iter().filter(|(_, hold)| !waits(hold)) {
@@ -96,21 +105,55 @@ pub(super) fn ended(evidence: &Evidence, found: &mut Found) {
     }
 }
 
-impl Course {
+impl Course<'_> {
+    /// An order that stands is sold, and what is sold for it is what was ordered.
+    fn is_sold(&self, id: &str, holds: &BTreeMap<ReservationId, Hold>, found: &mut Found) {
+        let Some(reservation) = self.confirmed.filter(|_| self.end == Some("done")) else { return };
+        let hold = holds.get(reservation);
+        let sold = hold.is_some_and(|hold| hold.sold && units_of(&hold.keys) == self.ordered);
+        found.require(sold, "I9", || {
+            let keys = hold.map(|hold| (hold.sold, &hold.keys));
+            format!("{id}: done, and under {reservation} there is {keys:?} for {:?}", self.ordered)
+        });
+    }
+
     fn judge(&self, id: &str, found: &mut Found) {
+        found.require(!self.changed, "I9", || {
+            format!("{id}: submitted twice, or as something else than its draft: {:?}", self.drafted)
+        });
         found.require(!self.submitted || self.end.is_some(), "I9", || {
             format!("{id}: its checkout never ended")
         });
-        found.require(self.end != Some("done") || (self.confirmed && self.cancelled == 0), "I9", || {
-            format!("{id}: done, but not confirmed or cancelled as well")
-        });
+        found.require(
+            self.end != Some("done") || (self.confirmed.is_some() && self.cancelled == 0),
+            "I9",
+            || format!("{id}: done, but not confirmed or cancelled as well"),
+        );
         found.require(self.end != Some("cancelled") || self.cancelled == 1, "I9", || {
             format!("{id}: undone, and its order cancelled {} times", self.cancelled)
         });
     }
 }
 
-fn fold(evidence: &Evidence) -> Courses {
+/// Whether an order is of its draft: only the prices may be others.
+fn is_of(placement: &Placement, draft: &Placement) -> bool {
+    let wanted = |of: &Placement| -> Vec<_> {
+        of.lines.iter().map(|line| (line.sku.clone(), line.location.clone(), line.quantity)).collect()
+    };
+    (&placement.order_id, &placement.customer_id, placement.currency)
+        == (&draft.order_id, &draft.customer_id, draft.currency)
+        && wanted(placement) == wanted(draft)
+}
+
+fn units_of(keys: &[StockKey]) -> Units<'_> {
+    let mut units = Units::new();
+    for key in keys {
+        *units.entry((&key.sku, &key.location)).or_default() += key.quantity.get();
+    }
+    units
+}
+
+fn fold(evidence: &Evidence) -> Courses<'_> {
     let mut courses = Courses::default();
     for (record, events) in evidence.counted.iter().zip(&evidence.events) {
         let stream = &record.commit.stream;
@@ -119,8 +162,17 @@ fn fold(evidence: &Evidence) -> Courses {
                 Event::Order(event) => {
                     let course = courses.orders.entry(stream.id().to_owned()).or_default();
                     match event {
-                        OrderEvent::Submitted(_) => course.submitted = true,
-                        OrderEvent::Confirmed(_) => course.confirmed = true,
+                        OrderEvent::Drafted(event) => course.drafted = Some(&event.placement),
+                        OrderEvent::Submitted(event) => {
+                            course.changed |= course.submitted
+                                || course.drafted.is_some_and(|draft| !is_of(&event.placement, draft));
+                            course.submitted = true;
+                            for line in &event.placement.lines {
+                                let units = course.ordered.entry((&line.sku, &line.location)).or_default();
+                                *units += line.quantity.get();
+                            }
+                        }
+                        OrderEvent::Confirmed(event) => course.confirmed = Some(&event.reservation_id),
                         OrderEvent::Cancelled(_) => course.cancelled += 1,
                         _ => {}
                     }

@@ -39,6 +39,9 @@ async fn read_on(
         while database.is_stalled(who) {
             sleep(RETRY).await;
         }
+        if let Some(time) = database.dawdles(who) {
+            sleep(time).await;
+        }
         match database.write(who, &saved, &batch) {
             Ok(()) => {}
             Err(Trouble::Unavailable | Trouble::Overtaken { .. }) => return,
@@ -48,21 +51,16 @@ async fn read_on(
     }
 }
 
-/// Tells a node's queries how far the journal and the views are, for ever.
-pub(crate) async fn tell(database: Database, progress: Progress) {
-    let (mut journal, mut views) = database.boards();
+/// Tells a node's queries how far what a reader folds is, for ever.
+pub(crate) async fn tell(database: Database, who: Reader, progress: Progress) {
+    let mut board = database.board(who);
     loop {
-        let next = journal.borrow_and_update().clone();
-        progress.advance(Projection::Journal, (0..).zip(next));
-        let next = views.borrow_and_update().clone();
-        for projection in Projection::views() {
+        let next = board.borrow_and_update().clone();
+        for projection in Projection::ALL.into_iter().filter(|projection| Reader::of(*projection) == who) {
             progress.advance(projection, (0..).zip(next.iter().copied()));
         }
-        tokio::select! {
-            biased;
-            Ok(()) = journal.changed() => {}
-            Ok(()) = views.changed() => {}
-            else => return,
+        if board.changed().await.is_err() {
+            return;
         }
     }
 }

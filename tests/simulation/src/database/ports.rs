@@ -7,7 +7,7 @@ use shopstream_domain::{Partition, StreamId};
 use shopstream_eventlog::{
     CommandId, CommitRecord, Cursor, History, Journal, JournalError, Offset, Position, Snapshot,
 };
-use shopstream_projections::{DatabaseError, MemoryViews, ViewStore};
+use shopstream_projections::{DatabaseError, MemoryViews, Projection, ViewStore};
 use shopstream_sagas::ports::{CursorMove, Obstacle, SagaStore, StoreError, Unfinished};
 use tokio::sync::watch;
 
@@ -85,27 +85,26 @@ impl Journal for Database {
     }
 
     fn progress(&self) -> watch::Receiver<Vec<Offset>> {
-        self.kept().journal_progress.subscribe()
+        self.kept().subscribe(Reader::Journal)
     }
 }
 
 impl ViewStore for Database {
-    fn look(&self, with: &mut dyn FnMut(&MemoryViews)) -> Result<(), DatabaseError> {
+    fn look(&self, view: Projection, with: &mut dyn FnMut(&MemoryViews)) -> Result<(), DatabaseError> {
         let mut kept = self.kept();
         kept.answers().map_err(|_| DatabaseError::Unavailable {
             target: "memory".to_owned(),
             detail: "the simulated database does not answer".to_owned(),
         })?;
-        with(&kept.read_models);
+        with(kept.read_models.entry(Reader::of(view)).or_default());
         Ok(())
     }
 }
 
 impl Database {
-    /// How far the journal is, and the views.
-    pub(super) fn boards(&self) -> (watch::Receiver<Vec<Offset>>, watch::Receiver<Vec<Offset>>) {
-        let mut kept = self.kept();
-        (kept.journal_progress.subscribe(), kept.views_progress.subscribe())
+    /// How far a reader is.
+    pub(super) fn board(&self, reader: Reader) -> watch::Receiver<Vec<Offset>> {
+        self.kept().subscribe(reader)
     }
 }
 
@@ -133,7 +132,7 @@ impl SagaStore for Database {
         let mut progress = {
             let mut kept = self.kept();
             kept.answers().map_err(|_| unavailable())?;
-            kept.views_progress.subscribe()
+            kept.subscribe(Reader::Views)
         };
         let there = progress.wait_for(|next| {
             at_least.iter().all(|position| next[usize::from(position.partition)] > position.offset)

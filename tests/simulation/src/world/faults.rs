@@ -70,7 +70,10 @@ impl World {
             0 => database.set_away(true),
             1 => database.set_trouble(0.1),
             2 => database.stall(Reader::Journal, true),
-            3 => database.stall(Reader::Views, true),
+            3 => {
+                let any = [Reader::Views, Reader::Checkouts, Reader::Payments].choose(&mut self.random);
+                any.into_iter().for_each(|reader| database.stall(*reader, true));
+            }
             4 => database.lose_snapshots(),
             5 => database.damage_snapshots(),
             _ => database.heal(),

@@ -79,7 +79,7 @@ impl World {
 
     fn is_caught_up(&self) -> bool {
         let ends: Vec<_> = (0..self.weather.partitions).map(|partition| self.faults.end(partition)).collect();
-        [Reader::Journal, Reader::Views, Reader::Sagas].into_iter().all(|reader| {
+        Reader::FOLLOWERS.into_iter().chain([Reader::Sagas]).all(|reader| {
             let cursors = self.around.database.checkpoints(reader);
             cursors.len() == ends.len()
                 && cursors.iter().all(|cursor| cursor.next == ends[usize::from(cursor.partition)])

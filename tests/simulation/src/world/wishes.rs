@@ -98,6 +98,7 @@ impl World {
         let placement = Placement::new(order_id.clone(), customer, currency(), lines.clone(), token);
         let command = OrderCommand::Submit(placement.expect("an order"));
         let stream = order_id.stream(&self.tenant);
+        self.callers.hear_of(&order_id);
         self.orders.push(Placed { order_id, lines });
         (stream, command.into(), None)
     }
@@ -141,6 +142,7 @@ impl World {
     /// As the gateway has it: of an order that is sold and paid.
     fn a_return(&mut self) -> Option<Wish> {
         let Placed { order_id, lines } = self.an_order_that_is(OrderStatus::Confirmed)?;
+        self.callers.hear_of_return(&order_id);
         let captured = |payment: &PaymentIntent| payment.captured_minor() > 0;
         let paid =
             (1..=4).find(|number| self.shown_payment(&order_id, *number, captured).unwrap_or(false))?;
@@ -186,6 +188,15 @@ impl World {
     pub(super) fn report(&mut self) {
         if let Some(signal) = self.around.provider.signal(&mut self.random) {
             self.ask(signal.payment, signal.command.into(), None);
+        }
+    }
+
+    /// As [`World::report`], by a call, as from everybody outside.
+    pub(super) fn report_by_call(&mut self) {
+        let Some(signal) = self.around.provider.signal(&mut self.random) else { return };
+        match signal.request() {
+            Some(report) => self.callers.report(report, &mut self.random),
+            None => self.ask(signal.payment, signal.command.into(), None),
         }
     }
 
