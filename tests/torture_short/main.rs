@@ -129,5 +129,5 @@ fn no_field_of_any_method_can_be_spoilt_so_that_the_shop_suffers() {
 #[test]
 fn a_stranger_on_the_network_takes_nothing_from_others() {
     let _alone = WHOLE_SHOP.lock().unwrap_or_else(PoisonError::into_inner);
-    torture(&["hostile", "nul", "bombs", "tenants", "--short", "--seed", "1"]);
+    torture(&["hostile", "nul", "bombs", "tenants", "idle", "--short", "--seed", "1"]);
 }
