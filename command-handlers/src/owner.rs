@@ -403,6 +403,8 @@ impl Owner {
         };
         let mut shard =
             Shard::new(self.options.clone(), self.journal.clone(), self.clock.clone(), self.status.clone());
+        // What the journal has nobody reads here again, and it was confirmed all the same.
+        shard.begin_behind(cursor.next);
         let standby = Standby::open(&self.log, cursor, |record| shard.remember(record)).await?;
         Ok(Ready { shard, standby })
     }

@@ -186,6 +186,11 @@ impl Shard {
         }
     }
 
+    /// Everything before `next` was confirmed, by whomever: the journal has it.
+    pub(crate) fn begin_behind(&self, next: Offset) {
+        self.status.send_modify(|status| status.confirmed = status.confirmed.max(next));
+    }
+
     /// Takes a commit that counts and that the journal may not have: what the claim read.
     pub(crate) fn remember(&mut self, record: CommitRecord) {
         self.seen.insert(record.commit.stream.as_str().as_bytes());
