@@ -276,6 +276,29 @@ async fn nodes_join_and_leave_under_load_and_no_caller_notices() {
     shop.assert_counted_once(&acknowledged).await;
 }
 
+/// Nobody reads again what the journal has, and whoever waits for all that there is must hear of it all the same.
+#[tokio::test(start_paused = true)]
+async fn a_new_owner_has_confirmed_what_the_journal_has() {
+    let shop = Shop::open().await;
+    let a = shop.node("a").await;
+    let replies = join_all((0..SKUS).map(|sku| a.commands.submit(receive(sku, "r1")))).await;
+    let last: Vec<Position> = replies.into_iter().map(|reply| reply.unwrap().position).collect();
+    let has = |next: &Vec<u64>| last.iter().all(|at| next[usize::from(at.partition)] > at.offset);
+    shop.journal.progress().wait_for(has).await.unwrap();
+
+    let b = shop.node("b").await;
+    a.shards.hand_over().await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(b.serving().len(), usize::from(PARTITIONS));
+    let confirmed = b.commands.confirmed(0..PARTITIONS).await.unwrap();
+    for at in last {
+        assert!(
+            confirmed.iter().any(|it| it.partition == at.partition && it.offset >= at.offset),
+            "{at:?} {confirmed:?}"
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_partitions_of_a_dead_node_serve_again_when_its_leases_have_run_out() {
     let shop = Shop::open().await;
