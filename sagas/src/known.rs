@@ -194,6 +194,11 @@ impl Reached {
         }
     }
 
+    /// Whether `position` was seen, or one behind it.
+    pub(crate) fn has(&self, position: Position) -> bool {
+        self.0.iter().any(|seen| seen.partition == position.partition && seen.offset >= position.offset)
+    }
+
     pub(crate) fn positions(self) -> Vec<Position> {
         self.0
     }

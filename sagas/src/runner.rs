@@ -230,6 +230,8 @@ struct Runner {
     /// Called, and waiting for a place.
     called: VecDeque<(StreamId, Wake)>,
     timers: Timers,
+    /// How far the log was when this run began: what is there may have been begun by an earlier one.
+    old: Reached,
     /// Processes that are parked. They are tried whenever they are woken, which costs a look and takes no step.
     parked: FxHashSet<StreamId>,
 }
@@ -255,6 +257,7 @@ impl Runner {
             again: Timers::default(),
             called: VecDeque::new(),
             timers: Timers::default(),
+            old: Reached::default(),
             parked: FxHashSet::default(),
         };
         let mut wishes = parts.store.wishes();
@@ -327,6 +330,7 @@ impl Runner {
         );
         let mut seen = Reached::default();
         reached.iter().for_each(|position| seen.see(*position));
+        self.old = seen.clone();
         for checkout in checkouts {
             match (checkout.stage, checkout.timer) {
                 (Stage::NeedsAttention | Stage::Done | Stage::Cancelled, _) => {}
@@ -359,6 +363,8 @@ impl Runner {
             let mut begin = None;
             for call in route(&record) {
                 match call {
+                    // What an earlier run may have begun, perhaps under other names than this program gives, is read first.
+                    Call::Begin(stream) if self.old.has(position) => self.call(stream, wake()),
                     Call::Begin(stream) => begin = Some((stream, wake())),
                     Call::Look(stream) => self.call(stream, wake()),
                     Call::At(stream, at) => self.timers.set(stream, at, 0),
