@@ -32,6 +32,9 @@ const TICK: Duration = Duration::from_millis(10);
 /// The same while nobody reads.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// How soon after an error of the connection the log is looked at.
+const SOON_AFTER: Duration = Duration::from_secs(5);
+
 /// A reader of one partition that wants to be fed.
 pub(super) struct Join {
     pub(super) partition: Partition,
@@ -81,11 +84,13 @@ struct Route {
     jumped: Option<Offset>,
     /// How often in a row the log seemed to end before `next`.
     lost: u32,
+    /// How often in a row nothing came though the log went on.
+    stalled: u32,
 }
 
 impl Route {
     const fn new(next: Offset, queue: Arc<Queue>) -> Self {
-        Self { queue, next, last: None, anchor: None, paused: false, jumped: None, lost: 0 }
+        Self { queue, next, last: None, anchor: None, paused: false, jumped: None, lost: 0, stalled: 0 }
     }
 }
 
@@ -99,7 +104,8 @@ struct Feed {
     opened: Option<Instant>,
     doubt: Doubt,
     ticked: Instant,
-    looked: Instant,
+    /// When to look at the log next.
+    look_at: Instant,
     looking: Option<mpsc::Receiver<Vec<(probe::Place, probe::Finding)>>>,
 }
 
@@ -111,6 +117,7 @@ impl Feed {
         routes: HashMap<Partition, Route>,
     ) -> Self {
         let now = Instant::now();
+        let options_watch = options.watch;
         Self {
             options,
             config,
@@ -120,7 +127,7 @@ impl Feed {
             opened: None,
             doubt: Doubt::default(),
             ticked: now,
-            looked: now,
+            look_at: now + options_watch,
             looking: None,
         }
     }
@@ -273,7 +280,8 @@ impl Feed {
     fn consider(&mut self, error: &KafkaError) {
         match trouble(error.rdkafka_error_code()) {
             Trouble::Passing => {
-                debug!(topic = self.options.topic, "reading goes on by itself after: {error}")
+                debug!(topic = self.options.topic, "reading goes on by itself after: {error}");
+                self.look_within(SOON_AFTER);
             }
             Trouble::BadBytes => self.doubt(&error.to_string(), true),
             Trouble::Doubt => self.doubt(&error.to_string(), false),

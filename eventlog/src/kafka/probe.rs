@@ -30,8 +30,8 @@ pub(super) struct Place {
 /// What was found at a place.
 #[derive(Debug)]
 pub(super) enum Finding {
-    /// Nothing speaks against reading on.
-    Same,
+    /// Nothing speaks against reading on, and whether there is something to read.
+    Same { more: bool },
     /// Not the log that was read.
     Wrong(RawError),
     /// The log seems to end before the place. A leader that slept says so too, so look again.
@@ -103,10 +103,13 @@ impl<'a> Probe<'a> {
             }
         }
         if !known.is_empty() && !ahead {
-            return Ok(Finding::Same);
+            let watermarks = self.consumer.fetch_watermarks(&self.options.topic, partition.into(), PATIENCE);
+            let (_, high) = watermarks.map_err(|_| Finding::Unreachable)?;
+            return Ok(Finding::Same { more: Offset::try_from(high).unwrap_or(0) > next });
         }
         match self.fetch(partition, next)? {
-            Fetched::Record(..) | Fetched::End => Ok(Finding::Same),
+            Fetched::Record(..) => Ok(Finding::Same { more: true }),
+            Fetched::End => Ok(Finding::Same { more: false }),
             Fetched::OutOfRange => Err(self.outside(partition, next, next)),
         }
     }

@@ -19,6 +19,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// So often in a row the log must end too early, before a reader is told: a leader that slept for a while shows an
 /// old end when it wakes (`event-log.md` §6.4).
 const LOST_TIMES: u32 = 3;
+/// So often in a row nothing may come though the log goes on, before the consumer is opened again: after a broker has hung
+/// the client library may ask for ever and be told of nothing.
+const STALLED_TIMES: u32 = 3;
 /// A consumer in doubt again this soon is not opened again at once.
 const SOON: Duration = Duration::from_secs(5);
 
@@ -90,8 +93,8 @@ impl Feed {
             let partition = place.partition;
             let Some(route) = self.routes.get_mut(&partition) else { continue };
             let error = match finding {
-                Finding::Same => {
-                    route.lost = 0;
+                Finding::Same { .. } => {
+                    (route.lost, route.stalled) = (0, 0);
                     continue;
                 }
                 Finding::Unreachable => {
@@ -146,9 +149,8 @@ impl Feed {
                 Ok(findings) => self.consider_look(findings),
             }
             self.looking = None;
-            self.looked = Instant::now();
         }
-        if self.looked.elapsed() < self.options.watch || self.consumer.is_none() || self.routes.is_empty() {
+        if Instant::now() < self.look_at || self.consumer.is_none() || self.routes.is_empty() {
             return;
         }
         let (sender, receiver) = mpsc::channel();
@@ -159,22 +161,33 @@ impl Feed {
         };
         match thread::Builder::new().name("kafka-watch".into()).spawn(look) {
             Ok(_) => self.looking = Some(receiver),
-            Err(error) => {
-                warn!("no thread to watch the log with: {error}");
-                self.looked = Instant::now();
-            }
+            Err(error) => warn!("no thread to watch the log with: {error}"),
         }
+        self.look_at = Instant::now() + self.options.watch;
+    }
+
+    /// Looks at the log no later than so.
+    pub(super) fn look_within(&mut self, within: Duration) {
+        self.look_at = self.look_at.min(Instant::now() + within);
     }
 
     fn consider_look(&mut self, findings: Vec<(Place, Finding)>) {
+        let mut again = None;
         for (mut place, finding) in findings {
             match finding {
-                Finding::Unreachable => {}
-                Finding::Same => {
+                Finding::Unreachable => again = again.or(Some(super::SOON_AFTER)),
+                Finding::Same { more } => {
                     // Whoever reads this partition now may not be who read it when the look began.
                     let route = self.routes.get_mut(&place.partition);
-                    if let Some(route) = route.filter(|route| route.next >= place.next) {
-                        route.anchor = place.known.pop();
+                    let Some(route) = route.filter(|route| route.next >= place.next) else { continue };
+                    let stands = more && route.next == place.next && !route.paused && route.queue.has_room();
+                    route.stalled = if stands { route.stalled + 1 } else { 0 };
+                    route.anchor = place.known.pop();
+                    if route.stalled >= STALLED_TIMES && self.consumer.is_some() {
+                        let partition = place.partition;
+                        self.doubt(&format!("nothing comes of partition {partition}, which goes on"), false);
+                    } else if stands {
+                        again = Some(AGAIN);
                     }
                 }
                 wrong if self.consumer.is_some() => {
@@ -186,6 +199,9 @@ impl Feed {
                 }
                 _ => {}
             }
+        }
+        if let Some(within) = again {
+            self.look_within(within);
         }
     }
 }
