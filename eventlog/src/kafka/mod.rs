@@ -17,6 +17,10 @@
 //! rule and the cursor's fingerprint stand behind. What a reader that has not read anything yet can not tell: whether
 //! the log is still the one that its caller knew. Offsets never jump: a record beyond the next offset is handed out
 //! only when a fresh consumer gives the same one.
+//!
+//! **Noticing that nothing comes.** After a broker has hung a consumer may fetch for ever and be told of nothing, without an
+//! error. The same looks see whether the log goes on behind a reader; where three in a row find more and nothing came, the
+//! consumer is opened again. A look comes soon after an error of the connection.
 
 mod error;
 mod feed;
