@@ -39,7 +39,7 @@ pub(crate) fn amount_in(money: &Money, currency: Currency, field: &str) -> Resul
     if money.currency_code == currency.code() {
         return Ok(money.amount_minor);
     }
-    let description = format!("{} is not {currency}, in which all of this is", money.currency_code);
+    let description = format!("must be {currency}, not {}", money.currency_code);
     Err(Failure::invalid(format!("{field}.currency_code"), description))
 }
 

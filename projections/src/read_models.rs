@@ -83,8 +83,9 @@ impl ReadModels {
         }
     }
 
-    fn sessions(&self, views: &[Projection]) -> Vec<u64> {
-        views.iter().map(|view| self.progress.session(*view)).collect()
+    /// Grows whenever one of `views` has begun again.
+    fn sessions(&self, views: &[Projection]) -> u64 {
+        views.iter().map(|view| self.progress.session(*view)).sum()
     }
 
     /// How far the views are.

@@ -112,6 +112,7 @@ impl Payments {
         reached: &Reached,
         tries: u32,
     ) -> Result<Rest, Stuck> {
+        self.is_awake(stream, stream);
         let mut payment = Known::empty(stream.clone());
         self.means.load(&mut payment, reached).await?;
         let mut process = process(stream).announced();
@@ -181,6 +182,11 @@ impl Payments {
         let limit = self.means.settings.provider_timeout;
         let late = |_| Outcome::Unknown { detail: "no answer in time".to_owned() };
         tokio::time::timeout(limit, called).await.unwrap_or_else(late)
+    }
+
+    /// The process of `waiter` is awake and waits for this payment no more.
+    pub(crate) fn is_awake(&self, payment: &StreamId, waiter: &StreamId) {
+        self.turns.is_awake(payment, waiter);
     }
 
     /// Has the process of `waiter` woken when whoever carries out an operation of this payment is done.

@@ -293,6 +293,7 @@ impl Returns {
         amount_minor: i64,
     ) -> Result<(), Setback> {
         let stuck = || Setback::at("refund");
+        self.payments.is_awake(&request.payment_id.stream(&process.tenant), goods);
         let mut payment: Known<PaymentIntent> = Known::empty(request.payment_id.stream(&process.tenant));
         self.means.load(&mut payment, &wake.reached).await.map_err(stuck())?;
         let process = payments::process(&payment.stream).like(process);

@@ -48,6 +48,16 @@ impl Turns {
         self.state().waiting.entry(payment.clone()).or_default().insert(waiter.clone());
     }
 
+    /// Whoever is awake waits no more: it would be woken in the place of another.
+    pub(crate) fn is_awake(&self, payment: &StreamId, waiter: &StreamId) {
+        let mut state = self.state();
+        let Some(waiting) = state.waiting.get_mut(payment) else { return };
+        waiting.remove(waiter);
+        if waiting.is_empty() {
+            state.waiting.remove(payment);
+        }
+    }
+
     /// Wakes the first who waits for the payment, as the end of a turn does.
     pub(crate) fn pass_on(&self, payment: &StreamId) {
         let mut state = self.state();
@@ -113,6 +123,10 @@ mod tests {
         assert_eq!(turns.woken().now_or_never(), Some([stream("return/ret_a")].into()));
         drop(turns.take(&payment).expect("a turn"));
         assert_eq!(turns.woken().now_or_never(), Some([stream("return/ret_b")].into()));
+        drop(turns.take(&payment).expect("a turn"));
+        assert!(turns.woken().now_or_never().is_none());
+        turns.wait(&payment, &stream("return/ret_a"));
+        turns.is_awake(&payment, &stream("return/ret_a"));
         drop(turns.take(&payment).expect("a turn"));
         assert!(turns.woken().now_or_never().is_none());
         assert!(turns.state().waiting.is_empty());

@@ -117,7 +117,7 @@ impl Feed {
         routes: HashMap<Partition, Route>,
     ) -> Self {
         let now = Instant::now();
-        let options_watch = options.watch;
+        let look_at = now + options.watch;
         Self {
             options,
             config,
@@ -127,7 +127,7 @@ impl Feed {
             opened: None,
             doubt: Doubt::default(),
             ticked: now,
-            look_at: now + options_watch,
+            look_at,
             looking: None,
         }
     }
