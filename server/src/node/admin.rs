@@ -1,7 +1,7 @@
 //! What an operator's tools ask over HTTP: metrics and health.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,10 +12,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::health::Health;
 
@@ -55,27 +55,29 @@ pub(super) async fn serve(
     Ok(address)
 }
 
-/// Lets tools in until `stop`. Those who say nothing are closed and their number is bounded, so that whoever asks how the
-/// node is finds it open.
+/// Lets tools in until `stop`. Whoever comes where all connections are taken gets the place of the one that has been there
+/// longest: a question is answered in milliseconds, so that one has had its answer or never asked. However many connect
+/// and say nothing, whoever asks how the node is finds it open.
 async fn take(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = VecDeque::with_capacity(CONNECTIONS_MAX);
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         let Ok((stream, _)) = accepted else {
             tokio::time::sleep(BREATH).await;
             continue;
         };
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        connections.retain(|connection: &AbortOnDropHandle<()>| !connection.is_finished());
+        if connections.len() == CONNECTIONS_MAX {
             shopstream_gateway::refused("connection", "admin");
-            continue;
-        };
-        let (service, stop) = (TowerToHyperService::new(router.clone()), stop.clone());
-        tokio::spawn(async move {
-            let mut server = Builder::new(TokioExecutor::new()).http1_only();
-            server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER);
-            let served = server.serve_connection(TokioIo::new(stream), service);
-            // Whoever keeps a connection comes back over a new one; how it ends is the client's affair.
-            let _ = stop.run_until_cancelled(timeout(LIFE, served)).await;
-            drop(place);
-        });
+            connections.pop_front();
+        }
+        connections.push_back(AbortOnDropHandle::new(tokio::spawn(carry(stream, router.clone()))));
     }
+}
+
+async fn carry(stream: TcpStream, router: Router) {
+    let mut server = Builder::new(TokioExecutor::new()).http1_only();
+    server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER);
+    let served = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    // Whoever keeps a connection comes back over a new one; how it ends is the client's affair.
+    let _ = timeout(LIFE, served).await;
 }
