@@ -1,13 +1,15 @@
 //! Places: how many calls are carried out at once, and how many wait.
 //!
-//! A call that is carried out has a place of work. One that only waits (for a view to come as far as its caller has
-//! seen, for a process to settle something) gives that place back and counts among those who wait, which have a bound of
+//! A call that is carried out has a place of work. One that only waits (for the rest of its message, for a view to come as
+//! far as its caller has seen, for a process to settle something) has none, or gives it back, and counts among those who wait, which have a bound of
 //! their own, each kind by itself: however many wait, and for whatever, there is room for who has something to do. Who comes
 //! back from waiting queues among its like, so that a crowd that wakes at once takes nothing from those who come anew.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use metrics::{counter, gauge};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -33,16 +35,19 @@ pub(crate) enum Wait {
     Unasked,
     /// What a command needs to know, or sets off.
     Command,
+    /// The rest of its message, before anything is done for it.
+    Message,
 }
 
 impl Wait {
-    const ALL: [Self; 3] = [Self::Named, Self::Unasked, Self::Command];
+    const ALL: [Self; 4] = [Self::Named, Self::Unasked, Self::Command, Self::Message];
 
     const fn word(self) -> &'static str {
         match self {
             Self::Named => "named",
             Self::Unasked => "unasked",
             Self::Command => "command",
+            Self::Message => "message",
         }
     }
 }
@@ -88,6 +93,27 @@ impl Places {
         Arc::new(Place { places: self.clone(), held: Mutex::new(None) })
     }
 
+    /// Waits for the message of a call that has no place yet. Where it is here, as mostly, there is nothing to wait for.
+    ///
+    /// # Errors
+    /// [`Failure::Busy`] where too many wait so, and those of `message`.
+    pub(crate) async fn message<T>(
+        &self,
+        message: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let mut message = pin!(message);
+        if let Some(here) = message.as_mut().now_or_never() {
+            return here;
+        }
+        let _waits = self.wait(Wait::Message).map_err(|_counted| Failure::Busy)?;
+        message.await
+    }
+
+    fn wait(&self, kind: Wait) -> Result<Waiting, Failure> {
+        let place = self.waits[kind as usize].clone().try_acquire_owned().map_err(|_| self.refuse(kind))?;
+        Ok(Waiting::begin(kind, place))
+    }
+
     fn refuse(&self, kind: Wait) -> Failure {
         counter!("shopstream_waits_refused_total", "kind" => kind.word()).increment(1);
         let now = Instant::now();
@@ -124,10 +150,7 @@ pub(crate) async fn waiting<T>(
     // Nobody's call: a task of our own, or a stream that is under way.
     let Ok(place) = CALL.try_with(Arc::clone) else { return wait.await };
     let places = &place.places;
-    let Ok(_waits) = places.waits[kind as usize].clone().try_acquire_owned() else {
-        return Err(places.refuse(kind));
-    };
-    let _counted = Waiting::begin(kind);
+    let _waits = places.wait(kind)?;
     let worked = place.held().take().is_some();
     let came = wait.await?;
     if worked {
@@ -138,18 +161,21 @@ pub(crate) async fn waiting<T>(
 }
 
 /// One more that waits, until it is dropped.
-struct Waiting(Wait);
+struct Waiting {
+    kind: Wait,
+    _place: OwnedSemaphorePermit,
+}
 
 impl Waiting {
-    fn begin(kind: Wait) -> Self {
+    fn begin(kind: Wait, place: OwnedSemaphorePermit) -> Self {
         gauge!("shopstream_waits", "kind" => kind.word()).increment(1.0);
-        Self(kind)
+        Self { kind, _place: place }
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        gauge!("shopstream_waits", "kind" => self.0.word()).decrement(1.0);
+        gauge!("shopstream_waits", "kind" => self.kind.word()).decrement(1.0);
     }
 }
 
@@ -198,7 +224,7 @@ mod tests {
         let one_more = places.take().expect("nobody works");
         let refused = one_more.carry_out(waiting(Wait::Named, soon(), ready(Ok(())))).await;
         assert_eq!(refused, Err(Failure::TooManyWait));
-        for other in [Wait::Unasked, Wait::Command] {
+        for other in [Wait::Unasked, Wait::Command, Wait::Message] {
             let place = places.take().unwrap_or_else(|| places.beside());
             assert_eq!(place.carry_out(waiting(other, soon(), ready(Ok(())))).await, Ok(()), "{other:?}");
         }
@@ -206,6 +232,19 @@ mod tests {
         yield_now().await;
         let next = places.take().expect("nobody works");
         assert_eq!(next.carry_out(waiting(Wait::Named, soon(), ready(Ok(())))).await, Ok(()), "one has left");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whose_message_is_here_waits_for_nobody_and_the_others_have_a_bound() {
+        let places = Places::new(1);
+        let waits = || places.message(pending::<Result<(), Failure>>());
+        let mut waiting: Vec<_> = (0..WAITS_PER_PLACE).map(|_| Box::pin(waits())).collect();
+        for wait in &mut waiting {
+            assert!(wait.as_mut().now_or_never().is_none(), "it waits");
+        }
+        assert_eq!(waits().now_or_never(), Some(Err(Failure::Busy)));
+        assert_eq!(places.message(ready(Ok(7))).now_or_never(), Some(Ok(7)));
+        assert!(places.take().is_some(), "none of them works");
     }
 
     #[tokio::test(start_paused = true)]

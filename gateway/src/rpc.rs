@@ -25,9 +25,10 @@ use crate::answer::{AnswerBody, OnEnd, Outgoing};
 use crate::call::parse_timeout;
 use crate::connections::{Busy, Connection, ON};
 use crate::failure::Failure;
-use crate::intake::{Arriving, Intake};
+use crate::intake::{Arriving, arrived};
 use crate::places::Places;
 use crate::positions::LogName;
+use crate::server::MESSAGE_MAX;
 use crate::shares::{Share, refused};
 use crate::status;
 
@@ -126,7 +127,7 @@ pub struct Watched<S> {
 
 impl<S, B> Service<Request<B>> for Watched<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<tonic::codegen::StdError>,
@@ -155,28 +156,36 @@ where
                 Err(crowded) => return answered(seen.refuse(crowded.into())),
             }
         }
-        let places = &self.watch.places;
-        let Some(place) = (if is_call { places.take() } else { Some(places.beside()) }) else {
-            refused("call", "calls");
-            return answered(seen.refuse(Failure::Busy.into()));
-        };
         let timeout =
             request.headers().get("grpc-timeout").and_then(|text| parse_timeout(text.to_str().ok()?));
-        let arriving = &self.watch.arriving;
-        // A stream of requests takes as long as its client wants.
-        let request = request.map(|body| match is_call {
-            true => Body::new(Intake::new(body, arriving)),
-            false => Body::new(body),
-        });
+        let Watch { places, arriving, log, .. } = self.watch.clone();
+        // The one that is ready is the one to call.
+        let ready = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, ready);
+        let call = async move {
+            // A stream of requests takes as long as its client wants, and has bounds of its own.
+            let (place, request) = if is_call {
+                let (head, body) = request.into_parts();
+                let body = places.message(arrived(body, &arriving, MESSAGE_MAX)).await?;
+                let Some(place) = places.take() else {
+                    refused("call", "calls");
+                    return Err(Failure::Busy);
+                };
+                (place, Request::from_parts(head, body))
+            } else {
+                (places.beside(), request.map(Body::new))
+            };
+            let Ok(response) = place.carry_out(inner.call(request)).await;
+            Ok(response)
+        };
         // A handler that panicked is dropped whole; what it shared is behind locks that survive poisoning.
-        let call = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
-        let call = self.watch.log.clone().name_in(place.carry_out(call));
+        let call = log.name_in(AssertUnwindSafe(call).catch_unwind());
         let call = ON.scope(seen.on.connection().clone(), call);
         Box::pin(async move {
             // Whoever has set a deadline has left then.
-            let call = within(timeout, call).await;
-            let response = match call {
+            let response = match within(timeout, call).await {
                 Some(Ok(Ok(response))) => response,
+                Some(Ok(Err(failure))) => return Ok(seen.refuse(failure.into())),
                 Some(Err(_panic)) => status::panicked(seen.method).into_http(),
                 None => Status::deadline_exceeded("not answered within the caller's deadline").into_http(),
             };

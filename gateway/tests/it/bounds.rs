@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
+use futures::StreamExt;
 use futures::future::join_all;
 use shopstream_gateway::Policy;
 use shopstream_proto::admin::v1::VerifyReadModelsRequest;
@@ -415,4 +416,25 @@ async fn read_models_are_compared_one_after_the_other() {
             }
         }
     }
+}
+
+/// A call whose client never says that it has ended: half a message, or all of it and no end.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_half_sent_takes_no_place_of_those_who_have_asked() {
+    let shop = TestShop::start_with_places(1).await;
+    let half = || {
+        let mut grpc = tonic::client::Grpc::new(shop.channel.clone());
+        async move {
+            grpc.ready().await.expect("a connection");
+            let path = PathAndQuery::from_static("/shopstream.event.v1.EventService/GetLogStatus");
+            let sent = futures::stream::iter([Bytes::new()]).chain(futures::stream::pending());
+            grpc.client_streaming(Request::new(sent), path, Raw).await
+        }
+    };
+    let mut held: Vec<_> = (0..4).map(|_| Box::pin(half())).collect();
+    for call in &mut held {
+        assert!(timeout(Duration::from_millis(100), call).await.is_err(), "it has not ended");
+    }
+    let whole = shop.log().get_log_status(GetLogStatusRequest::default()).await;
+    assert!(whole.is_ok(), "{whole:?}");
 }
