@@ -21,6 +21,7 @@ mod memory;
 mod neighbour;
 mod overload;
 mod payload;
+mod postgres;
 mod power;
 mod reading;
 mod report;
@@ -62,6 +63,8 @@ enum Way {
     Overload(overload::Options),
     /// Kill the database under a whole shop at work, and leave it away
     Database(database::Options),
+    /// Break the database of a whole shop at one random moment after the other
+    Postgres(postgres::Options),
     /// Kill the only broker of a whole shop at work, leave it away, then let it hang
     Broker(broker::Options),
     /// Fill the disk of a whole shop's log, and stop it; needs root
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
         Way::Flip(options) => flip::run(&options),
         Way::Overload(options) => under_test::ready().and_then(|()| overload::run(&options)),
         Way::Database(options) => under_test::ready().and_then(|()| database::run(&options)),
+        Way::Postgres(options) => under_test::ready().and_then(|()| postgres::run(&options)),
         Way::Broker(options) => under_test::ready().and_then(|()| broker::run(&options)),
         Way::Disk(options) => under_test::ready().and_then(|()| disk::run(&options)),
         Way::Scenario(options) => under_test::ready().and_then(|()| scenario::run(&options)),

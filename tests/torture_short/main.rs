@@ -101,6 +101,13 @@ fn a_database_that_is_away_loses_nothing() {
 }
 
 #[test]
+fn a_database_that_breaks_at_any_moment_stops_nothing() {
+    let _alone = WHOLE_SHOP.lock().unwrap_or_else(PoisonError::into_inner);
+    let result = torture(&["postgres", "--moments", "6", "--seed", "1"]);
+    at_least(&result, "named positions asked for", 6);
+}
+
+#[test]
 fn a_broker_that_is_away_loses_nothing() {
     let _alone = WHOLE_SHOP.lock().unwrap_or_else(PoisonError::into_inner);
     let result = torture(&["broker", "--seconds", "3", "--seed", "10"]);
