@@ -51,18 +51,13 @@ struct Counted {
 ///
 /// # Errors
 /// [`Failure::TooSlow`], and [`Failure::Crowded`] where too much is arriving.
-pub(crate) async fn arrived<B>(
-    body: B,
-    arriving: &Arc<Arriving>,
-    message_max: usize,
-) -> Result<Body, Failure>
+pub(crate) async fn arrived<B>(body: B, arriving: &Arc<Arriving>, message_max: usize) -> Result<Body, Failure>
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<tonic::codegen::StdError>,
 {
     let counted = Counted { arriving: arriving.clone(), bytes: 0 };
-    let mut arrived =
-        Arrived { frames: VecDeque::with_capacity(1), rest: Some(Body::new(body)), counted };
+    let mut arrived = Arrived { frames: VecDeque::with_capacity(1), rest: Some(Body::new(body)), counted };
     match timeout(ARRIVAL, arrived.fill(message_max)).await {
         Ok(filled) => filled.map(|()| Body::new(arrived)),
         Err(_elapsed) => {
@@ -183,7 +178,8 @@ mod tests {
     async fn what_arrives_is_bounded_over_all_calls() {
         let arriving = Arc::default();
         let all = arrived(sent(ARRIVING_MAX, Then::Ends), &arriving, MAX).await.expect("there is room");
-        let small = arrived(sent(SMALL, Then::Ends), &arriving, MAX).await.expect("small ones are always taken");
+        let small =
+            arrived(sent(SMALL, Then::Ends), &arriving, MAX).await.expect("small ones are always taken");
         assert_eq!(read(small).await, SMALL);
         let large = || arrived(sent(SMALL + 1, Then::Ends), &arriving, MAX);
         assert_eq!(large().await.err(), Some(Failure::Crowded(Crowd::Arriving)));

@@ -7,6 +7,7 @@ mod appender;
 mod asked;
 mod book;
 mod broker;
+mod burst;
 mod chaos;
 mod crash;
 mod database;
@@ -65,6 +66,8 @@ enum Way {
     Database(database::Options),
     /// Break the database of a whole shop at one random moment after the other
     Postgres(postgres::Options),
+    /// Change thousands of things at once, then place an order, again and again
+    Burst(burst::Options),
     /// Kill the only broker of a whole shop at work, leave it away, then let it hang
     Broker(broker::Options),
     /// Fill the disk of a whole shop's log, and stop it; needs root
@@ -108,6 +111,7 @@ fn main() -> ExitCode {
         Way::Overload(options) => under_test::ready().and_then(|()| overload::run(&options)),
         Way::Database(options) => under_test::ready().and_then(|()| database::run(&options)),
         Way::Postgres(options) => under_test::ready().and_then(|()| postgres::run(&options)),
+        Way::Burst(options) => under_test::ready().and_then(|()| burst::run(&options)),
         Way::Broker(options) => under_test::ready().and_then(|()| broker::run(&options)),
         Way::Disk(options) => under_test::ready().and_then(|()| disk::run(&options)),
         Way::Scenario(options) => under_test::ready().and_then(|()| scenario::run(&options)),

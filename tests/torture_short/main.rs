@@ -108,6 +108,13 @@ fn a_database_that_breaks_at_any_moment_stops_nothing() {
 }
 
 #[test]
+fn an_order_behind_a_burst_begins_at_once() {
+    let _alone = WHOLE_SHOP.lock().unwrap_or_else(PoisonError::into_inner);
+    let result = torture(&["burst", "--rounds", "5", "--changes", "2560", "--seed", "1"]);
+    at_least(&result, "changes", 5 * 2_560);
+}
+
+#[test]
 fn a_broker_that_is_away_loses_nothing() {
     let _alone = WHOLE_SHOP.lock().unwrap_or_else(PoisonError::into_inner);
     let result = torture(&["broker", "--seconds", "3", "--seed", "10"]);
