@@ -8,6 +8,8 @@ use shopstream_domain::{Currency, CustomerId, OrderId, StreamId, model};
 use super::*;
 
 const OLD: u64 = 4711;
+/// More than a few loads of two small streams take.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The same command, of a client.
 fn asked(envelope: CommandEnvelope) -> CommandEnvelope {
@@ -153,6 +155,17 @@ async fn a_key_that_was_claimed_names_no_order() {
     reused(&shop.send(order(UNNAMED, Some(KEY))).await, NAMED);
     reused(&shop.send(claim("default/return/ret_1", None)).await, NAMED);
     assert_eq!(shop.send(order(NAMED, None)).await.unwrap().version, 1);
+}
+
+/// Not on a paused clock, which would stand still while two streams put each other out of memory for ever.
+#[tokio::test]
+async fn a_key_and_what_it_names_fit_into_memory_however_little_there_is() {
+    let shop = Shop::with(Options { cache_bytes: 1, ..options() }).await;
+    shop.send(claim(NAMED, None)).await.unwrap();
+    let theirs = CommandEnvelope { command_id: CommandId::derive(&["theirs"]), ..order(UNNAMED, None) };
+    shop.send(theirs).await.unwrap();
+    let asked = shop.send(order(UNNAMED, Some(KEY)));
+    reused(&tokio::time::timeout(PATIENCE, asked).await.expect("an answer"), NAMED);
 }
 
 #[tokio::test(start_paused = true)]
