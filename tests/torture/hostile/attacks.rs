@@ -32,6 +32,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 /// By when a connection on which nothing comes is closed.
 const CLOSED: Duration = Duration::from_secs(75);
+/// Within this time a stream is open or refused: those that want to read the log wait for a turn, 20 s at most.
+const OPENED: Duration = Duration::from_secs(25);
 /// Beyond everything.
 const NEVER: i64 = 1 << 40;
 
@@ -258,13 +260,14 @@ async fn reset(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-/// Opens so many streams and holds them for a while, unread.
+/// Opens so many streams at once and holds them for a while, unread.
 async fn hold(ground: &Ground, wire: Wire, method: Method, message: Vec<u8>, count: usize) -> Result<()> {
+    let timing = timed("1H");
+    let open = |turn| timeout(OPENED, wire.open(turn, &method, frame(&message, false), &timing));
+    let opened = join_all((0..count).map(open)).await;
     let mut held = Vec::new();
-    for turn in 0..count {
-        match timeout(Duration::from_secs(10), wire.open(turn, &method, frame(&message, false), &timed("1H")))
-            .await
-        {
+    for stream in opened {
+        match stream {
             Ok(Ok(body)) => {
                 ground.told.hear(&Outcome::Done);
                 held.push(body);
