@@ -256,6 +256,9 @@ impl Tree {
     }
 }
 
+/// How many bytes a list is at most, but for its first entry.
+const MANY_BYTES: usize = 16 * 1024 * 1024;
+
 fn write(number: u32, value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Int(int) => {
@@ -267,8 +270,10 @@ fn write(number: u32, value: &Value, out: &mut Vec<u8>) {
         Value::Many(value, times) => {
             let mut once = Vec::new();
             write(number, value, &mut once);
+            // Four times what a node takes is as good as ten gigabytes, which only the client would suffer from.
+            let times = (*times).min(MANY_BYTES / once.len().max(1)).max(1);
             out.reserve(once.len() * times);
-            (0..*times).for_each(|_| out.extend_from_slice(&once));
+            (0..times).for_each(|_| out.extend_from_slice(&once));
         }
     }
 }
