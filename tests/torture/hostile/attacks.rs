@@ -1,6 +1,7 @@
 //! The attacks.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,7 +17,7 @@ use shopstream_proto::order::v1::{
 use shopstream_proto::r#type::v1::Position;
 use shopstream_tests::requests;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -32,6 +33,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 /// By when a connection on which nothing comes is closed.
 const CLOSED: Duration = Duration::from_secs(75);
+/// Where they come from who say nothing: another address of this machine.
+const STRANGER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3)), 0);
 /// Within this time a stream is open or refused: those that want to read the log wait for a turn, 20 s at most.
 const OPENED: Duration = Duration::from_secs(25);
 /// Beyond everything.
@@ -329,7 +332,10 @@ async fn silent(ground: &Ground) -> Result<()> {
     let (mut held, mut refused, count) = (Vec::new(), 0, ground.many(2_000).max(1_100));
     for n in 0..count {
         let door = if n % 10 == 9 { ground.metrics } else { ground.door };
-        match timeout(Duration::from_secs(2), TcpStream::connect(door)).await {
+        // From an address of their own: a node takes only so many from each.
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(STRANGER)?;
+        match timeout(Duration::from_secs(2), socket.connect(door)).await {
             Ok(Ok(mut stream)) => {
                 // Some say half of what would make them clients.
                 if n % 3 == 0 {
