@@ -39,7 +39,7 @@ pub struct Config {
     pub database: Option<Secret>,
     /// What this node does.
     pub roles: BTreeSet<Role>,
-    /// The payment provider; none: the simulator, started beside the node.
+    /// The payment provider; none: the simulator, started beside the node, where the log is this node's own.
     pub provider: Option<String>,
     /// The node's name in claims.
     pub node: String,
@@ -159,7 +159,7 @@ pub struct ConfigFlags {
     #[arg(long, value_name = "ROLE,…", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
-    /// The payment provider; without it a simulator is started
+    /// The payment provider; without it a simulator is started, where the log is local
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
@@ -329,9 +329,9 @@ impl Config {
                 "the log is on Kafka but the read models are in a private Postgres of this node".into(),
             );
         }
-        if self.is_shared() && self.provider.is_none() {
+        if self.log != LogUrl::Local && self.provider.is_none() {
             warnings.push(
-                "other nodes can work on this log, and each would start a payment simulator of its own: `serve` \
+                "other nodes can take this log over, and each would start a payment simulator of its own: `serve` \
                  refuses to, until one provider for all is named with --provider"
                     .into(),
             );

@@ -122,9 +122,9 @@ async fn began_after(client: &Client, order_id: String) -> Result<Duration> {
     while let Some(chapter) = story.message().await? {
         let Some(entry) = chapter.entry else { continue };
         if entry.event_type == "OrderSubmitted" {
-            submitted = submitted.or(recorded(&entry));
+            submitted = submitted.or_else(|| recorded(&entry));
         } else if entry.stream_id.contains("/checkout/") {
-            began = began.or(recorded(&entry));
+            began = began.or_else(|| recorded(&entry));
         }
     }
     let (submitted, began) = (submitted.context("no OrderSubmitted")?, began.context("no checkout")?);

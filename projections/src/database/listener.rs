@@ -27,9 +27,16 @@ pub(super) fn listen(config: Config, channel: &'static str) -> watch::Receiver<u
 }
 
 async fn keep_listening(config: &Config, channel: &str, heard: &watch::Sender<u64>) {
+    let mut in_vain = 0;
     loop {
-        match listen_once(config, channel, heard).await {
+        let before = *heard.borrow();
+        let listened = listen_once(config, channel, heard).await;
+        in_vain = if *heard.borrow() == before { in_vain + 1 } else { 0 };
+        match listened {
             Ok(()) => debug!("the connection that listens on {channel} was closed"),
+            // A server that stops ends the connection, and mostly so does this process. What is worth a word is that it
+            // cannot be had again.
+            Err(error) if in_vain < 2 => debug!("nothing is heard on {channel}: {}", explain(&error)),
             Err(error) => warn!("nothing is heard on {channel}: {}", explain(&error)),
         }
         sleep(RETRY).await;

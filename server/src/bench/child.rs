@@ -68,7 +68,15 @@ impl Server {
     /// # Errors
     /// It did not say.
     pub(super) fn url(&self) -> anyhow::Result<&str> {
-        self.said.get("grpc").map(String::as_str).context("it did not say where its gRPC is")
+        self.place("grpc")
+    }
+
+    /// The place that it named behind this word.
+    ///
+    /// # Errors
+    /// It did not say.
+    pub(super) fn place(&self, word: &str) -> anyhow::Result<&str> {
+        self.said.get(word).map(String::as_str).with_context(|| format!("it did not say where its {word} is"))
     }
 
     /// SIGKILL: the crash that no program can prepare for.

@@ -22,6 +22,8 @@ pub(super) struct Stage {
     pub(super) log: LogUrl,
     node: Option<Server>,
     echo: Option<Server>,
+    /// The payment provider of a log that other nodes could reach; a local one's node keeps its own.
+    provider: Option<Server>,
     /// Processes of others that belong to what is measured.
     with: Vec<Pid>,
     /// Last, as the servers live in it.
@@ -52,7 +54,7 @@ impl Stage {
             );
         }
         let log = make_log(&options.log, run).await?;
-        Ok(Self { machine, log, node: None, echo: None, with: options.with.clone(), folder })
+        Ok(Self { machine, log, node: None, echo: None, provider: None, with: options.with.clone(), folder })
     }
 
     /// What the node logged last, for people who ask why something failed.
@@ -65,9 +67,9 @@ impl Stage {
     /// # Errors
     /// A server does not stop in order.
     pub(super) async fn strike(self) -> anyhow::Result<()> {
-        let Self { node, echo, folder, .. } = self;
+        let Self { node, echo, provider, folder, .. } = self;
         let mut struck = Ok(());
-        for server in [node, echo].into_iter().flatten() {
+        for server in [node, echo, provider].into_iter().flatten() {
             struck = struck.and(server.stop().await);
         }
         // A node that was killed and not started again has left its provider.
@@ -94,10 +96,30 @@ impl Stage {
         let (data, log) = (self.folder.path().join("data"), self.log.to_string());
         let free = "127.0.0.1:0";
         let args = ["serve", "--listen", free, "--admin", free, "--log", &log, "--data"].map(OsStr::new);
-        let args: Vec<&OsStr> = args.into_iter().chain([data.as_os_str()]).collect();
+        let provider = self.provider().await?.map(str::to_owned);
+        let named = provider.iter().flat_map(|url| [OsStr::new("--provider"), OsStr::new(url)]);
+        let args: Vec<&OsStr> = args.into_iter().chain([data.as_os_str()]).chain(named).collect();
         let node =
             Server::start(&args, &self.folder.path().join("node.log")).await.context("starting the node")?;
         Ok(self.node.insert(node).url()?.to_owned())
+    }
+
+    /// Where the node finds its payment provider, if it may not keep one itself.
+    async fn provider(&mut self) -> anyhow::Result<Option<&str>> {
+        if self.log == LogUrl::Local {
+            return Ok(None);
+        }
+        let provider = match self.provider.take() {
+            Some(running) => running,
+            None => {
+                let data = self.folder.path().join("provider");
+                let args = ["provider-simulator", "--listen", "127.0.0.1:0", "--data"].map(OsStr::new);
+                let args: Vec<&OsStr> = args.into_iter().chain([data.as_os_str()]).collect();
+                let log = self.folder.path().join("provider.log");
+                Server::start(&args, &log).await.context("starting the payment provider")?
+            }
+        };
+        Ok(Some(self.provider.insert(provider).place("provider")?))
     }
 
     /// SIGKILL for the node.

@@ -160,8 +160,8 @@ impl Node {
     /// What is missing or in use, with the way out.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         ensure!(
-            config.provider.is_some() || !config.is_shared(),
-            "other nodes can work on this log, and each would start a payment simulator of its own, which knows nothing \
+            config.provider.is_some() || config.log == LogUrl::Local,
+            "other nodes can take this log over, and each would start a payment simulator of its own, which knows nothing \
              of the others' money: name one provider for all of them with --provider (for a trial, one is `shopstream \
              provider-simulator --data DIR --listen 127.0.0.1:50053`)"
         );

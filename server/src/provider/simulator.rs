@@ -87,6 +87,7 @@ pub async fn run_simulator(options: SimulatorOptions, stop: impl Future<Output =
     let service = Simulator { book: Arc::new(Mutex::new(book)), signals, me };
     note.write(&options.data).context("writing down where this is")?;
     note!("provider  http://{address}");
+    note!("ready");
     let stopping = CancellationToken::new();
     let served = tonic::transport::Server::builder()
         .add_service(ProviderServiceServer::new(service))

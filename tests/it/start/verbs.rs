@@ -91,11 +91,15 @@ fn ends_quietly(said: &str) -> bool {
 /// Each would know nothing of the money of the others.
 #[test]
 fn nodes_that_share_a_log_must_share_a_provider() {
-    let flags = ["--log", "kafka://127.0.0.1:1/t", "--database", "postgres://127.0.0.1:1/d"];
-    let said = TestShop::refused(&flags);
-    assert!(!said.status.success() && said.err.contains("--provider"), "{said:?}");
-    let said = run(&[["config"].as_slice(), &flags].concat());
-    assert!(said.status.success() && said.err.contains("--provider"), "{said:?}");
+    let log = ["--log", "kafka://127.0.0.1:1/t"];
+    let database = ["--database", "postgres://127.0.0.1:1/d"];
+    // With a private database too: whoever takes the log over would know nothing of what was paid before.
+    for flags in [log.to_vec(), [log, database].concat()] {
+        let said = TestShop::refused(&flags);
+        assert!(!said.status.success() && said.err.contains("--provider"), "{said:?}");
+        let said = run(&[["config"].as_slice(), &flags].concat());
+        assert!(said.status.success() && said.err.contains("--provider"), "{said:?}");
+    }
 }
 
 fn run(arguments: &[&str]) -> shopstream_tests::Said {
