@@ -60,6 +60,8 @@ struct Method {
     is_call: bool,
     /// How many places it takes among the streams.
     stream: Option<usize>,
+    /// One request from a client, which is awaited before anything is held for it.
+    one_request: bool,
 }
 
 impl Methods {
@@ -76,10 +78,13 @@ impl Methods {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                     let streams = method.client_streaming() || method.server_streaming();
                     // Whoever asks how we are is answered however much there is to do.
-                    let is_call = !streams && path.starts_with(OURS) && !path.starts_with(BETWEEN_NODES);
+                    let of_clients = path.starts_with(OURS) && !path.starts_with(BETWEEN_NODES);
+                    let (is_call, one_request) =
+                        (of_clients && !streams, of_clients && !method.client_streaming());
                     let stream = streams.then(|| weight(&path));
                     // Once per process and method: the metrics library wants words that live for ever.
-                    paths.insert(path.clone(), Method { word: String::leak(path), is_call, stream });
+                    let word = String::leak(path.clone());
+                    paths.insert(path, Method { word, is_call, stream, one_request });
                 }
             }
         }
@@ -87,7 +92,8 @@ impl Methods {
     }
 
     fn of_path(&self, path: &str) -> Method {
-        self.0.get(path).copied().unwrap_or(Method { word: "unknown", is_call: false, stream: None })
+        let unknown = Method { word: "unknown", is_call: false, stream: None, one_request: false };
+        self.0.get(path).copied().unwrap_or(unknown)
     }
 
     /// Every path, in no order.
@@ -141,7 +147,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Method { word, is_call, stream } = self.watch.methods.of_path(request.uri().path());
+        let Method { word, is_call, stream, one_request } = self.watch.methods.of_path(request.uri().path());
         let connection = request.extensions().get::<Arc<Connection>>().cloned();
         let mut seen = Seen::begin(word, connection.unwrap_or_else(|| Connection::new(None)).begin());
         let metadata: usize =
@@ -150,33 +156,35 @@ where
             refused("call", "metadata");
             return answered(seen.refuse(Failure::MetadataTooLarge { bytes: metadata }.into()));
         }
-        if is_call || stream.is_some() {
-            match seen.on.connection().share(stream) {
-                Ok(share) => seen.share = share,
-                Err(crowded) => return answered(seen.refuse(crowded.into())),
-            }
-        }
+        // A call counts among its client's from its first byte on, a stream once it is known what it shall tell.
+        let early = if is_call { seen.on.connection().share(None) } else { Ok(None) };
+        let early = match early {
+            Ok(share) => share,
+            Err(crowded) => return answered(seen.refuse(crowded.into())),
+        };
         let timeout =
             request.headers().get("grpc-timeout").and_then(|text| parse_timeout(text.to_str().ok()?));
         let Watch { places, arriving, log, .. } = self.watch.clone();
         // The one that is ready is the one to call.
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
+        let on = seen.on.connection().clone();
         let call = async move {
             // A stream of requests takes as long as its client wants, and has bounds of its own.
-            let (place, request) = if is_call {
+            let request = if one_request {
                 let (head, body) = request.into_parts();
                 let body = places.message(arrived(body, &arriving, MESSAGE_MAX)).await?;
-                let Some(place) = places.take() else {
-                    refused("call", "calls");
-                    return Err(Failure::Busy);
-                };
-                (place, Request::from_parts(head, body))
+                Request::from_parts(head, body)
             } else {
-                (places.beside(), request.map(Body::new))
+                request.map(Body::new)
+            };
+            let share = if stream.is_some() { on.share(stream)? } else { early };
+            let Some(place) = (if is_call { places.take() } else { Some(places.beside()) }) else {
+                refused("call", "calls");
+                return Err(Failure::Busy);
             };
             let Ok(response) = place.carry_out(inner.call(request)).await;
-            Ok(response)
+            Ok((response, share))
         };
         // A handler that panicked is dropped whole; what it shared is behind locks that survive poisoning.
         let call = log.name_in(AssertUnwindSafe(call).catch_unwind());
@@ -184,7 +192,10 @@ where
         Box::pin(async move {
             // Whoever has set a deadline has left then.
             let response = match within(timeout, call).await {
-                Some(Ok(Ok(response))) => response,
+                Some(Ok(Ok((response, share)))) => {
+                    seen.share = share;
+                    response
+                }
                 Some(Ok(Err(failure))) => return Ok(seen.refuse(failure.into())),
                 Some(Err(_panic)) => status::panicked(seen.method).into_http(),
                 None => Status::deadline_exceeded("not answered within the caller's deadline").into_http(),

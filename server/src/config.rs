@@ -21,6 +21,11 @@ mod tests;
 pub use error::{ConfigError, Place};
 use error::{FLAGS, PREFIX};
 
+/// A terabyte.
+const MEGABYTES_MAX: usize = 1 << 20;
+/// More calls, commands, connections or streams than any machine has room for.
+const ROOM_MAX: usize = 1_000_000;
+
 /// The settings of a node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -299,6 +304,16 @@ impl Config {
         let step = (1..=3600).contains(&config.answer_timeout_seconds);
         ensure!(step, ConfigError::value(&settings, "answer_timeout_seconds"));
         ensure!(config.tries_max <= 100, ConfigError::value(&settings, "tries_max"));
+        let Self { cache_mb, tail_mb, queue, calls, connections, streams, .. } = config;
+        for (name, megabytes) in [("cache_mb", cache_mb), ("tail_mb", tail_mb)] {
+            ensure!((1..=MEGABYTES_MAX).contains(&megabytes), ConfigError::value(&settings, name));
+        }
+        // A node with room for none would call itself ready and send everybody away.
+        for (name, room) in
+            [("queue", queue), ("calls", calls), ("connections", connections), ("streams", streams)]
+        {
+            ensure!((1..=ROOM_MAX).contains(&room), ConfigError::value(&settings, name));
+        }
         let behind = (1..=3600).contains(&config.behind_seconds);
         ensure!(behind, ConfigError::value(&settings, "behind_seconds"));
         Ok(config)

@@ -438,3 +438,24 @@ async fn what_is_half_sent_takes_no_place_of_those_who_have_asked() {
     let whole = shop.log().get_log_status(GetLogStatusRequest::default()).await;
     assert!(whole.is_ok(), "{whole:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_half_asked_for_takes_no_place_of_those_who_have_asked() {
+    let shop = TestShop::with(Policy { streams_max: 4, ..Policy::default() }).await;
+    shop.sell("prd_1", "A1").await;
+    let half = || {
+        let mut grpc = tonic::client::Grpc::new(shop.channel.clone());
+        async move {
+            grpc.ready().await.expect("a connection");
+            let path = PathAndQuery::from_static("/shopstream.order.v1.OrderService/StreamOrderUpdates");
+            let sent = futures::stream::iter([Bytes::new()]).chain(futures::stream::pending());
+            grpc.streaming(Request::new(sent), path, Raw).await.map(drop)
+        }
+    };
+    let mut held: Vec<_> = (0..8).map(|_| Box::pin(half())).collect();
+    for call in &mut held {
+        assert!(timeout(Duration::from_millis(100), call).await.is_err(), "it has not ended");
+    }
+    let whole = shop.orders().stream_order_updates(StreamOrderUpdatesRequest::default()).await;
+    assert!(whole.is_ok(), "{whole:?}");
+}

@@ -154,7 +154,8 @@ pub(super) fn allowed(key: &str) -> &'static str {
         "peer_percent" => "a whole number from 1 to 100",
         "behind_seconds" => "a whole number from 1 to 3600",
         "tries_max" => "a whole number from 0 to 100",
-        "cache_mb" | "tail_mb" | "queue" | "calls" | "connections" | "streams" => "a whole number",
+        "cache_mb" | "tail_mb" => "a whole number from 1 to 1048576",
+        "queue" | "calls" | "connections" | "streams" => "a whole number from 1 to 1000000",
         _ => "another value",
     }
 }

@@ -110,3 +110,13 @@ fn every_setting_says_what_it_takes() {
         assert_ne!(error::allowed(key), error::allowed("no setting"), "{key}");
     }
 }
+
+#[test]
+fn a_node_has_room_for_one_at_least() {
+    for key in ["queue", "calls", "connections", "streams", "cache_mb", "tail_mb"] {
+        for wrong in ["0", "-1", "9223372036854775807"] {
+            let (error, _) = refused_file(&format!("{key} = {wrong}\n"));
+            assert!(error.to_string().contains(&format!("{key} ")), "{error}");
+        }
+    }
+}
