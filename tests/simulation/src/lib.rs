@@ -121,9 +121,10 @@ async fn simulate(seed: u64, steps: u32) -> Outcome {
 }
 
 impl Tally {
-    /// A run in which little happened proves little.
+    /// A run in which little happened proves little. In rough weather it is less than half of what is usual: of 5,000 runs of
+    /// 1,000 steps three had 16 or 17 commands acknowledged.
     fn too_little(&self, steps: u32) -> Option<Violation> {
-        let (acknowledged, ended) = (u64::from(steps) / 50, u64::from(steps) / 200);
+        let (acknowledged, ended) = (u64::from(steps) / 100, u64::from(steps) / 200);
         let enough = self.acknowledged >= acknowledged && self.done + self.cancelled >= ended;
         (!enough).then(|| Violation::new("FLOOR", format!("too little happened: {self:?}")))
     }
