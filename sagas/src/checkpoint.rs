@@ -2,20 +2,28 @@
 //!
 //! A batch of the log hands out a [`Receipt`] for every process that it wakes. A process confirms when its first
 //! record counts, for from then on its own stream brings it back after a crash; only then may the cursor pass.
+//!
+//! One process that is long about it, as where the provider does not answer, holds up the cursor and nothing else: batches
+//! behind it are taken on, and neighbours in which everybody has confirmed become one. What is left apart is as much at
+//! most as there are processes that have not confirmed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use shopstream_domain::Partition;
 use shopstream_eventlog::Cursor;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
 use tracing::warn;
 
 use crate::ports::{CursorMove, SagaStore, StoreError};
 
 /// Batches read and not yet passed.
 const BATCHES: usize = 64;
+/// Parts of what was read that somebody has not confirmed. Only where one process is woken again and again while it is at
+/// work are there more of them than processes.
+const PARTS_MAX: usize = 4_096;
 /// Between two tries to save.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -133,6 +141,65 @@ pub(crate) enum CheckpointError {
     Stopped,
 }
 
+/// Batches that were read, in order, whose cursors are not saved.
+#[derive(Default)]
+struct Passed(VecDeque<Part>);
+
+/// Some batches that follow each other, and where they lead.
+struct Part {
+    /// `None`: everybody has confirmed.
+    done: Option<mpsc::Receiver<Lost>>,
+    cursors: BTreeMap<Partition, Cursor>,
+}
+
+impl Part {
+    /// Whether everybody has confirmed, as far as is known at once.
+    fn is_safe(&mut self) -> Result<bool, Lost> {
+        match self.done.as_mut().map(mpsc::Receiver::try_recv) {
+            Some(Ok(lost)) => return Err(lost),
+            Some(Err(TryRecvError::Empty)) => return Ok(false),
+            Some(Err(TryRecvError::Disconnected)) | None => self.done = None,
+        }
+        Ok(true)
+    }
+}
+
+impl Passed {
+    fn has_room(&self) -> bool {
+        self.0.len() < PARTS_MAX
+    }
+
+    fn take(&mut self, batches: impl Iterator<Item = Handed>) {
+        self.0.extend(batches.map(|(done, cursors)| Part {
+            done: Some(done),
+            cursors: cursors.into_iter().map(|cursor| (cursor.partition, cursor)).collect(),
+        }));
+    }
+
+    /// Waits until everybody of the first batch has confirmed; for ever where there is none. Cancel-safe.
+    async fn first(&mut self) -> Result<(), Lost> {
+        match self.0.front_mut().and_then(|first| first.done.as_mut()) {
+            Some(done) => done.recv().await.map_or(Ok(()), Err),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes out how far everybody has confirmed, and makes one of what follows each other behind that.
+    fn reached(&mut self) -> Result<BTreeMap<Partition, Cursor>, Lost> {
+        let mut reached = BTreeMap::new();
+        let mut kept: VecDeque<Part> = VecDeque::new();
+        for mut part in self.0.drain(..) {
+            match (part.is_safe()?, kept.back_mut()) {
+                (true, None) => reached.extend(part.cursors),
+                (true, Some(before)) if before.done.is_none() => before.cursors.extend(part.cursors),
+                (true | false, _) => kept.push_back(part),
+            }
+        }
+        self.0 = kept;
+        Ok(reached)
+    }
+}
+
 struct Checkpointer {
     store: Arc<dyn SagaStore>,
     saved: BTreeMap<Partition, Cursor>,
@@ -140,18 +207,28 @@ struct Checkpointer {
 
 impl Checkpointer {
     async fn run(mut self, mut queue: mpsc::Receiver<Handed>) -> CheckpointError {
+        let mut passed = Passed::default();
         let mut batches = Vec::with_capacity(BATCHES);
         loop {
-            if queue.recv_many(&mut batches, BATCHES).await == 0 {
-                return CheckpointError::Stopped;
-            }
-            let mut reached = BTreeMap::new();
-            for (mut done, cursors) in batches.drain(..) {
-                // `None`: everybody has confirmed.
-                if done.recv().await.is_some() {
-                    return CheckpointError::Lost;
+            tokio::select! {
+                biased;
+                first = passed.first() => match first {
+                    Ok(()) => {}
+                    Err(Lost) => return CheckpointError::Lost,
+                },
+                taken = queue.recv_many(&mut batches, BATCHES), if passed.has_room() => {
+                    if taken == 0 {
+                        return CheckpointError::Stopped;
+                    }
+                    passed.take(batches.drain(..));
                 }
-                reached.extend(cursors.into_iter().map(|cursor| (cursor.partition, cursor)));
+            }
+            let reached = match passed.reached() {
+                Ok(reached) => reached,
+                Err(Lost) => return CheckpointError::Lost,
+            };
+            if reached.is_empty() {
+                continue;
             }
             if let Err(error) = self.save(reached).await {
                 return error.into();

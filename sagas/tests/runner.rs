@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use shopstream_domain::order::Stage;
+use shopstream_domain::order::{CancelReason, Command, Stage};
 use shopstream_domain::{LocationId, OrderId, Sku};
 use shopstream_eventlog::raw::RawError;
 use shopstream_eventlog::sim::Fate;
@@ -37,6 +37,25 @@ async fn after_a_burst_of_changes_the_next_order_begins_at_once() {
     done(&shop, &order).await;
     let passed = shop.clock.now().since(began).micros();
     assert!(passed < 100_000, "stood still for {passed} µs");
+}
+
+/// Its process is woken while it is at work, and what woke it is only safe once it has looked at that.
+#[tokio::test(start_paused = true)]
+async fn a_cancellation_while_the_provider_hangs_holds_up_nobody_else() {
+    let mut shop = Shop::open(Settings { read_bytes: 4_096, ..Settings::default() }).await;
+    shop.receive("MUG", 1_000).await;
+    let stuck = shop.order("ord_stuck", &[("MUG", 1)], "tok_hang").await;
+    shop.until("asked", |shop| shop.payment(&stuck, 1).open_operation().map(drop)).await;
+    let cancel = Command::RequestCancellation { reason: CancelReason::Customer };
+    shop.send(stuck.stream(&shop.tenant), cancel).await;
+    let began = shop.clock.now();
+    for n in 0..100 {
+        let order = shop.order(&format!("ord_{n}"), &[("MUG", 1)], "tok_approve").await;
+        done(&shop, &order).await;
+    }
+    let passed = shop.clock.now().since(began).micros();
+    assert!(passed < 1_000_000, "stood still for {passed} µs");
+    shop.until("ended", |shop| (shop.checkout(&stuck).stage() == Some(Stage::Cancelled)).then_some(())).await;
 }
 
 #[tokio::test(start_paused = true)]
