@@ -156,20 +156,16 @@ where
             refused("call", "metadata");
             return answered(seen.refuse(Failure::MetadataTooLarge { bytes: metadata }.into()));
         }
-        // A call counts among its client's from its first byte on, a stream once it is known what it shall tell.
-        let early = if is_call { seen.on.connection().share(None) } else { Ok(None) };
-        let early = match early {
-            Ok(share) => share,
-            Err(crowded) => return answered(seen.refuse(crowded.into())),
-        };
         let timeout =
             request.headers().get("grpc-timeout").and_then(|text| parse_timeout(text.to_str().ok()?));
-        let Watch { places, arriving, log, .. } = self.watch.clone();
+        let (places, arriving) = (self.watch.places.clone(), self.watch.arriving.clone());
         // The one that is ready is the one to call.
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
         let on = seen.on.connection().clone();
         let call = async move {
+            // A call counts among its client's from its first byte on, a stream once it is known what it shall tell.
+            let mut share = if is_call { on.share(None)? } else { None };
             // A stream of requests takes as long as its client wants, and has bounds of its own.
             let request = if one_request {
                 let (head, body) = request.into_parts();
@@ -178,7 +174,9 @@ where
             } else {
                 request.map(Body::new)
             };
-            let share = if stream.is_some() { on.share(stream)? } else { early };
+            if stream.is_some() {
+                share = on.share(stream)?;
+            }
             let Some(place) = (if is_call { places.take() } else { Some(places.beside()) }) else {
                 refused("call", "calls");
                 return Err(Failure::Busy);
@@ -187,7 +185,7 @@ where
             Ok((response, share))
         };
         // A handler that panicked is dropped whole; what it shared is behind locks that survive poisoning.
-        let call = log.name_in(AssertUnwindSafe(call).catch_unwind());
+        let call = self.watch.log.clone().name_in(AssertUnwindSafe(call).catch_unwind());
         let call = ON.scope(seen.on.connection().clone(), call);
         Box::pin(async move {
             // Whoever has set a deadline has left then.

@@ -109,17 +109,15 @@ impl Stage {
         if self.log == LogUrl::Local {
             return Ok(None);
         }
-        let provider = match self.provider.take() {
-            Some(running) => running,
-            None => {
-                let data = self.folder.path().join("provider");
-                let args = ["provider-simulator", "--listen", "127.0.0.1:0", "--data"].map(OsStr::new);
-                let args: Vec<&OsStr> = args.into_iter().chain([data.as_os_str()]).collect();
-                let log = self.folder.path().join("provider.log");
-                Server::start(&args, &log).await.context("starting the payment provider")?
-            }
-        };
-        Ok(Some(self.provider.insert(provider).place("provider")?))
+        if self.provider.is_none() {
+            let data = self.folder.path().join("provider");
+            let args = ["provider-simulator", "--listen", "127.0.0.1:0", "--data"].map(OsStr::new);
+            let args: Vec<&OsStr> = args.into_iter().chain([data.as_os_str()]).collect();
+            let log = self.folder.path().join("provider.log");
+            let started = Server::start(&args, &log).await.context("starting the payment provider")?;
+            self.provider = Some(started);
+        }
+        self.provider.as_ref().map(|provider| provider.place("provider")).transpose()
     }
 
     /// SIGKILL for the node.
