@@ -6,10 +6,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shopstream_projections::cluster::{Cluster, ClusterError, ClusterOptions};
+use shopstream_server::client::until;
 use tempfile::TempDir;
+use tokio_postgres::{Client, NoTls};
+use tokio_util::task::AbortOnDropHandle;
 
 /// The port of a server that listens.
 const PORT: u16 = 5432;
+/// The sessions of this database but the one that asks.
+const OTHERS: &str = "pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
 
 /// A running server and its data.
 pub struct Database {
@@ -79,6 +84,41 @@ impl Database {
     /// The id of its postmaster.
     pub fn pid(&self) -> Pid {
         crate::shop::postmaster(&self.options.data)
+    }
+
+    /// The sessions of others, each a process of the server.
+    ///
+    /// # Errors
+    /// It does not answer for two minutes.
+    pub async fn sessions(&self) -> anyhow::Result<Vec<Pid>> {
+        let (operator, _connection) = self.operator().await?;
+        let rows = operator.query(&format!("SELECT pid FROM {OTHERS}"), &[]).await?;
+        Ok(rows.iter().map(|row| Pid::from_raw(row.get(0))).collect())
+    }
+
+    /// Says whether sessions that begin from here on may write. Where they may not, those of others are ended.
+    ///
+    /// # Errors
+    /// It does not answer for two minutes.
+    pub async fn allow_writes(&self, allowed: bool) -> anyhow::Result<()> {
+        let (operator, _connection) = self.operator().await?;
+        let name: String = operator.query_one("SELECT current_database()::text", &[]).await?.get(0);
+        let value = if allowed { "off" } else { "on" };
+        let set = format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}");
+        operator.batch_execute(&set).await?;
+        if !allowed {
+            operator.batch_execute(&format!("SELECT pg_terminate_backend(pid) FROM {OTHERS}")).await?;
+        }
+        Ok(())
+    }
+
+    /// A session that may always write, once the server takes any: it may be recovering.
+    async fn operator(&self) -> anyhow::Result<(Client, AbortOnDropHandle<()>)> {
+        let (client, connection) =
+            until(async || Ok(tokio_postgres::connect(&self.url, NoTls).await.ok())).await?;
+        let connection = tokio::spawn(async { drop(connection.await) });
+        client.batch_execute("SET default_transaction_read_only = off").await?;
+        Ok((client, AbortOnDropHandle::new(connection)))
     }
 
     /// The server again, on the same data, after it was killed.

@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -19,9 +18,7 @@ use shopstream_server::client::Client;
 use shopstream_tests::requests::{self, stock};
 use shopstream_tests::{Database, Setup, TestShop};
 use tokio::task::JoinHandle;
-use tokio_postgres::NoTls;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::Common;
 use crate::load::{Load, SKU};
@@ -156,48 +153,20 @@ impl Fault {
                 Ok(tokio::task::spawn_blocking(move || database.restart()).await?)
             }
             Self::Session => {
-                let (operator, _connection) = operator(&database).await?;
-                let others = "SELECT pid FROM pg_stat_activity \
-                              WHERE datname = current_database() AND pid <> pg_backend_pid()";
-                let others = operator.query(others, &[]).await?;
-                let session: i32 = others.choose(random).context("the shop has sessions")?.get(0);
+                let sessions = database.sessions().await?;
+                let session = sessions.choose(random).context("the shop has sessions")?;
                 // The server ends all of them then, and recovers: nobody knows what that one did to shared memory.
-                kill(Pid::from_raw(session), Signal::SIGKILL).context("killing a session")?;
+                kill(*session, Signal::SIGKILL).context("killing a session")?;
                 Ok(database)
             }
             Self::ReadOnly => {
-                let (operator, _connection) = operator(&database).await?;
-                writes(&operator, false).await?;
+                database.allow_writes(false).await?;
                 tokio::time::sleep(lasting).await;
-                writes(&operator, true).await?;
+                database.allow_writes(true).await?;
                 Ok(database)
             }
         }
     }
-}
-
-async fn operator(database: &Database) -> Result<(tokio_postgres::Client, AbortOnDropHandle<()>)> {
-    // It may be recovering from the moment before.
-    let connect = async || Ok(tokio_postgres::connect(database.url(), NoTls).await.ok());
-    let (client, connection) = shopstream_server::client::until(connect).await?;
-    let connection = tokio::spawn(async { drop(connection.await) });
-    // The operator may always write.
-    client.batch_execute("SET default_transaction_read_only = off").await?;
-    Ok((client, AbortOnDropHandle::new(connection)))
-}
-
-/// Says whether sessions may write from now on, and ends those that began under another rule.
-async fn writes(operator: &tokio_postgres::Client, allowed: bool) -> Result<()> {
-    let name: String = operator.query_one("SELECT current_database()::text", &[]).await?.get(0);
-    let value = if allowed { "off" } else { "on" };
-    let set = format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}");
-    operator.batch_execute(&set).await?;
-    if !allowed {
-        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
-        operator.execute(end, &[]).await?;
-    }
-    Ok(())
 }
 
 /// Clients at work while the database breaks.

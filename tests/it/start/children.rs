@@ -123,30 +123,16 @@ async fn a_database_that_was_read_only_for_a_while_takes_orders_again() -> Resul
     let shop = start(Setup::default().reading_from(database.url()).behind_after(1)).await?;
     let client = shop.client().await;
     sell(&client, "WRITE-1", 10).await?;
-    let (mut operator, connection) = tokio_postgres::connect(database.url(), NoTls).await?;
-    let connection = tokio::spawn(connection);
-    read_only(&mut operator, "on").await?;
-    let sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                    WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    operator.execute(sessions, &[]).await?;
+    database.allow_writes(false).await?;
     unready(&shop, &["database does not allow writes", "database: it is read-only"]).await?;
     // The log takes it, and whoever reads the log comes to nothing with it.
     client.shop().inventory.update_stock(stock("more", "WRITE-1", 1)).await?;
     unready(&shop, &["behind"]).await?;
-    read_only(&mut operator, "off").await?;
+    database.allow_writes(true).await?;
     ready(&shop).await?;
     let ended = place(&client, order("ord_after", "WRITE-1", 11, "tok_ok")).await?;
     ensure!(ended.status() == OrderStatus::Confirmed, "{ended:?}");
-    drop(operator);
-    connection.await??;
     finish(shop).await
-}
-
-/// What sessions of this database begin with from here on; the operator's own may always write.
-async fn read_only(operator: &mut tokio_postgres::Client, value: &str) -> Result<()> {
-    let name: String = operator.query_one("SELECT current_database()::text", &[]).await?.get(0);
-    let set = format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}");
-    Ok(operator.batch_execute(&set).await?)
 }
 
 /// That processes run says nothing where they come to nothing.
