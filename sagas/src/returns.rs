@@ -335,6 +335,10 @@ impl Returns {
             }
         };
         let carried = self.payments.carry_out(&process, &mut payment, seen).await.map_err(stuck())?;
+        if payment.is_stale() {
+            // Others had to do with the payment while the provider was at it, and what is known here is from before.
+            self.means.load(&mut payment, &Reached::default()).await.map_err(stuck())?;
+        }
         let refund = payment.state().refund(refund_id);
         let key = refund.map_or(refund_id, |refund| refund.key.as_str());
         let detail = match (carried, refund.map(|refund| refund.state)) {

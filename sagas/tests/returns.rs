@@ -64,9 +64,19 @@ async fn two_returns_of_one_order_do_not_meet_at_the_provider() {
 /// A payment makes one refund at a time, so all but one wait; each end of one wakes the next, and no clock does.
 #[tokio::test(start_paused = true)]
 async fn many_returns_of_one_order_wait_for_each_other_and_not_for_the_clock() {
+    many_returns_are_paid_back_soon("tok_approve").await;
+}
+
+/// The others have their refunds set aside meanwhile, so what happens to the payment next is not what its process expects.
+#[tokio::test(start_paused = true)]
+async fn a_refund_that_takes_a_moment_is_not_taken_for_one_that_failed() {
+    many_returns_are_paid_back_soon("tok_refund_takes").await;
+}
+
+async fn many_returns_are_paid_back_soon(token: &str) {
     let mut shop = Shop::open(Settings::default()).await;
     shop.receive("MUG", 10).await;
-    let order = shop.order("ord_1", &[("MUG", 10)], "tok_approve").await;
+    let order = shop.order("ord_1", &[("MUG", 10)], token).await;
     shop.until("sold", |shop| (shop.checkout(&order).stage() == Some(Stage::Done)).then_some(())).await;
     let begun = Instant::now();
     let mut returns = Vec::new();

@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use shopstream_domain::payment::Answer;
 
 use crate::ports::{Lookup, Outcome, PaymentProvider, ProviderCall};
+
+/// How long a refund of `tok_refund_takes` lasts.
+const REFUND_TAKES: Duration = Duration::from_millis(100);
 
 /// Carries out each key once and remembers every call. Keys are those it is called with, which have the tenant.
 ///
@@ -14,7 +18,8 @@ use crate::ports::{Lookup, Outcome, PaymentProvider, ProviderCall};
 /// does not say so); `tok_unknown` (no answer, ever, to its authorisation); `tok_unknown_void` (nor to its void);
 /// `tok_slow` (answers after a minute, longer than anybody waits); `tok_answer_twice` (as `tok_approve`; the second
 /// answer is the test's to send); `tok_capture_fails`, `tok_capture_fails_once`;
-/// `tok_other_amount` (promises another amount than it was asked for); `tok_refund_fails` (until [`ScriptedProvider::mend`]);
+/// `tok_other_amount` (promises another amount than it was asked for); `tok_refund_fails` (until [`ScriptedProvider::mend`]); `tok_refund_takes`
+/// (a moment);
 /// `tok_overtaken` (its authorisation arrives when it is voided, right after the void, which takes 20 seconds to be
 /// answered); `tok_lost` (its authorisations never arrive, so that the provider knows of no such payment); `tok_hang` (never answers the first call of each key, whether or not somebody waits).
 #[derive(Default)]
@@ -155,6 +160,9 @@ impl PaymentProvider for ScriptedProvider {
     async fn refund(&self, call: &ProviderCall) -> Outcome {
         let before = self.note("refund", call).0;
         let fails = call.method_token == "tok_refund_fails" && !self.kept().mended;
+        if call.method_token == "tok_refund_takes" {
+            tokio::time::sleep(REFUND_TAKES).await;
+        }
         match before {
             Some(answer) => Outcome::Answer(answer),
             None if fails => self.carry_out(call, Answer::Failed { code: "try_later".to_owned() }),
